@@ -1,0 +1,1 @@
+//! L5: metrics, health: what an operator asks for over HTTP.

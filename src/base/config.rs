@@ -1,0 +1,201 @@
+//! The configuration as the engine sees it: checked, resolved, immutable. Reading and judging TOML is
+//! `io/config_file`; this file only says what there is to configure.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use regex::Regex;
+
+use super::id::{ListenerId, Transport};
+use super::limits::Limits;
+
+/// Everything that decides what happens to a message.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who we are.
+    pub node: Node,
+    /// Where we listen; a [`ListenerId`] is a position in this list.
+    pub listeners: Vec<Listener>,
+    /// Registrar settings.
+    pub registrar: Registrar,
+    /// Who may do what.
+    pub auth: Auth,
+    /// SIP servers behind us.
+    pub upstreams: Vec<Upstream>,
+    /// Routing rules; the first match wins, no match is 404.
+    pub routes: Vec<Route>,
+    /// Timer values of RFC 3261 §17.
+    pub timers: Timers,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The `[node]` table.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Shown in Warning header fields and logs.
+    pub name: String,
+    /// Domains that we are responsible for, lower case. The first is the default for bare users.
+    pub domains: Vec<String>,
+}
+
+/// One `[[listen]]` entry.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// What it speaks.
+    pub transport: Transport,
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// What Via, Record-Route and Path show; without it the local address of the flow.
+    pub advertise: Option<HostPort>,
+    /// Request path of the WebSocket upgrade, without query.
+    pub path: String,
+    /// Allowed values of Origin, lower case; empty allows any.
+    pub origins: Vec<String>,
+    /// Name of the certificate (TLS, WSS).
+    pub certificate: Option<String>,
+    /// WS only: load balancers that speak TLS to the client; flows from them count as WSS.
+    pub tls_terminated_from: Vec<IpNet>,
+}
+
+/// A host with an optional port, as in a Via sent-by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Name or address; an IPv6 address stands in brackets.
+    pub host: String,
+    /// Absent: the transport's default.
+    pub port: Option<u16>,
+}
+
+/// The `[registrar]` table.
+#[derive(Clone, Debug)]
+pub struct Registrar {
+    /// Granted when the client asks for nothing.
+    pub expires_default: Duration,
+    /// Less is answered 423 (RFC 3261 §10.3 step 7).
+    pub expires_min: Duration,
+    /// More is cut to this.
+    pub expires_max: Duration,
+    /// Bindings of one AOR.
+    pub contacts_max: usize,
+    /// Contacts on another host than their source are resolved instead of delivered on the flow.
+    pub foreign_contacts: bool,
+    /// A `sips:` request may be delivered to a `sip:` Contact over WSS or TLS.
+    pub sips_to_sip_contact: bool,
+}
+
+/// The `[auth]` table.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// What senders who are neither users nor upstreams may do.
+    pub strangers: Strangers,
+}
+
+/// The `strangers` setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strangers {
+    /// Their requests are routed like any other.
+    Route,
+    /// Their initial requests get 403.
+    Reject,
+}
+
+/// One `[[upstream]]` entry.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Unique name, used by routes.
+    pub name: String,
+    /// Where requests for it go; the first that works.
+    pub targets: Vec<UpstreamTarget>,
+    /// Sources that count as this upstream; empty: the targets' own addresses and ports.
+    pub from: Vec<IpNet>,
+    /// Its requests may find accepted client flows by address (cores that rewrite Contacts).
+    pub address_lookup: bool,
+    /// UDP requests larger than this many bytes go by TCP (RFC 3261 §18.1.1).
+    pub udp_max: usize,
+}
+
+/// One target of an upstream, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTarget {
+    /// UDP, TCP or TLS.
+    pub transport: Transport,
+    /// Where to send.
+    pub address: SocketAddr,
+    /// The name in the target's URI: verified in its certificate (TLS).
+    pub host: String,
+}
+
+/// One `[[route]]` entry.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Matches the Request-URI's user; absent matches all.
+    pub user: Option<Regex>,
+    /// Matches the Request-URI's host (lower case); `Some("none")` matches `tel:` URIs; absent matches all.
+    pub domain: Option<String>,
+    /// Methods; empty matches all.
+    pub methods: Vec<String>,
+    /// Where to.
+    pub to: RouteTo,
+}
+
+/// The `to` of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteTo {
+    /// The registered contacts of the Request-URI.
+    Location,
+    /// An upstream: its position in [`Config::upstreams`].
+    Upstream(usize),
+    /// Answer with this status.
+    Reject(u16),
+}
+
+/// Timer values (RFC 3261 §17.1.1.1, table 4). Everything else follows from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// Round-trip time estimate.
+    pub t1: Duration,
+    /// Longest retransmit interval of non-INVITE requests and INVITE responses.
+    pub t2: Duration,
+    /// Longest time that a message stays in the network.
+    pub t4: Duration,
+    /// Timer C: an INVITE without final response (RFC 3261 §16.6 step 11: more than 3 minutes).
+    pub c: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers {
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            t4: Duration::from_secs(5),
+            c: Duration::from_secs(185),
+        }
+    }
+}
+
+impl Default for Registrar {
+    fn default() -> Registrar {
+        Registrar {
+            expires_default: Duration::from_secs(3600),
+            expires_min: Duration::from_secs(30),
+            expires_max: Duration::from_secs(7200),
+            contacts_max: 10,
+            foreign_contacts: false,
+            sips_to_sip_contact: false,
+        }
+    }
+}
+
+impl Config {
+    /// Whether `host` (compared without case) is a domain that we are responsible for.
+    pub fn is_our_domain(&self, host: &[u8]) -> bool {
+        self.node.domains.iter().any(|domain| domain.as_bytes().eq_ignore_ascii_case(host))
+    }
+
+    /// The listener under that id. Panics on an id that this configuration never gave out.
+    pub fn listener(&self, id: ListenerId) -> &Listener {
+        &self.listeners[id.index()]
+    }
+}

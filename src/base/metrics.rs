@@ -1,0 +1,120 @@
+//! Every counter, defined once: name, help. The engine and the driver count in plain `u64`; the driver publishes
+//! them to the shard's atomics; `admin/metrics` shows them. One row a counter; everything else derives from it.
+
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ $field:ident;)+) => {
+        /// Monotonic counters of one shard, plain numbers with a single writer.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $help])+ pub $field: u64,)+
+        }
+
+        impl Counters {
+            /// Number of counters.
+            pub const COUNT: usize = [$(stringify!($field)),+].len();
+
+            /// Name and help text of every counter, in the order of [`Counters::values`].
+            pub const ROWS: [(&'static str, &'static str); Counters::COUNT] =
+                [$((stringify!($field), concat!($($help),+))),+];
+
+            /// Every value, in the order of [`Counters::ROWS`].
+            pub fn values(&self) -> [u64; Counters::COUNT] {
+                [$(self.$field),+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Flows accepted on our listeners.
+    flows_accepted;
+    /// Flows that we opened.
+    flows_opened;
+    /// Flows that ended, whatever the reason.
+    flows_closed;
+    /// Flows closed because a ping was not answered in time.
+    flows_closed_pong;
+    /// Flows closed because a write was pending too long or its queue overflowed.
+    flows_closed_slow;
+    /// Flows closed because nothing came from them for the idle time.
+    flows_closed_idle;
+    /// Flows closed because the peer broke a protocol (framing, WebSocket, handshake).
+    flows_closed_protocol;
+    /// Connections refused because the flow table was full or descriptors were short.
+    flows_refused;
+    /// Outgoing connections that failed.
+    connects_failed;
+    /// TLS handshakes that failed or timed out.
+    tls_handshakes_failed;
+    /// TLS handshakes completed.
+    tls_handshakes;
+    /// WebSocket upgrades accepted.
+    upgrades;
+    /// WebSocket upgrades refused.
+    upgrades_refused;
+    /// SIP requests received.
+    requests_received;
+    /// SIP responses received.
+    responses_received;
+    /// Keep-alives received (CRLF, STUN binding, WebSocket ping or pong).
+    keepalives_received;
+    /// Requests written to a next hop.
+    requests_forwarded;
+    /// Responses written to the sender of the request.
+    responses_forwarded;
+    /// Final responses that we made ourselves.
+    requests_answered;
+    /// Retransmissions absorbed by a transaction.
+    retransmissions_absorbed;
+    /// Requests or responses sent again by a timer.
+    retransmissions_sent;
+    /// Non-INVITE transactions that ended at Timer F without a final response (RFC 4320 §4.2: no answer).
+    transactions_expired;
+    /// Messages dropped: not SIP.
+    dropped_not_sip;
+    /// Messages dropped: broken beyond an answer.
+    dropped_malformed;
+    /// Messages dropped: too large.
+    dropped_too_large;
+    /// Responses dropped: no client transaction waits for them.
+    dropped_stray_response;
+    /// Responses dropped: they came on another flow than their request went to.
+    dropped_foreign_response;
+    /// Responses dropped: the flow of the request's sender is gone.
+    dropped_response_flow_gone;
+    /// ACKs dropped: nowhere to go.
+    dropped_ack;
+    /// Messages dropped: a link's duty queue had no room (a fault of ours).
+    dropped_link_full;
+    /// Work handed to another shard and refused because its lane was full.
+    refused_link_full;
+    /// Messages handed to another shard.
+    crossings;
+    /// Requests answered because their flow was dead when they arrived or died under them.
+    requests_flow_gone;
+    /// Requests refused because their token was forged, foreign or out of place.
+    requests_token_refused;
+    /// REGISTER requests answered 200.
+    registrations;
+    /// Bindings that ended by expiry.
+    bindings_expired;
+    /// Bindings that ended with their flow.
+    bindings_flow_closed;
+    /// Timer wheel entries that fired.
+    timers_fired;
+}
+
+/// Values that go up and down, of one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Living flows by transport, indexed by [`super::id::Transport::index`] (UDP has none).
+    pub flows: [u64; 5],
+    /// Bindings whose owner is this shard.
+    pub bindings: u64,
+    /// Addresses of record with at least one binding.
+    pub aors: u64,
+    /// Living server transactions.
+    pub server_transactions: u64,
+    /// Living client transactions.
+    pub client_transactions: u64,
+}

@@ -1,0 +1,13 @@
+//! L0: values without protocol. Time, names, limits, counters, buffers, timers. Knows nothing of SIP, sockets or clocks.
+
+pub mod buf;
+pub mod config;
+pub mod event;
+pub mod hash;
+pub mod id;
+pub mod limits;
+pub mod metrics;
+pub mod rng;
+pub mod slab;
+pub mod time;
+pub mod wheel;

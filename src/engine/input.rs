@@ -1,0 +1,98 @@
+//! What a shard's engine is told. Whoever calls it (the driver, a test, the simulator) does the I/O.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::config::Config;
+use crate::base::event::CloseReason;
+use crate::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ListenerId, ShardId};
+
+use super::mesh::LinkMessage;
+
+/// One thing that happened, plaintext from here on: TLS is below the engine.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A connection is usable: accepted or connected, and its TLS handshake done. The caller allocated `flow`
+    /// (its shard is this engine's) and names it until [`Input::Closed`].
+    Opened {
+        /// Its name.
+        flow: FlowId,
+        /// What it speaks and between whom.
+        key: FlowKey,
+        /// How it came to be.
+        origin: Origin,
+    },
+    /// Bytes arrived, decrypted. The engine unmasks and parses in place; nothing of it is kept after the call.
+    Data {
+        /// On which flow.
+        flow: FlowId,
+        /// What arrived, at least one byte.
+        bytes: &'a mut [u8],
+    },
+    /// Writes of this flow were taken by the kernel.
+    Sent {
+        /// Which flow.
+        flow: FlowId,
+        /// How many of the bytes that `Output::Write` named.
+        bytes: u32,
+        /// How many whole `Output::Write`s.
+        writes: u16,
+    },
+    /// The flow is gone. Ignored when the engine asked for the close itself.
+    Closed {
+        /// Which flow.
+        flow: FlowId,
+        /// Why.
+        why: CloseReason,
+    },
+    /// A connection that `Output::Open` asked for could not be made (refused, timed out, certificate refused).
+    ConnectFailed {
+        /// Which request.
+        connect: ConnectId,
+    },
+    /// A datagram arrived.
+    Datagram {
+        /// Between whom.
+        path: DatagramPath,
+        /// The payload; nothing of it is kept after the call.
+        bytes: &'a mut [u8],
+    },
+    /// A message of another shard.
+    Linked {
+        /// Who sent it.
+        from: ShardId,
+        /// What it says.
+        message: LinkMessage,
+    },
+    /// The work lane to `to` was full: here is the message back.
+    LinkRefused {
+        /// The shard that it was for.
+        to: ShardId,
+        /// The message.
+        message: LinkMessage,
+    },
+    /// New configuration; listeners keep their positions.
+    Config(Arc<Config>),
+    /// No new dialogs or registrations from here on: the process is ending (OPTIONS to us: 503).
+    Drain,
+}
+
+/// How a flow came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A peer connected to this listener.
+    Accepted(ListenerId),
+    /// We connected, because of this request.
+    Connected(ConnectId),
+}
+
+/// Where an outgoing connection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectTarget {
+    /// TCP or TLS.
+    pub secure: bool,
+    /// The peer.
+    pub remote: SocketAddr,
+    /// The name that its certificate must show (TLS). Empty: the address itself.
+    pub server_name: Box<str>,
+}

@@ -1,0 +1,1 @@
+//! L2: registrar and location (RFC 3261 §10).
