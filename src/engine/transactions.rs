@@ -66,6 +66,8 @@ pub(super) struct ServerTransaction {
     pub is_invite: bool,
     /// The sender of the request is gone: no response can be delivered.
     pub orphaned: bool,
+    /// The log was told of its end.
+    pub reported: bool,
 }
 
 /// One request that we sent.
@@ -81,8 +83,20 @@ pub(super) struct ClientTransaction {
     pub timers: Armed,
     pub mark: Option<FlowMark>,
     pub cancel: Cancel,
+    /// What the sender of the request hears when the flow is gone: 430 or 480.
+    pub gone: u16,
     /// A final response or failure was reported to the response context.
     pub ended: bool,
+}
+
+impl ClientTransaction {
+    /// The flow that its request went to, once known.
+    pub fn flow(&self) -> Option<FlowRef> {
+        match self.hop {
+            Way::Flow(flow) => Some(flow),
+            Way::Connecting => None,
+        }
+    }
 }
 
 /// How a client transaction's request leaves.

@@ -115,7 +115,7 @@ fn follow(
         }
     };
     match claims.kind {
-        TokenKind::Path if sender.is_upstream() => match claims.callee.or(claims.caller) {
+        TokenKind::Path if sender.is_upstream() => match claims.caller.or(claims.callee) {
             Some(flow) => Ok(Way::Flow(flow, TokenKind::Path)),
             None => Err(Reject::because(403, "Flow token refused")),
         },
