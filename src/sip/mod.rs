@@ -7,24 +7,24 @@
 //! What leaves is either the original bytes with [`Edits`], or built from its parts ([`response`],
 //! [`ack`], [`cancel`]). Absent on purpose: SDP, MIME, dialogs, transactions.
 
-mod address;
+pub mod address;
 mod body;
-mod build;
+pub mod build;
 mod cursor;
-mod edit;
-mod errors;
-mod frame;
+pub mod edit;
+pub mod errors;
+pub mod frame;
 mod grammar;
-mod header;
-mod message;
-mod method;
+pub mod header;
+pub mod message;
+pub mod method;
 mod param;
-mod parse;
-mod status;
-mod uri;
+pub mod parse;
+pub mod status;
+pub mod uri;
 mod uri_compare;
-mod values;
-mod via;
+pub mod values;
+pub mod via;
 
 pub use address::NameAddr;
 pub use body::{datagram_body, looks_like_sip, websocket_body};
