@@ -1,9 +1,10 @@
-//! Flow tokens (RFC 5626 §5.2, §5.3): the user part of our Record-Route and Path URIs, which names the flow that a
-//! later request is for. Absent on purpose: what a token permits (the proxy decides) and whether its flow lives
-//! (that shard's table knows).
+//! Flow tokens (RFC 5626 §5.2, §5.3): the user part of our Record-Route and Path URIs, which names
+//! the flow that a later request is for. Absent on purpose: what a token permits (the proxy
+//! decides) and whether its flow lives (that shard's table knows).
 //!
-//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, client key 8 (unless zero), the
-//! caller's end, the callee's end, tag 12. The tag covers all of that and, for a dialog, the Call-ID.
+//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, client key 8
+//! (unless zero), the caller's end, the callee's end, tag 12. The tag covers all of that and, for a
+//! dialog, the Call-ID.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -12,7 +13,8 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use crate::base::hash::{Mac, derive_key, is_equal_in_constant_time};
 use crate::base::id::{DatagramPath, FlowId, ListenerId};
 
-/// What every token begins with. All characters of a token are `unreserved` in a user part (RFC 3261 §25.1).
+/// What every token begins with. All characters of a token are `unreserved` in a user part (RFC
+/// 3261 §25.1).
 pub const PREFIX: &[u8] = b"ft.";
 
 const VERSION: u8 = 1;
@@ -89,7 +91,8 @@ impl TokenKey {
         TokenKey { mac: Mac::new(derive_key(secret, "flow token")), epoch }
     }
 
-    /// Appends the token of `claims`: at most 161 characters, 49 with two stream ends. The Call-ID is ignored for a Path.
+    /// Appends the token of `claims`: at most 161 characters, 49 with two stream ends. The Call-ID
+    /// is ignored for a Path.
     pub fn encode(&self, claims: &Claims, call_id: &[u8], out: &mut Vec<u8>) {
         let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
         let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };
