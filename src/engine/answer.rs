@@ -33,7 +33,7 @@ impl Engine {
             to_tag: (status != 100).then_some(tag.as_slice()),
             extra: lines,
             body: &[],
-            via_params: via_params(&arrival),
+            via_params: via_params(&arrival, message),
         };
         sip::response(message, &parts, &mut block);
         if status >= 200 {
@@ -77,7 +77,7 @@ impl Engine {
             to_tag: Some(&tag),
             extra: &lines,
             body: &[],
-            via_params: via_params(arrival),
+            via_params: via_params(arrival, message),
         };
         let mut block = self.pool.take(1024);
         sip::response(message, &parts, &mut block);
@@ -123,10 +123,16 @@ impl Engine {
     }
 
     /// A response of a branch, of which the transaction layer says that the core shall see it.
-    pub(super) fn on_branch_response(&mut self, tx: SlabKey, client: SlabKey, message: Message<'_>) {
+    pub(super) fn on_branch_response(
+        &mut self,
+        tx: SlabKey,
+        client: SlabKey,
+        message: Message<'_>,
+    ) {
         let status = message.status();
         let Some(branch) = self.transactions.client.get_mut(client) else { return };
-        let again = std::mem::replace(&mut branch.ended, branch.ended || status >= 200);
+        let again = branch.ended;
+        branch.ended |= status >= 200;
         let target = branch.flow();
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         if status < 200 {
@@ -267,11 +273,12 @@ fn write_lines(node: &str, reject: &Reject, lines: &mut Vec<u8>) {
 }
 
 /// What the top Via of a response of ours says of the source (RFC 3581 §4); nothing on WebSocket (RFC 7118 §5.2).
-fn via_params(arrival: &Arrival) -> ViaParams {
-    if arrival.transport().is_websocket() {
-        ViaParams::default()
-    } else {
-        ViaParams { source: Some(arrival.remote) }
+fn via_params(arrival: &Arrival, message: Message<'_>) -> ViaParams {
+    match message.top_via() {
+        Ok(via) if !arrival.transport().is_websocket() => {
+            ViaParams::of_source(&via, arrival.remote)
+        }
+        _ => ViaParams::default(),
     }
 }
 

@@ -69,7 +69,9 @@ impl Engine {
         match (&transaction.machine, method) {
             (ClientMachine::Invite(_), Method::Invite) => Some(branch.client),
             (ClientMachine::Invite(_), Method::Cancel) => match transaction.cancel {
-                Cancel::Sent(cancel) => cancel.filter(|it| self.transactions.client.get(*it).is_some()),
+                Cancel::Sent(cancel) => {
+                    cancel.filter(|it| self.transactions.client.get(*it).is_some())
+                }
                 _ => None,
             },
             (ClientMachine::Other(_), Method::Invite | Method::Cancel | Method::Ack) => None,

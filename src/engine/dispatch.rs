@@ -2,13 +2,15 @@
 //! §18.1.2, §18.2.1)?
 
 use crate::base::event::Event;
-use crate::base::id::{FlowRef, ShardId};
+use crate::base::id::{FlowRef, ShardId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, naming, place};
-use crate::sip::{self, HeaderName, Message, Method, NameAddr, ParseErrorKind, Parsed, Uri};
-use crate::transaction::key::{ServerKey, server_key};
+use crate::sip::{
+    self, HeaderName, Message, Method, NameAddr, ParseError, ParseErrorKind, Parsed, Uri,
+};
+use crate::transaction::{ServerKey, server_key};
 
 use super::mesh::{Handover, LinkMessage};
 use super::output::Output;
@@ -18,11 +20,10 @@ impl Engine {
     /// One whole SIP message: header section and body.
     pub(super) fn on_message(&mut self, arrival: &Arrival, bytes: &[u8]) {
         let mut parsed = self.take_parsed();
-        let outcome = if arrival.transport() == crate::base::id::Transport::Udp {
-            sip::parse_datagram(bytes, &mut parsed)
-        } else {
-            sip::parse(bytes, &mut parsed)
-        };
+        let outcome = sip::parse(bytes, &mut parsed)
+            .and_then(|()| settle_body(arrival.transport(), bytes, &mut parsed))
+            .and_then(|()| parsed.view(bytes).check());
+        let bytes = &bytes[..(parsed.view(bytes).body_span().end as usize).min(bytes.len())];
         match outcome {
             Ok(()) if parsed.view(bytes).is_request() => {
                 self.counters.requests_received += 1;
@@ -39,12 +40,7 @@ impl Engine {
 
     /// RFC 3261 §16.3 step 1 and §21.4.1: answered when the sender can recognise the answer, never an ACK.
     fn on_unparsable(&mut self, arrival: &Arrival, message: Message<'_>, fault: ParseErrorKind) {
-        let answerable = message.is_request()
-            && message.method() != Method::Ack
-            && [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq]
-                .into_iter()
-                .all(|name| message.header(name).is_some());
-        if answerable {
+        if is_answerable(message) {
             self.counters.requests_received += 1;
             let status = if fault == ParseErrorKind::Version { 505 } else { 400 };
             let reject = match status {
@@ -79,6 +75,10 @@ impl Engine {
         second: bool,
     ) {
         self.counters.crossings += 1;
+        let flow = arrival.source.stream().and_then(|flow| self.flows.get_mut(flow));
+        if let Some(flow) = flow {
+            flow.touch(to);
+        }
         let block = self.pool.copy(bytes);
         let parsed = std::mem::replace(parsed, self.parsed_kept.pop().unwrap_or_default());
         let handover = Box::new(Handover { arrival: *arrival, block, parsed, second });
@@ -95,7 +95,9 @@ impl Engine {
     ) {
         let message = parsed.view(bytes);
         let method = message.method();
-        let key = server_key(&self.placement, message, method);
+        let Some(key) = server_key(&self.placement, message, method) else {
+            return self.on_unparsable(arrival, message, ParseErrorKind::Via);
+        };
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {
             (Method::Ack, Some(tx)) if self.on_ack(tx) => {}
@@ -159,6 +161,15 @@ impl Engine {
         }
     }
 
+    /// A response that another shard received for us.
+    pub(super) fn on_linked_response(&mut self, handover: &Handover) {
+        let message = handover.parsed.view(&handover.block);
+        match message.top_via().ok().and_then(|via| BranchId::decode(via.branch?)) {
+            Some(branch) => self.on_response(&handover.arrival, message, branch),
+            None => self.drop_stray(&handover.arrival, message),
+        }
+    }
+
     /// RFC 6026 §7.3: a response that no client transaction waits for goes nowhere.
     pub(super) fn drop_stray(&mut self, arrival: &Arrival, message: Message<'_>) {
         self.counters.dropped_stray_response += 1;
@@ -166,18 +177,31 @@ impl Engine {
     }
 
     /// Tells the log of a discarded message.
-    pub(super) fn report_drop(
-        &mut self,
-        source: FlowRef,
-        why: &'static str,
-        message: Message<'_>,
-    ) {
+    pub(super) fn report_drop(&mut self, source: FlowRef, why: &'static str, message: Message<'_>) {
         let call_id = report::text(message.call_id().unwrap_or_default(), report::CALL_ID_MAX);
         self.outputs.push_back(Output::Event(Event::Dropped { source, why, call_id }));
     }
 
     /// The key under which the INVITE that a CANCEL means is found.
-    pub(super) fn cancelled_key(&self, message: Message<'_>) -> ServerKey {
+    pub(super) fn cancelled_key(&self, message: Message<'_>) -> Option<ServerKey> {
         server_key(&self.placement, message, Method::Invite)
     }
+}
+
+/// Where the body ends, by the rules of the transport (RFC 3261 §18.3, RFC 7118 §5); streams were framed by it.
+fn settle_body(transport: Transport, bytes: &[u8], parsed: &mut Parsed) -> Result<(), ParseError> {
+    match transport {
+        Transport::Udp => sip::datagram_body(parsed, bytes),
+        Transport::Ws | Transport::Wss => sip::websocket_body(parsed, bytes),
+        Transport::Tcp | Transport::Tls => Ok(()),
+    }
+}
+
+/// Whether the sender of a broken request would recognise an answer; an ACK never has one.
+pub(super) fn is_answerable(message: Message<'_>) -> bool {
+    message.is_request()
+        && message.method() != Method::Ack
+        && [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq]
+            .into_iter()
+            .all(|name| message.header(name).is_some())
 }

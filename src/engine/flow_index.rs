@@ -19,16 +19,15 @@ struct Node {
 }
 
 /// Lists of transactions by flow.
-#[derive(Debug)]
 pub(super) struct FlowIndex {
     nodes: Slab<Node>,
     heads: HashMap<FlowId, SlabKey, KeyedHash>,
 }
 
 impl FlowIndex {
-    pub fn new(hash: KeyedHash) -> FlowIndex {
-        // Bounded by the transaction tables whose entries it lists.
-        FlowIndex { nodes: Slab::new(usize::MAX), heads: HashMap::with_hasher(hash) }
+    /// An empty index for at most `max` transactions.
+    pub fn new(max: usize, hash: KeyedHash) -> FlowIndex {
+        FlowIndex { nodes: Slab::new(max), heads: HashMap::with_hasher(hash) }
     }
 
     /// Adds a transaction to the flow's list.
@@ -97,7 +96,7 @@ mod tests {
     #[test]
     fn entries_leave_from_any_place_and_the_last_one_leaves_nothing() {
         for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
-            let mut index = FlowIndex::new(KeyedHash::new([7; 16]));
+            let mut index = FlowIndex::new(16, KeyedHash::new([7; 16]));
             let marks: Vec<FlowMark> =
                 (1..=3).map(|n| index.add(flow(5), SlabKey::from_bits(n))).collect();
             index.add(flow(6), SlabKey::from_bits(9));

@@ -201,11 +201,10 @@ impl Engine {
                 let local = self.config.listener(egress).address;
                 Way::Flow(FlowRef::Datagram(DatagramPath { listener: egress, local, remote }))
             }
-            Hop::Dial { transport, remote, .. } => {
-                self.connects.opened(transport, remote).map_or(Way::Connecting, |path| {
-                    Way::Flow(FlowRef::Stream(path))
-                })
-            }
+            Hop::Dial { transport, remote, .. } => self
+                .connects
+                .opened(transport, remote)
+                .map_or(Way::Connecting, |path| Way::Flow(FlowRef::Stream(path))),
         }
     }
 

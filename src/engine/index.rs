@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::{FlowId, FlowRef, StreamPath, Transport};
+use crate::base::id::{FlowRef, StreamPath, Transport};
 use crate::sip::{Scheme, Uri};
 
 /// Entries under one host and port; more are not indexed, which costs a look-up without token a miss.
@@ -16,10 +16,24 @@ const ENTRIES_MAX: usize = 64;
 /// Something that can be found by host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// A registered Contact and the flow it is bound to.
-    Contact { uri: Box<[u8]>, flow: FlowRef },
+    /// A registered Contact (canonical form), its address of record (keyed hash) and the flow it is bound to.
+    Contact { contact: Box<[u8]>, owner: u64, flow: FlowRef },
     /// A flow that a client opened to us.
     Accepted(StreamPath),
+}
+
+impl Entry {
+    /// A Contact of one address of record is one entry, whatever flow it is bound to; a flow is one entry.
+    fn means_the_same(&self, other: &Entry) -> bool {
+        match (self, other) {
+            (
+                Entry::Contact { contact, owner, .. },
+                Entry::Contact { contact: other, owner: other_owner, .. },
+            ) => owner == other_owner && contact == other,
+            (Entry::Accepted(path), Entry::Accepted(other)) => path.flow == other.flow,
+            _ => false,
+        }
+    }
 }
 
 /// The part of the index that one shard holds.
@@ -33,11 +47,15 @@ impl Index {
         Index { by_host: HashMap::with_hasher(hash) }
     }
 
-    /// Adds an entry under `host:port`; the same entry counts once.
+    /// Adds an entry under `host:port`; it replaces what means the same.
     pub fn add(&mut self, host: &[u8], entry: Entry) {
         match self.by_host.get_mut(host) {
-            Some(entries) if entries.contains(&entry) || entries.len() >= ENTRIES_MAX => {}
-            Some(entries) => entries.push(entry),
+            Some(entries) => {
+                entries.retain(|it| !it.means_the_same(&entry));
+                if entries.len() < ENTRIES_MAX {
+                    entries.push(entry);
+                }
+            }
             None => {
                 self.by_host.insert(host.into(), SmallVec::from_buf([entry]));
             }
@@ -47,19 +65,18 @@ impl Index {
     /// Takes an entry out.
     pub fn remove(&mut self, host: &[u8], entry: &Entry) {
         let Some(entries) = self.by_host.get_mut(host) else { return };
-        entries.retain(|it| it != entry);
+        entries.retain(|it| !it.means_the_same(entry));
         if entries.is_empty() {
             self.by_host.remove(host);
         }
     }
 
-    /// The flow of the one binding whose Contact equals `uri` (RFC 3261 §19.1.4); none when several do.
-    pub fn contact(&self, host: &[u8], uri: &Uri<'_>) -> Option<FlowRef> {
+    /// The flow of the one binding whose Contact has this canonical form; none when several have.
+    pub fn contact(&self, host: &[u8], canonical: &[u8]) -> Option<FlowRef> {
         let mut found = None;
         for entry in self.by_host.get(host)? {
-            let Entry::Contact { uri: contact, flow } = entry else { continue };
-            let equal = Uri::parse(contact).is_ok_and(|contact| contact.equivalent(uri));
-            if equal && found.replace(*flow).is_some_and(|other| other != *flow) {
+            let Entry::Contact { contact, flow, .. } = entry else { continue };
+            if **contact == *canonical && found.replace(*flow).is_some() {
                 return None;
             }
         }
@@ -104,18 +121,10 @@ fn transports_of(uri: &Uri<'_>) -> &'static [Transport] {
     }
 }
 
-/// Whether an entry belongs to that flow.
-pub(super) fn is_of_flow(entry: &Entry, flow: FlowId) -> bool {
-    match entry {
-        Entry::Contact { flow: bound, .. } => bound.stream() == Some(flow),
-        Entry::Accepted(path) => path.flow == flow,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{ListenerId, ShardId};
+    use crate::base::id::{FlowId, ListenerId, ShardId};
 
     fn path(slot: u32, transport: Transport) -> StreamPath {
         StreamPath { flow: FlowId::new(ShardId(0), slot, 1), transport, listener: ListenerId(0) }
@@ -149,20 +158,20 @@ mod tests {
     #[test]
     fn a_contact_is_found_only_while_exactly_one_binding_has_it() {
         let key = b"x.invalid:5060";
-        let contact = "sip:u@x.invalid;transport=ws";
-        let entry = |slot| Entry::Contact {
-            uri: contact.as_bytes().into(),
-            flow: FlowRef::Stream(path(slot, Transport::Wss)),
-        };
+        let contact = b"u@x.invalid";
+        let flow = |slot| FlowRef::Stream(path(slot, Transport::Wss));
+        let entry =
+            |slot, owner| Entry::Contact { contact: contact[..].into(), owner, flow: flow(slot) };
         let mut index = Index::new(KeyedHash::new([1; 16]));
-        index.add(key, entry(1));
-        index.add(key, entry(1));
-        assert_eq!(index.contact(key, &uri(contact)), Some(FlowRef::Stream(path(1, Transport::Wss))));
-        assert_eq!(index.contact(key, &uri("sip:v@x.invalid;transport=ws")), None);
-        index.add(key, entry(2));
-        assert_eq!(index.contact(key, &uri(contact)), None);
-        index.remove(key, &entry(1));
-        index.remove(key, &entry(2));
-        assert_eq!((index.contact(key, &uri(contact)), index.len()), (None, 0));
+        index.add(key, entry(1, 7));
+        index.add(key, entry(2, 7));
+        assert_eq!(index.contact(key, contact), Some(flow(2)), "a new flow replaces the old one");
+        assert_eq!(index.contact(key, b"v@x.invalid"), None);
+        index.add(key, entry(3, 8));
+        assert_eq!(index.contact(key, contact), None, "two users have it");
+        index.remove(key, &entry(1, 7));
+        assert_eq!(index.contact(key, contact), Some(flow(3)));
+        index.remove(key, &entry(3, 8));
+        assert_eq!((index.contact(key, contact), index.len()), (None, 0));
     }
 }

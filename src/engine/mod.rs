@@ -42,11 +42,11 @@ use crate::base::metrics::{Counters, Gauges};
 use crate::base::rng::Rng;
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
-use crate::base::wheel::Wheel;
+use crate::base::wheel::{TimerId, Wheel};
 use crate::flow::table::FlowTable;
 use crate::flow::token::TokenKey;
 use crate::proxy::target::TargetSet;
-use crate::registrar::location::Location;
+use crate::registrar::{Location, Registered};
 use crate::sip::{Edits, Parsed};
 
 use alarm::Alarm;
@@ -100,6 +100,8 @@ pub struct Engine {
     index: Index,
     connects: Connects,
     wheel: Wheel<Alarm>,
+    /// When the next binding expires, if an alarm is set for it.
+    expiry_alarm: Option<(Time, TimerId)>,
     outputs: VecDeque<Output>,
     /// Bytes that queued outputs name; emptied when all outputs were popped.
     arena: Vec<u8>,
@@ -113,13 +115,14 @@ pub struct Engine {
 }
 
 /// Storage that every message uses again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Scratch {
     edits: Edits,
     key: Vec<u8>,
     lines: Vec<u8>,
     keys: Vec<SlabKey>,
     targets: TargetSet,
+    registered: Registered,
 }
 
 /// Something that happened while a transaction was out of its table.
@@ -147,10 +150,11 @@ impl Engine {
             rng,
             flows: FlowTable::default(),
             transactions: Transactions::new(limits.transactions_max, tables.clone()),
-            location: Location::new(limits.bindings_max, tables.clone()),
+            location: Location::new(tables.clone(), limits.bindings_max),
             index: Index::new(tables.clone()),
             connects: Connects::new(tables),
             wheel: Wheel::new(now),
+            expiry_alarm: None,
             outputs: VecDeque::new(),
             arena: Vec::new(),
             deferred: VecDeque::new(),

@@ -13,7 +13,7 @@ use crate::proxy::context::ResponseContext;
 use crate::proxy::route::{self, Sender};
 use crate::proxy::{Reject, naming, target, validate};
 use crate::sip::{HeaderName, Message, Method, Parsed, Uri};
-use crate::transaction::key::ServerKey;
+use crate::transaction::ServerKey;
 use crate::transaction::{Server, ServerInvite, Steps};
 
 use super::Engine;
@@ -135,7 +135,7 @@ impl Engine {
     /// RFC 3261 §9.2 and §16.10: 200 at once when there is something to cancel, 481 otherwise.
     fn serve_cancel(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let key = self.cancelled_key(message);
-        let found = self.transactions.by_key.get(&key).copied();
+        let found = key.and_then(|key| self.transactions.by_key.get(&key).copied());
         let Some(invite) = found.and_then(|invite| self.transactions.server.get_mut(invite)) else {
             return Err(Reject::new(481));
         };

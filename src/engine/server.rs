@@ -120,7 +120,8 @@ impl Engine {
     /// Forgets a server transaction. Branches that still run end by themselves.
     pub(super) fn end_server(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.remove(tx) else { return };
-        let ServerTransaction { key, block, parsed, last, best, mut timers, mark, .. } = transaction;
+        let ServerTransaction { key, block, parsed, last, best, mut timers, mark, .. } =
+            transaction;
         if self.transactions.by_key.get(&key) == Some(&tx) {
             self.transactions.by_key.remove(&key);
         }

@@ -13,12 +13,12 @@ use crate::base::wheel::TimerId;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::ResponseContext;
 use crate::sip::Parsed;
-use crate::transaction::client::Client;
-use crate::transaction::client_invite::ClientInvite;
-use crate::transaction::key::ServerKey;
-use crate::transaction::server::Server;
-use crate::transaction::server_invite::ServerInvite;
-use crate::transaction::timer::Timer;
+use crate::transaction::Client;
+use crate::transaction::ClientInvite;
+use crate::transaction::Server;
+use crate::transaction::ServerInvite;
+use crate::transaction::ServerKey;
+use crate::transaction::Timer;
 
 use super::flow_index::{FlowIndex, FlowMark};
 
@@ -144,7 +144,6 @@ impl Armed {
 }
 
 /// The tables of one shard.
-#[derive(Debug)]
 pub(super) struct Transactions {
     pub server: Slab<ServerTransaction>,
     pub client: Slab<ClientTransaction>,
@@ -163,8 +162,8 @@ impl Transactions {
             server: Slab::new(max),
             client: Slab::new(max.saturating_mul(2)),
             by_key: HashMap::with_hasher(hash.clone()),
-            by_source: FlowIndex::new(hash.clone()),
-            by_target: FlowIndex::new(hash),
+            by_source: FlowIndex::new(max, hash.clone()),
+            by_target: FlowIndex::new(max.saturating_mul(2), hash),
         }
     }
 }

@@ -1,0 +1,287 @@
+//! One REGISTER (RFC 3261 §10.3, RFC 3327 §5.3, RFC 5626 §6): checked in the RFC's order, then all of its changes
+//! are made or none. Absent on purpose: whether the Request-URI's domain is ours, authentication and whether the
+//! sender may register this address of record (steps 1, 3 and 4): the caller has answered them.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::base::config::Config;
+use crate::base::id::{FlowId, FlowRef};
+use crate::base::time::Time;
+use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
+
+use super::answer::{contact_line, line, number_line, push_unfolded, warning_line};
+use super::binding::{Binding, Draft};
+use super::contact::EXPIRES_IF_MALFORMED;
+use super::location::Location;
+use super::plan::Plan;
+
+/// Option tags that may stand in Require (RFC 3327, RFC 5626).
+const SUPPORTED: [&[u8]; 2] = [b"path", b"outbound"];
+
+/// What a REGISTER's circumstances are.
+pub struct RegisterContext<'a> {
+    /// When it came.
+    pub now: Time,
+    /// What it came by.
+    pub source: FlowRef,
+    /// The address it came from.
+    pub source_ip: IpAddr,
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// Whether a URI's host and port are one of our listeners or its advertised name.
+    pub names_us: &'a dyn Fn(&Uri<'_>) -> bool,
+    /// A random number: how far below the highest this expiry is granted.
+    pub random: u64,
+    /// Seconds for Flow-Timer, if the client is to be told (RFC 5626 §11.1).
+    pub flow_timer: Option<u32>,
+}
+
+/// What came of a REGISTER; used again for the next one.
+#[derive(Default)]
+pub struct Registered {
+    /// The stream flow that bindings of this REGISTER go with from now on.
+    pub bound: Option<FlowId>,
+    /// Stream flows that no binding of the table goes with any more.
+    pub released: SmallVec<[FlowId; 2]>,
+    pub(super) headers: Vec<u8>,
+    /// The canonical Contacts that `added` and `removed` name.
+    pub(super) contacts: Vec<u8>,
+    pub(super) added: SmallVec<[Range<usize>; 2]>,
+    pub(super) removed: SmallVec<[Range<usize>; 2]>,
+    pub(super) aor: Vec<u8>,
+    pub(super) path: Vec<u8>,
+    pub(super) params: Vec<u8>,
+    pub(super) draft: Draft,
+}
+
+/// Why a REGISTER is refused. Its header lines, Warning among them, are [`Registered::headers`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reject {
+    /// The status of the answer.
+    pub status: u16,
+    /// Its reason phrase where the usual one says too little.
+    pub phrase: Option<&'static str>,
+}
+
+impl Registered {
+    /// Whole header lines for the answer, be it 200 or a refusal.
+    pub fn headers(&self) -> &[u8] {
+        &self.headers
+    }
+
+    /// The canonical address of record; empty when the REGISTER was refused before it was read.
+    pub fn aor(&self) -> &[u8] {
+        &self.aor
+    }
+
+    /// Canonical Contacts (see [`super::canonical_contact`]) of bindings that are new.
+    pub fn added(&self) -> impl Iterator<Item = &[u8]> {
+        self.added.iter().map(|range| &self.contacts[range.clone()])
+    }
+
+    /// Canonical Contacts of bindings that are gone.
+    pub fn removed(&self) -> impl Iterator<Item = &[u8]> {
+        self.removed.iter().map(|range| &self.contacts[range.clone()])
+    }
+
+    fn clear(&mut self) {
+        self.bound = None;
+        self.released.clear();
+        self.headers.clear();
+        self.contacts.clear();
+        self.added.clear();
+        self.removed.clear();
+        self.aor.clear();
+        self.path.clear();
+    }
+}
+
+/// Applies a REGISTER to the table that owns its address of record. On success the answer is 200 with
+/// [`Registered::headers`]; on [`Reject`] nothing has changed.
+pub fn register(
+    location: &mut Location,
+    request: Message<'_>,
+    context: &RegisterContext<'_>,
+    out: &mut Registered,
+) -> Result<(), Reject> {
+    out.clear();
+    check_require(request, context, out)?;
+    let sender = Sender::read(request, context, out)?;
+    let plan = match sender.contacts(out)? {
+        Contacts::None => Plan::default(),
+        Contacts::All => Plan::remove_all(&sender, location, out)?,
+        Contacts::Listed => Plan::of_contacts(&sender, location, out)?,
+    };
+    let is_outbound = plan.has_reg_id() && sender.supports_outbound;
+    plan.commit(&sender, location, out);
+    answer(location, &sender, is_outbound, out);
+    Ok(())
+}
+
+/// A refusal whose Warning says why.
+pub(super) fn reject(
+    context: &RegisterContext<'_>,
+    status: u16,
+    why: &'static str,
+    out: &mut Registered,
+) -> Reject {
+    warning_line(&context.config.node.name, why, &mut out.headers);
+    let phrase = (status == 400).then_some(why);
+    Reject { status, phrase }
+}
+
+/// What a REGISTER says besides its Contacts.
+pub(super) struct Sender<'a> {
+    pub(super) request: Message<'a>,
+    pub(super) context: &'a RegisterContext<'a>,
+    pub(super) call_id: &'a [u8],
+    pub(super) cseq: u32,
+    /// Nobody stands between the client and us: one Via.
+    pub(super) is_direct: bool,
+    pub(super) has_path: bool,
+    pub(super) supports_outbound: bool,
+    /// A reg-id counts: the client's first hop keeps its flow (RFC 5626 §6).
+    pub(super) takes_outbound: bool,
+    /// Of the Expires header field.
+    pub(super) expires: Option<u32>,
+}
+
+/// The kinds of Contact that a REGISTER has.
+enum Contacts {
+    /// A query.
+    None,
+    /// `*`.
+    All,
+    /// Addresses.
+    Listed,
+}
+
+impl<'a> Sender<'a> {
+    fn read(
+        request: Message<'a>,
+        context: &'a RegisterContext<'a>,
+        out: &mut Registered,
+    ) -> Result<Sender<'a>, Reject> {
+        let (Some(call_id), Ok(cseq)) = (request.call_id(), request.cseq()) else {
+            return Err(reject(context, 400, "Malformed Call-ID or CSeq", out));
+        };
+        for value in request.values(HeaderName::Path) {
+            if !out.path.is_empty() {
+                out.path.push(b'\n');
+            }
+            push_unfolded(value.text, &mut out.path);
+        }
+        let has_path = !out.path.is_empty();
+        if has_path && !has_option(request, HeaderName::Supported, b"path") {
+            line("Unsupported", b"path", &mut out.headers);
+            return Err(reject(context, 420, "Path without Supported: path", out));
+        }
+        read_aor(request, context, out)?;
+        let is_direct = request.values(HeaderName::Via).nth(1).is_none();
+        Ok(Sender {
+            request,
+            context,
+            call_id,
+            cseq: cseq.number,
+            is_direct,
+            has_path,
+            supports_outbound: has_option(request, HeaderName::Supported, b"outbound"),
+            takes_outbound: is_direct || first_hop_has_ob(&out.path),
+            expires: request.expires().unwrap_or(Some(EXPIRES_IF_MALFORMED)),
+        })
+    }
+
+    /// RFC 3261 §10.3 step 6.
+    fn contacts(&self, out: &mut Registered) -> Result<Contacts, Reject> {
+        let mut values = self.request.values(HeaderName::Contact);
+        let Some(first) = values.next() else { return Ok(Contacts::None) };
+        let is_star = first.text == b"*";
+        if !is_star && !values.any(|value| value.text == b"*") {
+            return Ok(Contacts::Listed);
+        }
+        if !is_star || values.next().is_some() || self.expires != Some(0) {
+            return Err(reject(self.context, 400, "Contact * needs Expires 0 and no other", out));
+        }
+        Ok(Contacts::All)
+    }
+
+    /// Whether a REGISTER of ours may change the binding: another Call-ID, or a higher CSeq (RFC 3261 §10.3
+    /// steps 6 and 7).
+    pub(super) fn may_change(&self, binding: &Binding) -> bool {
+        binding.call_id() != self.call_id || self.cseq > binding.cseq()
+    }
+}
+
+/// RFC 3261 §10.3 step 2, §8.2.2.3.
+fn check_require(
+    request: Message<'_>,
+    context: &RegisterContext<'_>,
+    out: &mut Registered,
+) -> Result<(), Reject> {
+    for value in request.values(HeaderName::Require) {
+        if !SUPPORTED.iter().any(|tag| tag.eq_ignore_ascii_case(value.text)) {
+            line("Unsupported", value.text, &mut out.headers);
+        }
+    }
+    match out.headers.is_empty() {
+        true => Ok(()),
+        false => Err(reject(context, 420, "Required extension not supported", out)),
+    }
+}
+
+/// RFC 3261 §10.3 step 5.
+fn read_aor(
+    request: Message<'_>,
+    context: &RegisterContext<'_>,
+    out: &mut Registered,
+) -> Result<(), Reject> {
+    let to = request.to().ok();
+    let Some(uri) = to.and_then(|to| Uri::parse(to.uri).ok()) else {
+        return Err(reject(context, 400, "Malformed To", out));
+    };
+    let is_sip = matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
+    let has_user = uri.user.is_some_and(|user| !user.is_empty());
+    if !is_sip || !has_user || !context.config.is_our_domain(uri.host) {
+        return Err(reject(context, 404, "Not an address of record of ours", out));
+    }
+    uri.aor_into(&mut out.aor);
+    Ok(())
+}
+
+/// Whether the hop nearest to the client says that it keeps the client's flow. RFC 5626 §6 looks at the first
+/// Path value, but a Path grows at its top (RFC 3327 §5.2), so that the nearest hop's is the last: either will do,
+/// since a needless 439 stops clients for good.
+fn first_hop_has_ob(path: &[u8]) -> bool {
+    let has_ob = |value: &[u8]| {
+        let uri = NameAddr::parse(value).ok().and_then(|address| Uri::parse(address.uri).ok());
+        uri.is_some_and(|uri| uri.param("ob").is_some())
+    };
+    let mut values = path.split(|byte| *byte == b'\n');
+    let first = values.next().unwrap_or_default();
+    has_ob(first) || values.next_back().is_some_and(has_ob)
+}
+
+fn has_option(request: Message<'_>, name: HeaderName, tag: &[u8]) -> bool {
+    request.values(name).any(|value| value.text.eq_ignore_ascii_case(tag))
+}
+
+/// RFC 3261 §10.3 step 8: all current bindings, and what RFC 3327 and RFC 5626 add.
+fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut Registered) {
+    let now = sender.context.now;
+    for binding in location.lookup(&out.aor, now) {
+        contact_line(binding, now, &mut out.headers);
+    }
+    for value in sender.request.values(HeaderName::Path) {
+        line("Path", value.text, &mut out.headers);
+    }
+    line("Supported", b"path, outbound", &mut out.headers);
+    if is_outbound {
+        line("Require", b"outbound", &mut out.headers);
+        if let Some(timer) = sender.context.flow_timer {
+            number_line("Flow-Timer", u64::from(timer), &mut out.headers);
+        }
+    }
+}
