@@ -7,7 +7,7 @@
 
 mod client;
 mod client_invite;
-
+mod key;
 mod server;
 mod server_invite;
 mod step;
@@ -17,7 +17,7 @@ mod transcript;
 
 pub use client::Client;
 pub use client_invite::ClientInvite;
-
+pub use key::{MergeKey, ServerKey, merge_key, server_key};
 pub use server::Server;
 pub use server_invite::ServerInvite;
 pub use step::{Step, Steps};
