@@ -1,5 +1,5 @@
-//! Pooled blocks: what must outlive the call that brought it (a partial frame, a request until its final
-//! response) is copied once into one of these. One pool a shard; no locks.
+//! Pooled blocks: what must outlive the call that brought it (a partial frame, a request until its
+//! final response) is copied once into one of these. One pool a shard; no locks.
 
 use super::limits::{BLOCK_CLASSES, BLOCKS_KEPT};
 
@@ -16,7 +16,8 @@ impl Pool {
         Pool::default()
     }
 
-    /// An empty block for at least `capacity` bytes. More than the largest class is a plain allocation.
+    /// An empty block for at least `capacity` bytes. More than the largest class is a plain
+    /// allocation.
     pub fn take(&mut self, capacity: usize) -> Vec<u8> {
         let class = BLOCK_CLASSES.iter().position(|size| *size >= capacity);
         if let Some(block) = class.and_then(|class| self.kept[class].pop()) {
@@ -33,8 +34,9 @@ impl Pool {
         block
     }
 
-    /// Takes a block back, wherever it came from. It is freed when its class is full, and when it is smaller than
-    /// the smallest class or more than twice as large as the class that it would serve.
+    /// Takes a block back, wherever it came from. It is freed when its class is full, and when it
+    /// is smaller than the smallest class or more than twice as large as the class that it would
+    /// serve.
     pub fn put(&mut self, mut block: Vec<u8>) {
         let Some(class) = BLOCK_CLASSES.iter().rposition(|size| *size <= block.capacity()) else {
             return;
@@ -47,15 +49,17 @@ impl Pool {
         }
     }
 
-    /// Makes room for `more` bytes behind those in `block`, which moves to a larger class when it must.
-    pub fn grow(&mut self, block: &mut Vec<u8>, more: usize) {
+    /// Makes room for `more` bytes behind those in `block`, which moves to a larger class when it
+    /// must. `most` is how long it can ever become: room is never made beyond that in advance.
+    pub fn grow(&mut self, block: &mut Vec<u8>, more: usize, most: usize) {
         let needed = block.len().checked_add(more).expect("a length within memory");
         if needed <= block.capacity() {
             return;
         }
         // Beyond the classes capacities double, so that growing by small steps stays linear.
-        let largest = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
-        let capacity = if needed > largest { needed.max(2 * block.capacity()) } else { needed };
+        let is_classed = needed <= BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
+        let ahead = if is_classed { 0 } else { (2 * block.capacity()).min(most) };
+        let capacity = needed.max(ahead);
         let mut larger = self.take(capacity);
         larger.extend_from_slice(block);
         self.put(std::mem::replace(block, larger));
@@ -118,11 +122,11 @@ mod tests {
         let mut pool = Pool::new();
         let mut block = Vec::new();
         for step in 0..200_000_u32 {
-            pool.grow(&mut block, 1);
+            pool.grow(&mut block, 1, 200_000);
             block.push(step as u8);
         }
         assert!(block.iter().enumerate().all(|(i, byte)| *byte == i as u8));
-        assert!(block.capacity() <= 2 * 200_000);
+        assert_eq!(block.capacity(), 200_000);
         assert_eq!(pool.kept_bytes(), BLOCK_CLASSES.iter().sum::<usize>() + 2 * 65536);
     }
 }

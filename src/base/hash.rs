@@ -1,5 +1,5 @@
-//! Keyed hashing: tables that a peer cannot fill with collisions, and authentication codes for what we hand out.
-//! Absent on purpose: passwords and digests (RFC 8760), which need other functions.
+//! Keyed hashing: tables that a peer cannot fill with collisions, and authentication codes for what
+//! we hand out. Absent on purpose: passwords and digests (RFC 8760), which need other functions.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -44,8 +44,8 @@ impl Mac {
         Mac { key: SipHasher24::new_with_key(&key) }
     }
 
-    /// The tag of `parts`. Each part counts with its length: moving a byte from one part to the next gives
-    /// another tag.
+    /// The tag of `parts`. Each part counts with its length: moving a byte from one part to the
+    /// next gives another tag.
     pub fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mut hasher = self.key;
         for part in parts {
@@ -61,16 +61,16 @@ impl Mac {
     }
 }
 
-/// Whether two secrets of one length are equal, in a time that depends on the length only. Panics when the
-/// lengths differ: they are ours.
+/// Whether two secrets of one length are equal, in a time that depends on the length only. Panics
+/// when the lengths differ: they are ours.
 pub fn is_equal_in_constant_time(one: &[u8], other: &[u8]) -> bool {
     assert_eq!(one.len(), other.len());
     let difference = one.iter().zip(other).fold(0, |found, (a, b)| found | (a ^ b));
     std::hint::black_box(difference) == 0
 }
 
-/// The key of one purpose, from the secret of the installation. Keys of different labels tell nothing about
-/// each other or about the secret.
+/// The key of one purpose, from the secret of the installation. Keys of different labels tell
+/// nothing about each other or about the secret.
 pub fn derive_key(secret: &[u8; 32], label: &str) -> [u8; 16] {
     let (low, high) = secret.split_at(16);
     let half = |key: &[u8], side: u8| -> [u8; 16] {
@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn siphash_2_4_128_matches_its_reference_vector() {
-        // Of the authors' vectors_sip128: key 00..0f, empty message. Our framing adds nothing for no parts.
+        // Of the authors' vectors_sip128: key 00..0f, empty message. Our framing adds nothing for
+        // no parts.
         let mac = Mac::new(std::array::from_fn(|i| i as u8));
         let reference = 0xa3817f04ba25a8e6_6df67214c7550293_u128.to_be_bytes();
         assert_eq!(mac.tag(&[]), reference);

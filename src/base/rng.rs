@@ -1,10 +1,11 @@
-//! Random numbers of a shard: ChaCha8 from a seed, so that a run can be repeated from it. Absent on purpose: the
-//! system's randomness (whoever makes the seed reads it).
+//! Random numbers of a shard: ChaCha8 from a seed, so that a run can be repeated from it. Absent on
+//! purpose: the system's randomness (whoever makes the seed reads it).
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng};
 
-/// A deterministic stream of unpredictable numbers: whoever does not know the seed cannot guess the next one.
+/// A deterministic stream of unpredictable numbers: whoever does not know the seed cannot guess the
+/// next one.
 #[derive(Clone)]
 pub struct Rng(ChaCha8Rng);
 
@@ -27,8 +28,8 @@ impl Rng {
     /// A uniform number in `0..n`. Panics when `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0);
-        // The high half of a 128-bit product is uniform once the low halves that some results have one more of
-        // are refused (Lemire 2019).
+        // The high half of a 128-bit product is uniform once the low halves that some results have
+        // one more of are refused (Lemire 2019).
         let refused = n.wrapping_neg() % n;
         loop {
             let product = u128::from(self.next_u64()) * u128::from(n);

@@ -5,8 +5,8 @@ const PAGE: usize = 256;
 /// End of the list of free slots.
 const NONE: u32 = u32::MAX;
 
-/// The name of one entry: its slot and which use of the slot is meant. Generation 0 is never given out, so that
-/// a key of zero bits finds nothing.
+/// The name of one entry: its slot and which use of the slot is meant. Generation 0 is never given
+/// out, so that a key of zero bits finds nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SlabKey {
     /// The slot.
@@ -21,14 +21,15 @@ impl SlabKey {
         (self.generation as u64) << 32 | self.index as u64
     }
 
-    /// The key that [`SlabKey::to_bits`] gave. Any value is well formed; the table says whether it finds anything.
+    /// The key that [`SlabKey::to_bits`] gave. Any value is well formed; the table says whether it
+    /// finds anything.
     pub const fn from_bits(bits: u64) -> SlabKey {
         SlabKey { index: bits as u32, generation: (bits >> 32) as u32 }
     }
 }
 
-/// A bounded table of `T` in pages. Slots of removed entries are used again, the last freed first; pages stay until the table
-/// goes.
+/// A bounded table of `T` in pages. Slots of removed entries are used again, the last freed first;
+/// pages stay until the table goes.
 pub struct Slab<T> {
     pages: Vec<Vec<Entry<T>>>,
     /// First of the free slots, linked by `Entry::next_free`.
@@ -96,8 +97,8 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// The entry in that slot, whatever its generation. Panics when the slot is empty: for links within one
-    /// structure, which never dangle.
+    /// The entry in that slot, whatever its generation. Panics when the slot is empty: for links
+    /// within one structure, which never dangle.
     pub(super) fn at(&self, index: u32) -> &T {
         let entry = self.entry(index);
         entry.and_then(|entry| entry.value.as_ref()).expect("a link names a living entry")

@@ -1,10 +1,11 @@
-//! Timers of a shard: a hierarchical wheel with ticks of one millisecond. Arming and cancelling are O(1) and
-//! allocate nothing once the table has grown. Absent on purpose: clocks and callbacks.
+//! Timers of a shard: a hierarchical wheel with ticks of one millisecond. Arming and cancelling are
+//! O(1) and allocate nothing once the table has grown. Absent on purpose: clocks and callbacks.
 //!
-//! A tick is a number of [`DIGITS`] digits of 6 bits. A timer stands on the level of the highest digit in which its
-//! tick differs from the current one, in the slot of that digit's value. So on every level all timers stand in slots
-//! after the current digit, lower levels are due before higher ones, a timer's place follows from its tick alone,
-//! and timers of one tick always share a list, in the order in which they were armed.
+//! A tick is a number of [`DIGITS`] digits of 6 bits. A timer stands on the level of the highest
+//! digit in which its tick differs from the current one, in the slot of that digit's value. So on
+//! every level all timers stand in slots after the current digit, lower levels are due before
+//! higher ones, a timer's place follows from its tick alone, and timers of one tick always share a
+//! list, in the order in which they were armed.
 
 use std::num::NonZeroU32;
 
@@ -50,7 +51,8 @@ struct List {
     last: Link,
 }
 
-/// A slot of `nodes` plus one, or [`Link::NONE`]. It is never zero so that an empty slab entry costs no tag.
+/// A slot of `nodes` plus one, or [`Link::NONE`]. It is never zero so that an empty slab entry
+/// costs no tag.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Link(NonZeroU32);
 
@@ -78,7 +80,8 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// Arms a timer: `what` is popped at the first tick at or after `at`; what is already past is popped next.
+    /// Arms a timer: `what` is popped at the first tick at or after `at`; what is already past is
+    /// popped next.
     pub fn arm(&mut self, at: Time, what: T) -> TimerId {
         let tick = at.as_nanos().div_ceil(NANOS_A_TICK).min(TICK_MAX).max(self.current);
         let node = Node { tick, what, previous: Link::NONE, next: Link::NONE };
@@ -99,14 +102,16 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
-    /// When [`Wheel::pop_expired`] wants to be called next; `None` when nothing is armed. Exact for the next 64 ms;
-    /// early, never late, for what is farther off: each such call brings the next one closer to the truth.
+    /// When [`Wheel::pop_expired`] wants to be called next; `None` when nothing is armed. Exact for
+    /// the next 64 ms; early, never late, for what is farther off: each such call brings the next
+    /// one closer to the truth.
     pub fn next_deadline(&self) -> Option<Time> {
         let (_, _, tick) = self.next_place()?;
         Some(Time::from_nanos(tick * NANOS_A_TICK))
     }
 
-    /// The next timer that is due at `now`: by tick, then in the order of arming. Call until `None`.
+    /// The next timer that is due at `now`: by tick, then in the order of arming. Call until
+    /// `None`.
     pub fn pop_expired(&mut self, now: Time) -> Option<T> {
         let now = now.as_millis();
         while let Some((level, slot, tick)) = self.next_place().filter(|place| place.2 <= now) {
@@ -267,7 +272,8 @@ mod tests {
         assert_eq!(size_of::<Option<Node<u64>>>(), 24);
     }
 
-    /// The wheel beside an ordered map: random arms, cancels and jumps of time, from nothing to months.
+    /// The wheel beside an ordered map: random arms, cancels and jumps of time, from nothing to
+    /// months.
     #[test]
     fn it_behaves_as_an_ordered_map() {
         for seed in 0..20 {
@@ -359,7 +365,8 @@ mod tests {
             let first = self.model.first_key_value().map(|(key, _)| millis(key.0));
             assert_eq!(deadline.is_some(), first.is_some());
             assert!(deadline <= first);
-            // Slots are used again: the table is no larger than the most timers there ever were at a time.
+            // Slots are used again: the table is no larger than the most timers there ever were at
+            // a time.
             let slots = self.wheel.nodes.iter().map(|(key, _)| key.index as usize + 1).max();
             assert!(slots.unwrap_or(0) <= self.live_most);
         }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 
 use crate::base::hash::{Mac, derive_key, is_equal_in_constant_time};
-use crate::base::id::{DatagramPath, FlowId, ListenerId};
+use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
 
 /// What every token begins with. All characters of a token are `unreserved` in a user part (RFC 3261 §25.1).
 pub const PREFIX: &[u8] = b"ft.";
@@ -42,26 +42,16 @@ pub enum TokenKind {
     Path,
 }
 
-/// Whom a side of the dialog is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum End {
-    /// Not a client of ours: the rest of the route set or the Request-URI leads there.
-    None,
-    /// A stream flow by name.
-    Stream(FlowId),
-    /// A datagram association by value. Of its addresses all but the IPv6 flow label is kept.
-    Datagram(DatagramPath),
-}
-
 /// What an authentic token says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Claims {
     /// What it is good for.
     pub kind: TokenKind,
-    /// Who sent the request that the token was put in; [`End::None`] in a Path.
-    pub caller: End,
-    /// Who received it; in a Path, the client that registered.
-    pub callee: End,
+    /// Who sent the request that the token was put in, if it is a client of ours; in a Path, who registered. Of
+    /// datagram addresses all but the IPv6 flow label is kept.
+    pub caller: Option<FlowRef>,
+    /// Who received it, if it is a client of ours; `None`: the rest of the route set or the Request-URI leads there.
+    pub callee: Option<FlowRef>,
     /// Names the client over its reconnects; 0 when it is not known.
     pub client_key: u64,
 }
@@ -69,9 +59,9 @@ pub struct Claims {
 /// Why a user part is not a token that may be followed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum TokenError {
-    /// Not of the shape of a token: not ours to judge.
+    /// Does not begin like a token: not ours to judge.
     NotAToken,
-    /// Made or changed by somebody else, or of a dialog with another Call-ID.
+    /// Broken, made or changed by somebody else, or of a dialog with another Call-ID.
     Forged,
     /// Authentic, but of another run of the process: the flows that it names are dead.
     Epoch,
@@ -89,7 +79,7 @@ impl TokenKey {
         TokenKey { mac: Mac::new(derive_key(secret, "flow token")), epoch }
     }
 
-    /// Appends the token of `claims`: at most 161 characters, 49 with two stream ends. The Call-ID is ignored for a Path.
+    /// Appends the token of `claims`: at most 161 characters, 57 with two stream ends. The Call-ID is ignored for a Path.
     pub fn encode(&self, claims: &Claims, call_id: &[u8], out: &mut Vec<u8>) {
         let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
         let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };
@@ -117,9 +107,9 @@ impl TokenKey {
         let text = user.strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
         let mut bytes = [0; BYTES_MAX + 3];
         let len = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes);
-        let len = len.map_err(|_| TokenError::NotAToken)?;
+        let len = len.map_err(|_| TokenError::Forged)?;
         if !(BYTES_MIN..=BYTES_MAX).contains(&len) {
-            return Err(TokenError::NotAToken);
+            return Err(TokenError::Forged);
         }
         let (body, tag) = bytes[..len].split_at(len - TAG);
         let kind = if body[0] & KIND_PATH != 0 { TokenKind::Path } else { TokenKind::Dialog };
@@ -138,11 +128,11 @@ impl TokenKey {
 }
 
 /// How the end is written: four bits.
-fn form(end: End) -> u8 {
+fn form(end: Option<FlowRef>) -> u8 {
     match end {
-        End::None => 0,
-        End::Stream(_) => END_STREAM,
-        End::Datagram(path) => {
+        None => 0,
+        Some(FlowRef::Stream(_)) => END_STREAM,
+        Some(FlowRef::Datagram(path)) => {
             let local = if path.local.is_ipv6() { LOCAL_IS_V6 } else { 0 };
             let remote = if path.remote.is_ipv6() { REMOTE_IS_V6 } else { 0 };
             END_DATAGRAM | local | remote
@@ -180,11 +170,15 @@ impl Writer {
         self.len += bytes.len();
     }
 
-    fn put_end(&mut self, end: End) {
+    fn put_end(&mut self, end: Option<FlowRef>) {
         match end {
-            End::None => {}
-            End::Stream(flow) => self.put(&flow.to_bits().to_be_bytes()),
-            End::Datagram(path) => {
+            None => {}
+            Some(FlowRef::Stream(path)) => {
+                self.put(&path.flow.to_bits().to_be_bytes());
+                self.put(&[path.transport as u8]);
+                self.put(&path.listener.0.to_be_bytes());
+            }
+            Some(FlowRef::Datagram(path)) => {
                 self.put(&path.listener.0.to_be_bytes());
                 self.put_address(path.local);
                 self.put_address(path.remote);
@@ -213,15 +207,21 @@ impl Reader<'_> {
         Some(*taken)
     }
 
-    fn end(&mut self, form: u8) -> Option<End> {
+    fn end(&mut self, form: u8) -> Option<Option<FlowRef>> {
         match form {
-            0 => Some(End::None),
-            END_STREAM => Some(End::Stream(FlowId::from_bits(u64::from_be_bytes(self.take()?)))),
+            0 => Some(None),
+            END_STREAM => {
+                let flow = FlowId::from_bits(u64::from_be_bytes(self.take()?));
+                let [transport] = self.take()?;
+                let transport = *Transport::ALL.get(usize::from(transport))?;
+                let listener = ListenerId(u16::from_be_bytes(self.take()?));
+                Some(Some(FlowRef::Stream(StreamPath { flow, transport, listener })))
+            }
             form if form & !(LOCAL_IS_V6 | REMOTE_IS_V6) == END_DATAGRAM => {
                 let listener = ListenerId(u16::from_be_bytes(self.take()?));
                 let local = self.address(form & LOCAL_IS_V6 != 0)?;
                 let remote = self.address(form & REMOTE_IS_V6 != 0)?;
-                Some(End::Datagram(DatagramPath { listener, local, remote }))
+                Some(Some(FlowRef::Datagram(DatagramPath { listener, local, remote })))
             }
             _ => None,
         }
@@ -252,15 +252,19 @@ mod tests {
         TokenKey::new(&[9; 32], epoch)
     }
 
-    fn ends() -> Vec<End> {
+    fn stream(flow: FlowId, transport: Transport) -> Option<FlowRef> {
+        Some(FlowRef::Stream(StreamPath { flow, transport, listener: ListenerId(3) }))
+    }
+
+    fn ends() -> Vec<Option<FlowRef>> {
         let datagram = |local: &str, remote: &str| {
             let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-            End::Datagram(DatagramPath { listener: ListenerId(513), local, remote })
+            Some(FlowRef::Datagram(DatagramPath { listener: ListenerId(513), local, remote }))
         };
         vec![
-            End::None,
-            End::Stream(FlowId::new(ShardId(1023), 77, 0x0100_0001)),
-            End::Stream(FlowId::from_bits(u64::MAX)),
+            None,
+            stream(FlowId::new(ShardId(1023), 77, 0x0100_0001), Transport::Wss),
+            stream(FlowId::from_bits(u64::MAX), Transport::Tcp),
             datagram("192.0.2.1:5060", "198.51.100.2:65535"),
             datagram("[2001:db8::1]:5060", "[2001:db8::2]:40000"),
             datagram("[fe80::1%3]:5060", "[fe80::2%4]:40000"),
@@ -301,7 +305,7 @@ mod tests {
     fn two_streams_make_a_short_token() {
         let caller = ends()[1];
         let claims = Claims { kind: TokenKind::Dialog, caller, callee: caller, client_key: 0 };
-        assert_eq!(encode(&claims).len(), 49);
+        assert_eq!(encode(&claims).len(), 57);
     }
 
     #[test]
@@ -370,10 +374,11 @@ mod tests {
 
     #[test]
     fn other_users_are_not_judged() {
-        for user in
-            [&b""[..], b"ft", b"ft.", b"ft.smith", b"alice", b"FT.AAAA", b"ft.\xff\0", b"1000"]
-        {
+        for user in [&b""[..], b"ft", b"alice", b"FT.AAAA", b"1000"] {
             assert_eq!(key(1).decode(user, CALL_ID), Err(TokenError::NotAToken));
+        }
+        for user in [&b"ft."[..], b"ft.smith", b"ft.\xff\0"] {
+            assert_eq!(key(1).decode(user, CALL_ID), Err(TokenError::Forged));
         }
         let mut rng = Rng::new([6; 32]);
         for _ in 0..5_000 {
