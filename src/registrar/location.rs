@@ -327,3 +327,198 @@ fn bucket_of(at: Time) -> u64 {
 fn end_of(bucket: u64) -> Time {
     Time::from_nanos((bucket + 1).saturating_mul(BUCKET.as_nanos() as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::binding::BindingFlow;
+    use super::super::harness::{Desk, ROOM, canonical_aor, stream};
+    use super::*;
+    use crate::base::id::Transport;
+    use crate::base::rng::Rng;
+
+    const ALICE: &str = "sip:alice@example.com";
+
+    #[test]
+    fn a_flow_takes_its_bindings_along() {
+        let mut desk = Desk::new();
+        let flow = desk.source.stream().unwrap();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@x.invalid>\n").unwrap();
+        desk.register("sip:bob@example.com", ("d", 1), "Contact: <sip:b@x.invalid>\n").unwrap();
+        desk.source = stream(2, Transport::Ws);
+        desk.register(ALICE, ("e", 1), "Contact: <sip:c@x.invalid>\n").unwrap();
+        assert!(desk.location.holds_flow(flow));
+        let mut gone = Vec::new();
+        let removed = desk.location.remove_flow(flow, |binding| gone.push(binding.aor().to_vec()));
+        assert_eq!(removed, 2);
+        assert_eq!(gone, [b"bob@example.com".to_vec(), b"alice@example.com".to_vec()]);
+        assert_eq!(desk.contacts(ALICE), ["sip:c@x.invalid"]);
+        assert!(!desk.location.holds_flow(flow));
+        assert_eq!(desk.location.remove_flow(flow, |_| panic!("nothing left")), 0);
+        let reused = FlowId::new(flow.shard(), 2, 99);
+        assert_eq!(desk.location.remove_flow(reused, |_| panic!("another generation")), 0);
+    }
+
+    #[test]
+    fn a_contact_that_can_be_dialled_outlives_its_flow() {
+        for (transport, contact, is_kept) in [
+            (Transport::Tcp, "<sip:a@192.0.2.1:5070>", true),
+            (Transport::Tls, "<sip:a@192.0.2.1:5070>", true),
+            (Transport::Tcp, "<sip:a@192.0.2.2:5070>", false),
+            (Transport::Tcp, "<sip:a@192.0.2.1:5070;ob>", false),
+            (Transport::Tcp, "<sip:a@192.0.2.1>;reg-id=1;+sip.instance=\"<urn:x:1>\"", false),
+            (Transport::Wss, "<sip:a@192.0.2.1:5070>", false),
+        ] {
+            let mut desk = Desk::new();
+            desk.source = stream(5, transport);
+            desk.register(ALICE, ("c", 1), &format!("Contact: {contact}\n")).unwrap();
+            let flow = desk.source.stream().unwrap();
+            let removed = desk.location.remove_flow(flow, |_| {});
+            assert_eq!(removed, usize::from(!is_kept), "{transport:?} {contact}");
+            if is_kept {
+                assert_eq!(desk.flow(ALICE), BindingFlow::Dial);
+                assert!(!desk.location.holds_flow(flow));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refresh_on_another_flow_moves_the_binding() {
+        let mut desk = Desk::new();
+        let old = desk.source.stream().unwrap();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@x.invalid>\n").unwrap();
+        desk.source = stream(2, Transport::Wss);
+        desk.register(ALICE, ("c", 2), "Contact: <sip:a@x.invalid>\n").unwrap();
+        assert_eq!(desk.out.released.as_slice(), [old]);
+        assert_eq!((desk.out.added().count(), desk.out.removed().count()), (0, 0));
+        assert_eq!(desk.location.remove_flow(old, |_| panic!("it has moved")), 0);
+        assert_eq!(desk.flow(ALICE), BindingFlow::Flow(desk.source));
+    }
+
+    #[test]
+    fn bindings_end_on_time_and_leave_soon_after() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>;expires=60, <sip:b@h>;expires=90\n")
+            .unwrap();
+        desk.pass(59);
+        assert_eq!(desk.contacts(ALICE).len(), 2);
+        desk.pass(1);
+        assert_eq!(desk.contacts(ALICE), ["sip:b@h"]);
+        let due = desk.location.next_expiry().unwrap();
+        assert!(due > desk.now && due <= desk.now + BUCKET);
+        assert_eq!(desk.location.expire(desk.now, 100, |_| panic!("not yet")), 0);
+        assert_eq!(desk.location.expire(due, 100, |_| {}), 1);
+        assert_eq!((desk.location.len(), desk.location.aors()), (1, 1));
+        // What is out of force neither blocks nor orders a new registration.
+        desk.pass(40);
+        desk.register(ALICE, ("c", 1), "Contact: <sip:b@h>\n").unwrap();
+        assert_eq!(desk.listed().len(), 1);
+    }
+
+    #[test]
+    fn a_refreshed_binding_stays() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>;expires=60\n").unwrap();
+        let first = desk.location.next_expiry().unwrap();
+        desk.pass(50);
+        desk.register(ALICE, ("c", 2), "Contact: <sip:a@h>;expires=60\n").unwrap();
+        assert_eq!(desk.location.expire(first, 100, |_| panic!("it was refreshed")), 0);
+        assert!(desk.location.next_expiry().unwrap() > first);
+        // An earlier end is seen at once.
+        desk.register(ALICE, ("c", 3), "Contact: <sip:a@h>;expires=30\n").unwrap();
+        desk.pass(30);
+        assert_eq!(desk.location.expire(desk.now + BUCKET, 100, |_| {}), 1);
+        assert_eq!(desk.location.next_expiry(), None);
+    }
+
+    #[test]
+    fn who_was_bound_stays_known_within_bounds() {
+        let mut desk = Desk::new();
+        let aor = canonical_aor(ALICE);
+        assert!(!desk.location.was_known(&aor));
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>\n").unwrap();
+        desk.register(ALICE, ("c", 2), "Contact: *\nExpires: 0\n").unwrap();
+        assert!(desk.location.was_known(&aor));
+        assert_eq!(desk.location.aors(), 0);
+        desk.register(ALICE, ("c", 3), "Contact: <sip:a@h>\n").unwrap();
+        assert_eq!((desk.location.aors(), desk.location.len()), (1, 1));
+        for user in 0..3 * ROOM {
+            let to = format!("sip:{user}@example.com");
+            desk.register(&to, ("c", 1), "Contact: <sip:a@h>\n").unwrap();
+            desk.register(&to, ("c", 2), "Contact: *\nExpires: 0\n").unwrap();
+        }
+        assert_eq!(desk.location.by_aor.len(), ROOM + 1);
+        assert!(desk.location.was_known(b"0@example.com"));
+        assert!(!desk.location.was_known(b"59@example.com"));
+    }
+
+    #[test]
+    fn a_request_uri_finds_the_one_contact_it_equals() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@x.invalid;transport=ws>\n").unwrap();
+        let bob = "sip:bob@example.com";
+        desk.register(bob, ("c", 1), "Contact: <sip:b@x.invalid>, <sip:b@x.invalid;user=phone>\n")
+            .unwrap();
+        for (uri, expected) in [
+            ("sip:a@x.invalid;transport=ws", Some("sip:a@x.invalid;transport=ws")),
+            ("sip:%61@X.invalid;transport=WS", Some("sip:a@x.invalid;transport=ws")),
+            ("sip:a@x.invalid", None),
+            ("sip:a@x.invalid:5060;transport=ws", None),
+            ("sip:b@x.invalid", Some("sip:b@x.invalid")),
+            ("sip:b@x.invalid;user=phone", Some("sip:b@x.invalid;user=phone")),
+            ("sip:b@x.invalid;user=ip", None),
+        ] {
+            assert_eq!(desk.contact_match(uri).as_deref(), expected, "{uri}");
+        }
+        // Two addresses of record with one Contact: nobody can say who is meant.
+        desk.register(bob, ("d", 1), "Contact: <sip:a@x.invalid;transport=ws>\n").unwrap();
+        assert_eq!(desk.contact_match("sip:a@x.invalid;transport=ws"), None);
+        // A Contact in our domain would catch requests for its user.
+        desk.register(bob, ("e", 1), "Contact: <sip:carol@example.com:5090>\n").unwrap();
+        assert_eq!(desk.contact_match("sip:carol@example.com:5090"), None);
+        assert_eq!(desk.out.added().count(), 0);
+    }
+
+    #[test]
+    fn many_contacts_of_one_form_are_ambiguous_not_slow() {
+        let mut desk = Desk::new();
+        desk.location = Location::new(KeyedHash::new([1; 16]), 1_000);
+        for user in 0..CONTACT_CANDIDATES_MAX + 1 {
+            let line = format!("Contact: <sip:a@x.invalid;method=M{user}>\n");
+            desk.register(&format!("sip:{user}@example.com"), ("c", 1), &line).unwrap();
+        }
+        assert_eq!(desk.contact_match("sip:a@x.invalid;method=M0"), None);
+    }
+
+    #[test]
+    fn ten_thousand_bindings_expire_in_bounded_steps() {
+        let mut desk = Desk::new();
+        desk.location = Location::new(KeyedHash::new([1; 16]), 10_000);
+        let mut rng = Rng::new([5; 32]);
+        let mut ends: Vec<Time> = Vec::new();
+        for user in 0..10_000 {
+            let seconds = 60 + rng.below(540);
+            ends.push(desk.now + Duration::from_secs(seconds));
+            desk.source = stream(user % 100, Transport::Wss);
+            let line = format!("Contact: <sip:{user}@x.invalid>;expires={seconds}\n");
+            desk.register(&format!("sip:{user}@example.com"), ("c", 1), &line).unwrap();
+        }
+        assert_eq!(desk.location.aors(), 10_000);
+        let mut now = desk.now;
+        while let Some(due) = desk.location.next_expiry() {
+            now = now.max(due);
+            let mut seen = 0;
+            let removed = desk.location.expire(now, 64, |binding| {
+                assert!(!binding.is_live(now) && binding.expires_at() + BUCKET >= due);
+                seen += 1;
+            });
+            assert!(removed == seen && seen <= 64);
+            if desk.location.next_expiry().is_none_or(|next| next > now) {
+                let left = ends.iter().filter(|end| **end > now).count();
+                assert!(desk.location.len() >= left && left + 200 > desk.location.len());
+            }
+        }
+        assert!(desk.location.is_empty());
+        assert!(desk.location.by_flow.is_empty() && desk.location.by_contact.is_empty());
+        assert_eq!(desk.location.by_aor.len(), 10_000);
+    }
+}

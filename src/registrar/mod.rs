@@ -7,10 +7,13 @@
 mod answer;
 mod binding;
 mod contact;
+#[cfg(test)]
+mod harness;
 mod links;
 mod location;
 mod plan;
 mod register;
+mod way;
 
 pub use binding::{Binding, BindingFlow};
 pub use contact::canonical_contact;

@@ -6,16 +6,17 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::config::Registrar;
-use crate::base::id::{FlowId, FlowRef};
+use crate::base::id::FlowId;
 use crate::base::limits::VALUES_MAX;
 use crate::base::slab::SlabKey;
-use crate::sip::{HeaderName, Scheme, Uri};
+use crate::sip::{HeaderName, Uri};
 
 use super::answer::number_line;
-use super::binding::{BINDING_BYTES_MAX, Binding, DraftParts, Facts, Way};
+use super::binding::{BINDING_BYTES_MAX, Binding, DraftParts, Facts};
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
 use super::register::{Registered, Reject, Sender, reject};
+use super::way::way;
 
 /// Expiries above this are granted up to a tenth shorter, so that clients that came at once do not return at once.
 const SPREAD_ABOVE_SECONDS: u64 = 600;
@@ -315,46 +316,188 @@ fn facts(
     }
 }
 
-/// How requests get to a Contact, and whether it can be dialled when its stream flow has ended. A Contact on
-/// another host than its source is delivered on the flow all the same, unless the configuration wants it
-/// resolved: address translation is the rule. What was registered through another hop is never delivered on
-/// that hop's flow.
-fn way(sender: &Sender<'_>, wanted: &Wanted<'_>, ob: bool) -> (Way, bool) {
-    let context = sender.context;
-    if sender.has_path || !sender.is_direct {
-        return (Way::Path, false);
-    }
-    let keeps_flow = wanted.reg_id != 0 || ob;
-    let is_own = wanted.uri.host_ip() == Some(context.source_ip);
-    let is_websocket = context.source.transport().is_websocket();
-    let is_foreign = context.config.registrar.foreign_contacts && is_resolvable(&wanted.uri);
-    if is_foreign && !is_own && !keeps_flow && !is_websocket {
-        return (Way::Path, false);
-    }
-    match context.source {
-        FlowRef::Stream(stream) => {
-            (Way::Stream(stream.flow), is_own && !keeps_flow && !is_websocket)
-        }
-        FlowRef::Datagram(_) if is_own && !keeps_flow && is_sent_by_source(sender) => {
-            (Way::Dial, false)
-        }
-        FlowRef::Datagram(path) => (Way::Datagram(Box::new(path)), false),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{Desk, ROOM, stream};
+    use crate::base::id::Transport;
 
-/// Whether a Contact can be meant to be resolved at all.
-fn is_resolvable(uri: &Uri<'_>) -> bool {
-    const INVALID: &[u8] = b".invalid";
-    let is_sip = matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
-    let start = uri.host.len().saturating_sub(INVALID.len());
-    let is_websocket = uri.param("transport").flatten().is_some_and(|transport| {
-        transport.eq_ignore_ascii_case(b"ws") || transport.eq_ignore_ascii_case(b"wss")
-    });
-    is_sip && !is_websocket && !uri.host[start..].eq_ignore_ascii_case(INVALID)
-}
+    const ALICE: &str = "sip:alice@example.com";
 
-/// Whether the client's Via names the address that its datagram came from: no translation in between.
-fn is_sent_by_source(sender: &Sender<'_>) -> bool {
-    let via = sender.request.top_via();
-    via.is_ok_and(|via| via.sent_by_ip() == Some(sender.context.source_ip))
+    #[test]
+    fn expiry_is_taken_from_parameter_header_default_and_bounded() {
+        for (lines, expected) in [
+            ("Contact: <sip:a@h>\n", Ok(3600)),
+            ("Contact: <sip:a@h>\nExpires: 300\n", Ok(300)),
+            ("Contact: <sip:a@h>;expires=100\nExpires: 300\n", Ok(100)),
+            ("Contact: <sip:a@h>;expires=30\n", Ok(30)),
+            ("Contact: <sip:a@h>;expires=29\n", Err(423)),
+            ("Contact: <sip:a@h>;expires=1\nExpires: 300\n", Err(423)),
+            ("Contact: <sip:a@h>\nExpires: 1\n", Err(423)),
+            ("Contact: <sip:a@h>;expires=99999999999\n", Ok(7200)),
+            ("Contact: <sip:a@h>;expires=soon\n", Ok(3600)),
+        ] {
+            let mut desk = Desk::new();
+            let got = desk.register(ALICE, ("c", 1), lines).map_err(|reject| reject.status);
+            assert_eq!(got, expected.map(|_| ()), "{lines}");
+            match expected {
+                Ok(seconds) => assert_eq!(desk.listed(), [format!("<sip:a@h>;expires={seconds}")]),
+                Err(_) => assert!(desk.headers().contains("Min-Expires: 30\r\n")),
+            }
+        }
+    }
+
+    #[test]
+    fn long_expiries_are_spread_downward() {
+        let mut desk = Desk::new();
+        for (cseq, (requested, random, granted)) in [
+            (600, 99, 600),
+            (601, 7, 594),
+            (3600, 0, 3600),
+            (3600, 360, 3240),
+            (3600, 361, 3600),
+            (9000, u64::MAX, 7200 - u64::MAX % 721),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            desk.random = random;
+            let lines = format!("Contact: <sip:a@h>;expires={requested}\n");
+            desk.register(ALICE, ("c", cseq as u32 + 1), &lines).unwrap();
+            assert_eq!(desk.listed(), [format!("<sip:a@h>;expires={granted}")]);
+        }
+    }
+
+    #[test]
+    fn updates_in_one_call_have_to_come_in_order() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 5), "Contact: <sip:a@h>;q=0.1\n").unwrap();
+        for (call, expires, is_taken) in [
+            (("c", 5), 60, false),
+            (("c", 4), 60, false),
+            (("c", 4), 0, false),
+            (("c", 6), 60, true),
+            (("d", 1), 60, true),
+            (("d", 1), 0, false),
+            (("c", 1), 0, true),
+        ] {
+            let lines = format!("Contact: <sip:a@h>;expires={expires}\n");
+            if is_taken {
+                desk.register(ALICE, call, &lines).unwrap();
+                assert_eq!(desk.listed().len(), usize::from(expires > 0), "{call:?}");
+            } else {
+                assert_eq!(desk.refused(ALICE, call, &lines), 500, "{call:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_contacts_change_or_none() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 5), "Contact: <sip:a@h1>\n").unwrap();
+        for (lines, status) in [
+            ("Contact: <sip:b@h>, <sip:a@h1>;expires=5\n", 423),
+            ("Contact: <sip:a@h1>;expires=0, <sip:b@h>;q=2\n", 400),
+            ("Contact: <sip:a@h1>;expires=0, <sip:x@192.0.2.100>\n", 400),
+            ("Contact: <sip:a@h1>;expires=0, <not a uri>\n", 400),
+            ("Contact: <sip:1@h>, <sip:2@h>, <sip:3@h>, <sip:4@h>\n", 403),
+            ("Contact: <sip:1@h>, <sip:2@h>;reg-id=1;+sip.instance=\"<urn:x:1>\"\n", 400),
+        ] {
+            assert_eq!(desk.refused(ALICE, ("c", 6), lines), status, "{lines}");
+        }
+        assert_eq!(desk.refused(ALICE, ("c", 5), "Contact: <sip:b@h>, <sip:a@h1>\n"), 500);
+        assert_eq!(desk.contacts(ALICE), ["sip:a@h1"]);
+    }
+
+    #[test]
+    fn contacts_compare_by_the_uri_rules() {
+        for (second, is_same) in [
+            ("sip:a@h", true),
+            ("sip:%61@H", true),
+            ("sip:a@h;unknown=1", true),
+            ("sip:A@h", false),
+            ("sip:a@h:5060", false),
+            ("sip:a@h;transport=udp", false),
+            ("sips:a@h", false),
+            ("sip:a@[2001:db8::1]", false),
+        ] {
+            let mut desk = Desk::new();
+            desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>\n").unwrap();
+            desk.register(ALICE, ("c", 2), &format!("Contact: <{second}>\n")).unwrap();
+            assert_eq!(desk.contacts(ALICE).len(), if is_same { 1 } else { 2 }, "{second}");
+            assert_eq!(desk.contacts(ALICE)[0], second);
+        }
+    }
+
+    #[test]
+    fn ipv6_contacts_compare_by_address() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@[2001:db8::1]:5080>\n").unwrap();
+        desk.register(ALICE, ("c", 2), "Contact: <sip:a@[2001:DB8:0::1]:5080>\n").unwrap();
+        assert_eq!(desk.contacts(ALICE), ["sip:a@[2001:DB8:0::1]:5080"]);
+    }
+
+    #[test]
+    fn a_contact_repeated_in_one_request_counts_once() {
+        let mut desk = Desk::new();
+        let lines = "Contact: <sip:a@h>;q=0.1, <sip:b@h>, <sip:%61@h>;q=0.2\n";
+        desk.register(ALICE, ("c", 1), lines).unwrap();
+        assert_eq!(desk.listed(), ["<sip:%61@h>;q=0.2;expires=3600", "<sip:b@h>;expires=3600"]);
+    }
+
+    #[test]
+    fn instance_and_reg_id_replace_whatever_the_contact() {
+        let line = |uri: &str, reg_id: u32, instance: &str| {
+            format!("Contact: <{uri}>;reg-id={reg_id};+sip.instance=\"<urn:uuid:{instance}>\"\n")
+        };
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), &line("sip:a@1.invalid", 1, "AA")).unwrap();
+        desk.source = stream(2, Transport::Wss);
+        desk.register(ALICE, ("d", 1), &line("sip:a@2.invalid", 1, "aa")).unwrap();
+        assert_eq!(desk.contacts(ALICE), ["sip:a@2.invalid"]);
+        assert!(desk.out.added().eq([&b"a@2.invalid"[..]]));
+        assert!(desk.out.removed().eq([&b"a@1.invalid"[..]]));
+        assert_eq!(desk.out.bound, desk.source.stream());
+        assert_eq!(desk.out.released.as_slice(), [stream(1, Transport::Wss).stream().unwrap()]);
+        // The same Contact over a second flow, and by a second instance.
+        desk.register(ALICE, ("e", 1), &line("sip:a@2.invalid", 2, "aa")).unwrap();
+        desk.register(ALICE, ("f", 1), &line("sip:a@2.invalid", 1, "bb")).unwrap();
+        assert_eq!(desk.contacts(ALICE).len(), 3);
+        // Without a reg-id it is the URI that counts (RFC 3261 §10.3).
+        desk.register(ALICE, ("g", 1), "Contact: <sip:a@2.invalid>;expires=0\n").unwrap();
+        assert!(desk.location.is_empty());
+    }
+
+    #[test]
+    fn contacts_max_counts_what_would_be_there() {
+        let mut desk = Desk::new();
+        let lines = "Contact: <sip:1@h>, <sip:2@h>, <sip:3@h>, <sip:4@h>\n";
+        desk.register(ALICE, ("c", 1), lines).unwrap();
+        assert_eq!(desk.refused(ALICE, ("c", 2), "Contact: <sip:5@h>\n"), 403);
+        desk.register(ALICE, ("c", 2), "Contact: <sip:4@h>;expires=0, <sip:5@h>\n").unwrap();
+        // A lower bound keeps nobody from refreshing.
+        desk.config.registrar.contacts_max = 1;
+        desk.register(ALICE, ("c", 3), "Contact: <sip:5@h>\n").unwrap();
+        assert_eq!(desk.contacts(ALICE).len(), 4);
+        let many = ["<sip:1@h>"; 9].join(",");
+        assert_eq!(desk.refused(ALICE, ("c", 9), &format!("Contact: {many}\n")), 400);
+    }
+
+    #[test]
+    fn a_full_table_says_when_to_come_back() {
+        let mut desk = Desk::new();
+        for user in 0..ROOM {
+            desk.register(&format!("sip:{user}@example.com"), ("c", 1), "Contact: <sip:a@h>\n")
+                .unwrap();
+        }
+        assert_eq!(desk.refused(ALICE, ("c", 1), "Contact: <sip:a@h>\n"), 500);
+        assert!(desk.headers().contains("Retry-After: 30\r\n"));
+        desk.register("sip:0@example.com", ("c", 2), "Contact: <sip:a@h>\n").unwrap();
+    }
+
+    #[test]
+    fn a_binding_too_long_to_keep_is_refused() {
+        let mut desk = Desk::new();
+        let lines = format!("Contact: <sip:a@h>;x=\"{}\"\n", "y".repeat(9_000));
+        assert_eq!(desk.refused(ALICE, ("c", 1), &lines), 400);
+    }
 }

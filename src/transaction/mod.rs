@@ -18,7 +18,6 @@ mod transcript;
 pub use client::Client;
 pub use client_invite::ClientInvite;
 pub use key::{MergeKey, ServerKey, merge_key, server_key};
-
 pub use server::Server;
 pub use server_invite::ServerInvite;
 pub use step::{Step, Steps};
