@@ -307,3 +307,83 @@ const _: () = {
     const fn crosses_threads<T: Send + Sync>() {}
     crosses_threads::<TlsMaterial>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_used_are_named_with_what_to_mend() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = [(); 2].map(|()| self_sign(vec!["example.com".into()]).unwrap());
+        let key = made[0].signing_key.serialize_pem();
+        let sealed =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let bad_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let bad_cert = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (cert, key, file, says) in [
+            (made[0].cert.pem().as_str(), Some(key.as_str()), "", ""),
+            (&made[1].cert.pem(), Some(&key), "k.pem", "not the private key of"),
+            ("", Some(&key), "c.pem", "BEGIN CERTIFICATE"),
+            (bad_cert, Some(&key), "c.pem", "cannot be used"),
+            ("-----BEGIN CERTIFICATE-----\nAA", Some(&key), "c.pem", "not PEM"),
+            (&made[0].cert.pem(), Some(""), "k.pem", "BEGIN PRIVATE KEY"),
+            (&made[0].cert.pem(), Some(sealed), "k.pem", "openssl pkey -in"),
+            (&made[0].cert.pem(), Some(bad_key), "k.pem", "cannot be used"),
+            (&made[0].cert.pem(), None, "k.pem", "cannot be read"),
+        ] {
+            let files = CertificateFiles {
+                name: "edge".into(),
+                cert: folder.path().join("c.pem"),
+                key: folder.path().join("k.pem"),
+            };
+            std::fs::write(&files.cert, cert).unwrap();
+            match key {
+                Some(key) => std::fs::write(&files.key, key).unwrap(),
+                None => std::fs::remove_file(&files.key).unwrap(),
+            }
+            let ca = folder.path().join("ca.pem");
+            std::fs::write(&ca, made[0].cert.pem()).unwrap();
+            let loaded = TlsMaterial::load(&[files], Some(&ca)).map(|_| ());
+            let message = loaded.err().map(|fault| fault.to_string()).unwrap_or_default();
+            assert!(message.contains(file) && message.contains(says), "{says}: {message:?}");
+            assert_eq!(message.is_empty(), says.is_empty(), "{message}");
+        }
+    }
+
+    #[test]
+    fn one_name_names_one_certificate() {
+        let files = CertificateFiles { name: "a".into(), cert: "c".into(), key: "k".into() };
+        let fault = TlsMaterial::load(&[files.clone(), files], None).err().unwrap();
+        assert_eq!(fault.to_string(), "two certificates are named \"a\"");
+    }
+
+    #[test]
+    fn a_self_signed_certificate_is_for_its_hosts_and_can_be_shown() {
+        let material = TlsMaterial::self_signed("default", &[]).unwrap();
+        assert_eq!(material.certificates[0].dns_names, ["localhost", "example.com"]);
+        let shown = CertificateDer::from_pem_slice(material.certificate_pem().unwrap().as_bytes());
+        assert_eq!(shown.unwrap(), material.certificates[0].key.cert[0]);
+        let named = TlsMaterial::self_signed("default", &["sip.test".into()]).unwrap();
+        assert_eq!(named.certificates[0].dns_names, ["sip.test"]);
+        assert!(TlsMaterial::self_signed("default", &["bücher".into()]).is_err());
+    }
+
+    #[test]
+    fn a_certificate_is_warned_about_around_its_validity() {
+        let material = TlsMaterial::self_signed("edge", &[]).unwrap();
+        let certificate = &material.certificates[0];
+        let name = String::from("edge");
+        let (from, until) = (certificate.not_before as u64, certificate.not_after as u64);
+        for (now, expected) in [
+            (from - 1, Some(TlsWarning::NotYetValid { name: name.clone() })),
+            (from, None),
+            (until - 14 * DAY, None),
+            (until - 14 * DAY + 1, Some(TlsWarning::ExpiresSoon { name: name.clone(), days: 13 })),
+            (until, Some(TlsWarning::ExpiresSoon { name: name.clone(), days: 0 })),
+            (until + 3 * DAY, Some(TlsWarning::Expired { name, days: 3 })),
+        ] {
+            assert_eq!(certificate.warning(Duration::from_secs(now)), expected, "{now}");
+        }
+    }
+}

@@ -29,7 +29,7 @@ pub use material::{
 };
 pub use session::Session;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{CertificateError, Error};
 
 /// What a session has come to after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,22 +131,18 @@ impl From<&Error> for TlsError {
             | Error::InappropriateHandshakeMessage { .. }
             | Error::PeerMisbehaved(_) => TlsError::Misbehaved,
             Error::DecryptError => TlsError::Decrypt,
-            Error::AlertReceived(alert) => TlsError::Alert(alert_number(*alert)),
+            Error::AlertReceived(alert) => TlsError::Alert(u8::from(*alert)),
             Error::InvalidCertificate(fault) => certificate_fault(fault),
             Error::NoCertificatesPresented | Error::UnsupportedNameType => TlsError::BadCertificate,
-            // The resolver found no certificate: rustls has no variant of its own for it, but we always have one.
             _ => TlsError::Internal,
         }
     }
 }
 
-fn alert_number(alert: AlertDescription) -> u8 {
-    u8::from(alert)
-}
-
 fn certificate_fault(fault: &CertificateError) -> TlsError {
     match fault {
-        CertificateError::UnknownIssuer => TlsError::UnknownIssuer,
+        // A bad signature: the issuer bears the name of one we trust, but has another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsError::UnknownIssuer,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsError::WrongName
         }

@@ -27,7 +27,7 @@ const BLOCK_KEPT_BYTES_MAX: usize = 20 * 1024;
 pub struct Session {
     peer: Peer,
     /// A prefix of what the peer sends next; empty between records.
-    held: Vec<u8>,
+    pub(super) held: Vec<u8>,
     /// What the client's server_name extension said (RFC 6066 §3).
     sni: Option<Box<str>>,
     state: State,
