@@ -1,0 +1,1 @@
+//! Faulty files and what is said about them.
