@@ -1,5 +1,5 @@
-//! As much HTTP/1.1 as a scraper and a probe need: GET and HEAD, one request a connection, bounded in size, time
-//! and number. Absent on purpose: request bodies, keep-alive, TLS.
+//! As much HTTP/1.1 as a scraper and a probe need: GET and HEAD, one request a connection, bounded
+//! in size, time and number. Absent on purpose: request bodies, keep-alive, TLS.
 
 use std::cell::Cell;
 use std::io;
@@ -223,7 +223,7 @@ mod tests {
     fn connections_are_bounded_and_served_again_after() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("an address");
-        let client = std::thread::spawn(move || {
+        let client = move || {
             let connect = || std::net::TcpStream::connect(address).expect("connect");
             let idle: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect()).collect();
             let mut refused = Vec::new();
@@ -240,15 +240,13 @@ mod tests {
                 }
             }
             false
-        });
+        };
         tokio_uring::start(async move {
             let source: Rc<dyn Source> = Rc::new(Fixed(Phase::Ready));
             let server = tokio_uring::spawn(crate::admin::serve(listener, source));
-            while !client.is_finished() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let served = tokio::task::spawn_blocking(client).await;
             server.abort();
-            assert!(client.join().expect("no panic in the client"));
+            assert!(served.expect("no panic in the client"));
         });
     }
 }

@@ -1,5 +1,5 @@
-//! Counters and gauges in the OpenMetrics text format. Every row of [`Counters`] is a metric family with one
-//! series a shard; nothing is named twice.
+//! Counters and gauges in the OpenMetrics text format. Every row of [`Counters`] is a metric family
+//! with one series a shard; nothing is named twice.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 
 use crate::base::id::Transport;
 use crate::base::metrics::{Counters, Gauges};

@@ -1,6 +1,6 @@
-//! L5: what operators and their tools ask over HTTP: `/metrics`, `/healthz`, `/readyz`. Runs on the control
-//! thread; the numbers come from whoever implements [`Source`]. Absent on purpose: authentication (it listens on
-//! loopback) and everything that changes the process.
+//! L5: what operators and their tools ask over HTTP: `/metrics`, `/healthz`, `/readyz`. Runs on the
+//! control thread; the numbers come from whoever implements [`Source`]. Absent on purpose:
+//! authentication (it listens on loopback) and everything that changes the process.
 
 mod http;
 mod metrics;
@@ -38,7 +38,8 @@ pub trait Source {
     fn log_lines_dropped(&self) -> u64;
 }
 
-/// Serves on `listener` until dropped. Runs inside a [`tokio::task::LocalSet`], as tokio-uring's runtime has it.
+/// Serves on `listener` until dropped. Runs inside a [`tokio::task::LocalSet`], as tokio-uring's
+/// runtime has it.
 pub async fn serve(listener: TcpListener, source: Rc<dyn Source>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -1,6 +1,6 @@
-//! Log lines on standard error, as text or JSON. Whoever logs never waits: finished lines go through a bounded
-//! queue to a thread of their own; what does not fit is counted, and the count is logged as soon as there is
-//! room. Absent on purpose: files, rotation, RUST_LOG.
+//! Log lines on standard error, as text or JSON. Whoever logs never waits: finished lines go
+//! through a bounded queue to a thread of their own; what does not fit is counted, and the count is
+//! logged as soon as there is room. Absent on purpose: files, rotation, RUST_LOG.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::Arc;
@@ -28,7 +28,8 @@ pub struct LogGuard {
     dropped: Arc<AtomicU64>,
 }
 
-/// Makes this process log to standard error. The first call of a process counts; a later one has no effect.
+/// Makes this process log to standard error. The first call of a process counts; a later one has no
+/// effect.
 pub fn start(config: LogConfig) -> io::Result<LogGuard> {
     let is_terminal = io::stderr().is_terminal();
     let (lines, dropped) = spawn_writer(io::stderr(), LINES_MAX)?;
@@ -136,8 +137,8 @@ fn spawn_writer(
     Ok((lines, dropped))
 }
 
-/// Writes until the end is asked for; flushes whenever nothing waits. Errors of the output are nobody's to
-/// hear: there is no other place to report them.
+/// Writes until the end is asked for; flushes whenever nothing waits. Errors of the output are
+/// nobody's to hear: there is no other place to report them.
 fn write_lines(queue: &Receiver<Entry>, dropped: &AtomicU64, mut to: BufWriter<impl Write>) {
     let mut reported = 0;
     loop {

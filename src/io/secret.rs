@@ -1,5 +1,5 @@
-//! The key of flow tokens, branches and placement: 32 bytes in a file that only its owner can read, made at the
-//! first start. Absent on purpose: changing it while running.
+//! The key of flow tokens, branches and placement: 32 bytes in a file that only its owner can read,
+//! made at the first start. Absent on purpose: changing it while running.
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -65,8 +65,8 @@ pub fn generate() -> Result<[u8; SECRET_BYTES], SecretError> {
     Ok(secret)
 }
 
-/// The key in the file at `path`; makes the file when there is none. Of several processes that start at once,
-/// all get the same key.
+/// The key in the file at `path`; makes the file when there is none. Of several processes that
+/// start at once, all get the same key.
 pub fn load_or_create(path: &Path) -> Result<[u8; SECRET_BYTES], SecretError> {
     match File::open(path) {
         Ok(file) => read(path, file),
@@ -103,6 +103,8 @@ fn create(path: &Path) -> Result<[u8; SECRET_BYTES], SecretError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(name);
+    // One under our process id is a dead process's.
+    let _ = std::fs::remove_file(&temporary);
     let written =
         write_new(&temporary, &secret).and_then(|()| std::fs::hard_link(&temporary, path));
     let linked = match written {

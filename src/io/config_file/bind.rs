@@ -1,5 +1,5 @@
-//! Whether the configured addresses can be bound, now, by this user. Binds plainly, without sharing, so that a
-//! sipring that is running already shows as "in use".
+//! Whether the configured addresses can be bound, now, by this user. Binds plainly, without
+//! sharing, so that a sipring that is running already shows as "in use".
 
 use std::net::{TcpListener, UdpSocket};
 

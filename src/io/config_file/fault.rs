@@ -1,5 +1,5 @@
-//! What is wrong with a configuration, where, and what to do about it. Everything that is found is kept, so
-//! that one run shows all of it.
+//! What is wrong with a configuration, where, and what to do about it. Everything that is found is
+//! kept, so that one run shows all of it.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! What only shows when the tables are seen together: ports that two want, certificates that do not fit, routes
-//! that are never reached.
+//! What only shows when the tables are seen together: ports that two want, certificates that do not
+//! fit, routes that are never reached.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -127,13 +127,20 @@ pub(super) fn certificates(
         }
         super::pem::check_pair(certificate, faults);
     }
+    let made =
+        listens.iter().find(|draft| draft.listener.certificate.as_deref() == Some(SELF_SIGNED));
+    if let Some(draft) = made.filter(|_| !certificates.is_empty() || upstream_ca.is_some()) {
+        let message = format!("`{SELF_SIGNED}` is alone: with it no file is read");
+        let hint = "use certificates from files for every listener, or remove the files";
+        faults.error(&draft.certificate_at, message, hint);
+    }
     if let Some(ca) = upstream_ca {
         super::pem::check_authorities(ca, faults);
     }
 }
 
-/// A datagram leaves from a UDP listener's socket of its family: a UDP target without one is out of reach. Of
-/// a name with several addresses those that can be reached are kept.
+/// A datagram leaves from a UDP listener's socket of its family: a UDP target without one is out of
+/// reach. Of a name with several addresses those that can be reached are kept.
 pub(super) fn upstreams(
     upstreams: &mut [upstream::Drafted],
     listens: &[listen::Drafted],

@@ -45,7 +45,10 @@ pub(super) fn listeners(sections: Vec<Section<'_>>) -> Vec<Drafted> {
 
 fn listener(section: Section<'_>) -> Option<Drafted> {
     let faults = section.faults;
-    let has_transport = section.required("transport", "one of: udp, tcp, tls, ws, wss").is_some();
+    let words = "one of: udp, tcp, tls, ws, wss";
+    let has_transport = section
+        .required("transport", words)
+        .is_some_and(|word| TRANSPORTS.iter().any(|(name, _)| *name == word.value));
     let transport = section.choice("transport", &TRANSPORTS, Transport::Udp).value;
     let hint = "write ADDRESS:PORT, for example \"0.0.0.0:5060\" or \"[::]:5060\"";
     let address_text = section.required("address", hint);

@@ -1,7 +1,8 @@
-//! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody else out, or
-//! every fault with its line and a hint. `raw` reads typed values, `tables`, `listen`, `upstream` and `route`
-//! read one kind of table each, `judge` looks at the whole, `default` is the embedded configuration, `bind`
-//! tries the addresses. Absent on purpose: reading it again while running.
+//! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody
+//! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `listen`,
+//! `upstream` and `route` read one kind of table each, `judge` looks at the whole, `default` is the
+//! embedded configuration, `bind` tries the addresses. Absent on purpose: reading it again while
+//! running.
 
 mod bind;
 mod default;
@@ -49,7 +50,8 @@ pub struct ControlConfig {
     pub secret_file: Option<PathBuf>,
     /// Certificates of TLS and WSS listeners.
     pub certificates: Vec<CertificateFiles>,
-    /// PEM file with the authorities that upstreams' certificates are checked against; absent: the system's.
+    /// PEM file with the authorities that upstreams' certificates are checked against; absent: the
+    /// system's.
     pub upstream_ca: Option<PathBuf>,
     /// The `[log]` table.
     pub log: LogConfig,
@@ -106,8 +108,9 @@ pub enum LogFormat {
 /// How the host names of upstream targets become addresses. A parameter, so that tests need no DNS.
 pub type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
-/// Reads and judges the file at `path`. Beside a good configuration stand its warnings and notes; beside a
-/// bad one stands nothing: all faults are the error. Blocks on the file system and on name resolution.
+/// Reads and judges the file at `path`. Beside a good configuration stand its warnings and notes;
+/// beside a bad one stands nothing: all faults are the error. Blocks on the file system and on name
+/// resolution.
 pub fn load(path: &Path) -> Result<(Loaded, Vec<Fault>), Vec<Fault>> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| {

@@ -1,6 +1,6 @@
-//! TOML as typed values with their positions. A key is known because somebody asked for it: what nobody asked
-//! for is an unknown key, and gets a suggestion from those that were asked for. Absent on purpose: what the
-//! values mean.
+//! TOML as typed values with their positions. A key is known because somebody asked for it: what
+//! nobody asked for is an unknown key, and gets a suggestion from those that were asked for. Absent
+//! on purpose: what the values mean.
 
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};

@@ -1,6 +1,6 @@
-//! The tables that occur once: `[node]`, `[registrar]`, `[auth]`, `[timers]`, `[limits]`, `[tls]`, `[log]`,
-//! `[admin]`. What is configurable one day and does not exist yet is refused here, by name, unless it is set
-//! to off.
+//! The tables that occur once: `[node]`, `[registrar]`, `[auth]`, `[timers]`, `[limits]`, `[tls]`,
+//! `[log]`, `[admin]`. What is configurable one day and does not exist yet is refused here, by
+//! name, unless it is set to off.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -135,8 +135,8 @@ pub(super) fn auth(section: Section<'_>) -> Auth {
     Auth { strangers }
 }
 
-/// The order of the challenges: browsers' libraries keep the last one and know MD5 only (RFC 8760 §2.4 asks
-/// for the preferred one first).
+/// The order of the challenges: browsers' libraries keep the last one and know MD5 only (RFC 8760
+/// §2.4 asks for the preferred one first).
 fn algorithms(section: &Section<'_>) {
     let list = section.strings("algorithms");
     for algorithm in &list {

@@ -1,5 +1,5 @@
-//! The `[[upstream]]` tables: target URIs become addresses here, once, at load. Absent on purpose: SRV look-ups,
-//! weights and priorities.
+//! The `[[upstream]]` tables: target URIs become addresses here, once, at load. Absent on purpose:
+//! SRV look-ups, weights and priorities.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -23,8 +23,8 @@ pub(super) struct Drafted {
 
 const TARGET_HINT: &str = "for example \"sip:192.0.2.10:5060;transport=udp\" (udp, tcp or tls)";
 
-/// Reads every entry. Those with a name are kept even when their targets are faulty, so that routes to them
-/// are not reported on top.
+/// Reads every entry. Those with a name are kept even when their targets are faulty, so that routes
+/// to them are not reported on top.
 pub(super) fn upstreams(sections: Vec<Section<'_>>, resolve: &Resolve) -> Vec<Drafted> {
     let mut list: Vec<Drafted> = Vec::with_capacity(sections.len());
     for section in sections {
