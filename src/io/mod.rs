@@ -3,3 +3,4 @@
 pub mod config_file;
 pub mod log;
 pub mod secret;
+pub mod tls;
