@@ -2,14 +2,18 @@
 //! as asked; 1: something failed while starting or running; 2: the configuration or the command
 //! line is faulty.
 
+use std::error::Error;
 use std::fmt::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sipring::base::config::{Config, Listener};
 use sipring::base::id::Transport;
-use sipring::io::config_file::{self, Fault, Loaded, Severity};
+use sipring::io::config_file::{self, Fault, Loaded, SELF_SIGNED, Severity};
+use sipring::io::log::LinesDropped;
+use sipring::io::tls::{TlsMaterial, TlsMaterialError};
 use sipring::io::{log, secret};
 
 #[global_allocator]
@@ -101,21 +105,51 @@ fn run(file: Option<&Path>) -> ExitCode {
 }
 
 /// Everything that can fail before a shard runs, then the shards, until the process is told to end.
-fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn std::error::Error>> {
-    let secret = match &loaded.control.secret_file {
+fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn Error>> {
+    let control = &loaded.control;
+    let secret = match &control.secret_file {
         Some(path) => secret::load_or_create(path)?,
         None => secret::generate()?,
     };
-    let _log = log::start(loaded.control.log)?;
-    let admin = loaded.control.admin;
+    let tls = tls_material(&loaded)?;
+    let admin = match control.admin {
+        Some(address) => {
+            let bound = TcpListener::bind(address);
+            Some(bound.map_err(|error| format!("cannot bind admin {address}: {error}"))?)
+        }
+        None => None,
+    };
+    let log = log::start(control.log)?;
+    for warning in tls.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let admin_address = control.admin;
     let ready = move |config: &Config| {
-        print!("{}", listening(config, admin));
+        print!("{}", listening(config, admin_address));
         if is_embedded {
-            print!("{}", how_to_try(config, admin));
+            print!("{}", how_to_try(config, admin_address));
         }
         notify(sd_notify::NotifyState::Ready);
     };
-    serve(loaded, secret, ready)
+    serve(Prepared { loaded, secret, tls, admin, log_lines_dropped: log.lines_dropped() }, ready)
+}
+
+/// What [`start`] got together.
+struct Prepared {
+    loaded: Loaded,
+    secret: [u8; secret::SECRET_BYTES],
+    tls: TlsMaterial,
+    admin: Option<TcpListener>,
+    log_lines_dropped: LinesDropped,
+}
+
+fn tls_material(loaded: &Loaded) -> Result<TlsMaterial, TlsMaterialError> {
+    let is_made = |listener: &Listener| listener.certificate.as_deref() == Some(SELF_SIGNED);
+    if loaded.config.listeners.iter().any(is_made) {
+        TlsMaterial::self_signed(SELF_SIGNED, &loaded.config.node.domains)
+    } else {
+        TlsMaterial::load(&loaded.control.certificates, loaded.control.upstream_ca.as_deref())
+    }
 }
 
 /// Tells systemd, when it is there.
@@ -136,7 +170,7 @@ fn report(faults: &[Fault]) {
 }
 
 /// What is open, one address a line.
-fn listening(config: &Config, admin: Option<std::net::SocketAddr>) -> String {
+fn listening(config: &Config, admin: Option<SocketAddr>) -> String {
     let mut text = format!("sipring {} listens on\n", env!("CARGO_PKG_VERSION"));
     for listener in &config.listeners {
         let url = match listener.transport {
@@ -154,7 +188,7 @@ fn listening(config: &Config, admin: Option<std::net::SocketAddr>) -> String {
 }
 
 /// Lines to copy for the first minutes with the embedded configuration.
-fn how_to_try(config: &Config, admin: Option<std::net::SocketAddr>) -> String {
+fn how_to_try(config: &Config, admin: Option<SocketAddr>) -> String {
     let address = |transport: Transport| {
         let is_it = |listener: &&Listener| listener.transport == transport;
         config.listeners.iter().find(is_it).map(|listener| listener.address)
@@ -194,11 +228,8 @@ fn how_to_try(config: &Config, admin: Option<std::net::SocketAddr>) -> String {
 }
 
 /// The join with the runtime.
-fn serve(
-    _loaded: Loaded,
-    _secret: [u8; secret::SECRET_BYTES],
-    _ready: impl FnOnce(&Config),
-) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(prepared: Prepared, _ready: impl FnOnce(&Config)) -> Result<(), Box<dyn Error>> {
+    let Prepared { loaded: _, secret: _, tls: _, admin: _, log_lines_dropped: _ } = prepared;
     Err("this build has no shards".into())
 }
 

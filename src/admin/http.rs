@@ -99,16 +99,14 @@ fn answer(head: &[u8], source: &dyn Source) -> Option<Vec<u8>> {
         _ => return Some(response(405, TEXT, "only GET and HEAD\n", false)),
     };
     let path = request.path.unwrap_or("");
-    let phase = source.phase();
     Some(match path.split('?').next().unwrap_or("") {
         "/metrics" => response(200, metrics::CONTENT_TYPE, &render(source), is_head),
-        "/healthz" if phase == Phase::Failed => response(503, TEXT, "a shard is dead\n", is_head),
+        // A shard that fails for good ends the process: whoever answers is alive.
         "/healthz" => response(200, TEXT, "alive\n", is_head),
-        "/readyz" => match phase {
+        "/readyz" => match source.phase() {
             Phase::Ready => response(200, TEXT, "ready\n", is_head),
             Phase::Starting => response(503, TEXT, "starting\n", is_head),
             Phase::Draining => response(503, TEXT, "draining\n", is_head),
-            Phase::Failed => response(503, TEXT, "a shard is dead\n", is_head),
         },
         "/" => response(200, TEXT, "/metrics\n/healthz\n/readyz\n", is_head),
         _ => response(404, TEXT, "try /metrics, /healthz or /readyz\n", is_head),
@@ -174,17 +172,15 @@ mod tests {
 
     #[test]
     fn requests_and_their_answers() {
-        use Phase::{Draining, Failed, Ready, Starting};
+        use Phase::{Draining, Ready, Starting};
         for (request, phase, expected) in [
             ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", Ready, 200),
             ("GET /metrics?x=1 HTTP/1.0\r\n\r\n", Starting, 200),
             ("GET /healthz HTTP/1.1\r\n\r\n", Starting, 200),
             ("GET /healthz HTTP/1.1\r\n\r\n", Draining, 200),
-            ("GET /healthz HTTP/1.1\r\n\r\n", Failed, 503),
             ("GET /readyz HTTP/1.1\r\n\r\n", Ready, 200),
             ("GET /readyz HTTP/1.1\r\n\r\n", Starting, 503),
             ("GET /readyz HTTP/1.1\r\n\r\n", Draining, 503),
-            ("GET /readyz HTTP/1.1\r\n\r\n", Failed, 503),
             ("HEAD / HTTP/1.1\r\n\r\n", Ready, 200),
             ("GET /other HTTP/1.1\r\n\r\n", Ready, 404),
             ("POST /metrics HTTP/1.1\r\n\r\n", Ready, 405),

@@ -22,8 +22,6 @@ pub enum Phase {
     Ready,
     /// Ending: living transactions are finished, new work is refused.
     Draining,
-    /// A shard is dead and was not replaced.
-    Failed,
 }
 
 /// Where the numbers come from.

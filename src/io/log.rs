@@ -47,10 +47,21 @@ pub fn start(config: LogConfig) -> io::Result<LogGuard> {
     Ok(LogGuard { lines, dropped })
 }
 
+/// Counts lines that found the queue full.
+#[derive(Clone, Debug)]
+pub struct LinesDropped(Arc<AtomicU64>);
+
+impl LinesDropped {
+    /// How many since the start.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl LogGuard {
-    /// Lines that found the queue full since the start.
-    pub fn lines_dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// How many lines found the queue full.
+    pub fn lines_dropped(&self) -> LinesDropped {
+        LinesDropped(self.dropped.clone())
     }
 }
 
@@ -218,6 +229,7 @@ mod tests {
         let lost = dropped.load(Ordering::Relaxed);
         assert!((80..=92).contains(&lost), "lost {lost}");
         drop(closed);
+        assert_eq!(LinesDropped(dropped.clone()).count(), lost);
         drop(LogGuard { lines, dropped });
         let written = output.written.lock().expect("no panic while writing");
         let text = String::from_utf8_lossy(&written);

@@ -134,9 +134,6 @@ pub(super) fn certificates(
         let hint = "use certificates from files for every listener, or remove the files";
         faults.error(&draft.certificate_at, message, hint);
     }
-    if let Some(ca) = upstream_ca {
-        super::pem::check_authorities(ca, faults);
-    }
 }
 
 /// A datagram leaves from a UDP listener's socket of its family: a UDP target without one is out of

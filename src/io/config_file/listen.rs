@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use crate::base::config::{HostPort, Listener};
 use crate::base::id::Transport;
+use crate::io::tls::CertificateFiles;
 
-use super::CertificateFiles;
 use super::default::SELF_SIGNED;
 use super::fault::Faults;
 use super::raw::{At, Section};

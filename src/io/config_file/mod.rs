@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::base::config::Config;
+use crate::io::tls::CertificateFiles;
 
 pub use bind::try_addresses;
 pub use default::{SELF_SIGNED, embedded};
@@ -57,17 +58,6 @@ pub struct ControlConfig {
     pub log: LogConfig,
     /// Where metrics and health are served; absent: nowhere.
     pub admin: Option<SocketAddr>,
-}
-
-/// One `[[certificate]]` entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// What listeners call it.
-    pub name: String,
-    /// PEM file: the certificate, then its chain.
-    pub cert: PathBuf,
-    /// PEM file: its private key.
-    pub key: PathBuf,
 }
 
 /// The `[log]` table.
@@ -175,6 +165,7 @@ fn read_table(
     let at_nothing = 0..0;
     judge::listeners(&listens, &certificates, admin.as_ref(), faults, &at_nothing);
     judge::certificates(&certificates, upstream_ca.as_ref(), &listens, faults);
+    pem::check_authorities(upstream_ca.as_ref(), &upstreams, faults);
     judge::upstreams(&mut upstreams, &listens, faults);
     judge::routes(&routes, &node, root.place("route").as_ref(), faults);
     root.finish();

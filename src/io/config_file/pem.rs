@@ -1,73 +1,72 @@
-//! Whether certificate files are there, can be read, and belong together.
+//! Whether certificate files are there, can be read, and belong together: what would happen at
+//! start is tried.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::slice;
 
-use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use crate::base::id::Transport;
+use crate::io::tls::{TlsMaterial, TlsMaterialError, TlsWarning};
 
 use super::fault::Faults;
 use super::listen::Certificate;
 use super::raw::At;
+use super::upstream;
 
-/// Reads both files of an entry and checks that the key is the certificate's.
+/// Loads one entry as the start would.
 pub(super) fn check_pair(certificate: &Certificate, faults: &Faults) {
-    let files = &certificate.files;
-    let chain = chain(&files.cert);
-    let key = PrivateKeyDer::from_pem_file(&files.key);
-    if let Err(message) = &chain {
-        let hint = "`cert` is a PEM file: the certificate first, then its chain";
-        faults.error(&certificate.cert_at, message, hint);
-    }
-    if let Err(error) = &key {
-        let message = describe(&files.key, error, "private key");
-        let hint = "`key` is a PEM file with an unencrypted private key";
-        faults.error(&certificate.key_at, message, hint);
-    }
-    let (Ok(chain), Ok(key)) = (chain, key) else { return };
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    if let Err(error) = rustls::sign::CertifiedKey::from_der(chain, key, &provider) {
-        let message = match error {
-            rustls::Error::InconsistentKeys(_) => {
-                "the key does not belong to the certificate".to_owned()
+    match TlsMaterial::load(slice::from_ref(&certificate.files), None) {
+        Ok(material) => {
+            let own = material.warnings().iter().filter(|w| **w != TlsWarning::NoRoots);
+            for warning in own {
+                let hint = "sipring reads the files at start: put the new ones in place";
+                faults.warning(&certificate.cert_at, warning.to_string(), hint);
             }
-            other => format!("the certificate cannot be used: {other}"),
-        };
-        let hint = "the first certificate in `cert` must be the one that `key` was made for";
-        faults.error(&certificate.key_at, message, hint);
-    }
-}
-
-/// Reads the file with the authorities for upstreams.
-pub(super) fn check_authorities(ca: &At<PathBuf>, faults: &Faults) {
-    let hint = "`upstream_ca` is a PEM file with the certificates of authorities";
-    let added = chain(&ca.value).and_then(|certificates| {
-        let mut roots = rustls::RootCertStore::empty();
-        match roots.add_parsable_certificates(certificates) {
-            (0, _) => Err(format!("no authority in {} can be used", ca.value.display())),
-            _ => Ok(()),
         }
-    });
-    if let Err(message) = added {
-        faults.error(&ca.at, message, hint);
-    }
-}
-
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(chain) if chain.is_empty() => {
-            Err(describe(path, &pem::Error::NoItemsFound, "certificate"))
+        Err(error) if is_about_the_key(&error, certificate) => {
+            let hint = "`key` is a PEM file with the unencrypted private key of `cert`";
+            faults.error(&certificate.key_at, error.to_string(), hint);
         }
-        Ok(chain) => Ok(chain),
-        Err(error) => Err(describe(path, &error, "certificate")),
+        Err(error) => {
+            let hint = "`cert` is a PEM file: the certificate first, then its chain";
+            faults.error(&certificate.cert_at, error.to_string(), hint);
+        }
     }
 }
 
-fn describe(path: &Path, error: &pem::Error, what: &str) -> String {
-    let path = path.display();
+fn is_about_the_key(error: &TlsMaterialError, certificate: &Certificate) -> bool {
     match error {
-        pem::Error::Io(error) => format!("cannot read {path}: {error}"),
-        pem::Error::NoItemsFound => format!("there is no {what} in {path}"),
-        other => format!("{path} is not a PEM file: {other}"),
+        TlsMaterialError::Mismatch { .. }
+        | TlsMaterialError::NoKey { .. }
+        | TlsMaterialError::EncryptedKey { .. }
+        | TlsMaterialError::BadKey { .. } => true,
+        TlsMaterialError::Read { file, .. } | TlsMaterialError::Pem { file, .. } => {
+            *file == certificate.files.key && *file != certificate.files.cert
+        }
+        _ => false,
+    }
+}
+
+/// Loads the authorities for upstreams as the start would.
+pub(super) fn check_authorities(
+    upstream_ca: Option<&At<PathBuf>>,
+    upstreams: &[upstream::Drafted],
+    faults: &Faults,
+) {
+    let loaded = TlsMaterial::load(&[], upstream_ca.map(|ca| ca.value.as_path()));
+    match (loaded, upstream_ca) {
+        (Err(error), Some(ca)) => {
+            let hint = "`upstream_ca` is a PEM file with the certificates of authorities";
+            faults.error(&ca.at, error.to_string(), hint);
+        }
+        (Ok(material), _) if material.warnings().contains(&TlsWarning::NoRoots) => {
+            for draft in upstreams {
+                let targets = draft.upstream.targets.iter().zip(&draft.targets_at);
+                for (_, at) in targets.filter(|(target, _)| target.transport == Transport::Tls) {
+                    let hint = "install ca-certificates, or set upstream_ca in [tls]";
+                    faults.warning(at, TlsWarning::NoRoots.to_string(), hint);
+                }
+            }
+        }
+        _ => {}
     }
 }

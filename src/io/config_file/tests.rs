@@ -482,12 +482,12 @@ fn certificates_must_be_there_and_fit_their_keys() {
     write("text.pem", "hello\n");
     for (cert, key, line, message) in [
         ("a.pem", "a.key", 0, ""),
-        ("a.pem", "b.key", 14, "does not belong"),
-        ("no.pem", "a.key", 13, "cannot read"),
-        ("a.pem", "no.key", 14, "cannot read"),
-        ("text.pem", "a.key", 13, "there is no certificate"),
-        ("a.pem", "text.pem", 14, "there is no private key"),
-        ("a.key", "a.key", 13, "there is no certificate"),
+        ("a.pem", "b.key", 14, "not the private key"),
+        ("no.pem", "a.key", 13, "cannot be read"),
+        ("a.pem", "no.key", 14, "cannot be read"),
+        ("text.pem", "a.key", 13, "holds no certificate"),
+        ("a.pem", "text.pem", 14, "holds no private key"),
+        ("a.key", "a.key", 13, "holds no certificate"),
     ] {
         let text = format!(
             "{LEAST}[[listen]]\ntransport = \"tls\"\naddress = \"127.0.0.1:1\"\n\
