@@ -85,8 +85,16 @@ fn every_cell_of_the_matrix_keeps_the_promise() {
                 for form in FORMS {
                     for method in METHODS {
                         for from in SENDERS {
-                            let cell =
-                                Cell { client, form, method, from, shards, flow_shard, owner, arrival };
+                            let cell = Cell {
+                                client,
+                                form,
+                                method,
+                                from,
+                                shards,
+                                flow_shard,
+                                owner,
+                                arrival,
+                            };
                             Run::new(cell).play();
                             cells += 1;
                         }
@@ -103,7 +111,9 @@ fn user_of(owner: u16, shards: u16) -> String {
     let placement = KeyedHash::new(derive_key(&[9; 32], "placement"));
     (0..)
         .map(|n| format!("user{n}"))
-        .find(|user| owner_of(&placement, format!("{user}@example.com").as_bytes(), shards).0 == owner)
+        .find(|user| {
+            owner_of(&placement, format!("{user}@example.com").as_bytes(), shards).0 == owner
+        })
         .expect("every shard owns somebody")
 }
 
