@@ -389,3 +389,84 @@ impl<'a> Message<'a> {
 pub(super) const fn bit(name: HeaderName) -> u64 {
     1 << (name as u8 & 63)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    const REQUEST: &[u8] = b"REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/TCP h\r\n\
+        X-Custom_1.!~ : a, b\r\nf: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\ni: id@h\r\n\
+        cseq: 4294967295 REGISTER\r\nm: <sip:c>\r\nContact: <sip:d>\r\nExpires: 99999999999\r\n\r\nbody";
+
+    #[test]
+    fn a_request_by_parts() {
+        let mut parsed = Parsed::default();
+        parse(REQUEST, &mut parsed).unwrap();
+        let message = parsed.view(REQUEST);
+        assert!(message.is_request() && message.bytes() == REQUEST);
+        assert_eq!((message.method(), message.uri()), (Method::Register, &b"sip:example.com"[..]));
+        assert_eq!((message.status(), message.reason()), (0, &b""[..]));
+        assert_eq!(message.first_header_start(), 34);
+        assert_eq!(&REQUEST[message.headers_end() as usize..], b"\r\nbody");
+        assert_eq!((message.body(), message.call_id()), (&b"body"[..], Some(&b"id@h"[..])));
+        assert_eq!(message.cseq(), Ok(CSeq { number: u32::MAX, method: Method::Register }));
+        assert_eq!((message.max_forwards(), message.content_length()), (Ok(None), Ok(None)));
+        assert_eq!(message.expires(), Ok(Some(u32::MAX)));
+        let counts = [HeaderName::Contact, HeaderName::Via, HeaderName::Route, HeaderName::Other];
+        assert_eq!(counts.map(|name| message.count(name)), [2, 1, 0, 1]);
+        let custom = message.header(HeaderName::Other).unwrap();
+        assert_eq!((custom.raw_name, custom.value), (&b"X-Custom_1.!~"[..], &b"a, b"[..]));
+        assert_eq!(custom.line.of(REQUEST), b"X-Custom_1.!~ : a, b\r\n");
+        assert_eq!(message.headers().count(), 9);
+        let joined: Vec<u8> =
+            message.headers().flat_map(|header| header.line.of(REQUEST).to_vec()).collect();
+        assert_eq!(joined, &REQUEST[34..message.headers_end() as usize]);
+        assert_eq!(message.from().unwrap().uri_span.of(REQUEST), b"sip:a@b");
+        assert_eq!(message.top_via().unwrap().span.of(REQUEST), b"SIP/2.0/TCP h");
+    }
+
+    #[test]
+    fn a_response_by_parts() {
+        let bytes = b"sip/2.0 404 Not  Here\r\nv: SIP/2.0/TCP h\r\nf: <sip:a>\r\nt: <sip:b>\r\n\
+            i: c\r\nCSeq: 1 FOO\r\n\r\n";
+        let mut parsed = Parsed::default();
+        parse(bytes, &mut parsed).unwrap();
+        let message = parsed.view(bytes);
+        assert!(!message.is_request() && message.uri().is_empty());
+        assert_eq!((message.status(), message.reason()), (404, &b"Not  Here"[..]));
+        assert_eq!(message.method(), Method::Other(b"FOO"));
+    }
+
+    #[test]
+    fn an_index_is_reused_without_leftovers() {
+        let mut parsed = Parsed::default();
+        parse(REQUEST, &mut parsed).unwrap();
+        let capacity = parsed.lines.capacity();
+        let other = b"SIP/2.0 200 OK\r\nv: SIP/2.0/TCP h\r\nf: <sip:a>\r\nt: <sip:b>\r\ni: c\r\n\
+            CSeq: 1 ACK\r\n\r\n";
+        parse(other, &mut parsed).unwrap();
+        let message = parsed.view(other);
+        assert_eq!(message.count(HeaderName::Contact), 0);
+        assert!(message.header(HeaderName::Expires).is_none() && message.body().is_empty());
+        assert_eq!(parsed.lines.capacity(), capacity);
+        assert!(parse(b"", &mut parsed).is_err());
+        assert!(parsed.view(b"").headers().next().is_none());
+    }
+
+    #[test]
+    fn a_star_stands_alone() {
+        let check = |contact: &str| {
+            let text = String::from_utf8(REQUEST.to_vec()).unwrap();
+            let text = text.replace("m: <sip:c>\r\nContact: <sip:d>", contact);
+            let mut parsed = Parsed::default();
+            parse(text.as_bytes(), &mut parsed).unwrap();
+            parsed.view(text.as_bytes()).check().map_err(|fault| fault.kind)
+        };
+        assert_eq!(check("m: *"), Ok(()));
+        assert_eq!(check("m: *, <sip:a>"), Err(ParseErrorKind::Address));
+        assert_eq!(check("m: <sip:a>\r\nm: *"), Err(ParseErrorKind::Address));
+        let many = format!("m: {}", vec!["<sip:a>"; VALUES_MAX].join(","));
+        assert_eq!(check(&many), Err(ParseErrorKind::TooManyValues));
+    }
+}

@@ -21,6 +21,8 @@ pub mod method;
 mod param;
 pub mod parse;
 pub mod status;
+#[cfg(test)]
+mod torture;
 pub mod uri;
 mod uri_compare;
 pub mod values;

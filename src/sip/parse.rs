@@ -391,3 +391,145 @@ fn split_line(line: &[u8]) -> Option<(usize, usize)> {
 fn trimmed_len(text: &[u8]) -> usize {
     text.iter().rposition(|&byte| !is(LWS, byte)).map_or(0, |last| last + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REST: &str = "Via: SIP/2.0/UDP h\r\nFrom: <sip:a>\r\nTo: <sip:b>\r\nCall-ID: c\r\n";
+
+    fn kind_of(text: &str) -> Result<(), ParseErrorKind> {
+        parse(text.as_bytes(), &mut Parsed::default()).map_err(|fault| fault.kind)
+    }
+
+    #[test]
+    fn start_lines() {
+        use ParseErrorKind::*;
+        let cases: &[(&str, Result<(), ParseErrorKind>)] = &[
+            ("X sip:a SIP/2.0", Ok(())),
+            ("X sip:a sip/2.0", Ok(())),
+            ("X tel:+1 SIP/2.0", Ok(())),
+            ("SIP/2.0 200 OK", Ok(())),
+            ("SIP/2.0 200 ", Ok(())),
+            ("SIP/2.0 200", Ok(())),
+            ("SIP/2.0 699 \u{e9}\t;", Ok(())),
+            ("SIP/2.0  200 OK", Err(Status)),
+            ("SIP/2.0 20 OK", Err(Status)),
+            ("SIP/2.0 099 OK", Err(Status)),
+            ("SIP/2.0 700 OK", Err(Status)),
+            ("SIP/3.0 200 OK", Err(Version)),
+            ("SIP/2 200 OK", Err(StartLine)),
+            ("X sip:a SIP/2.10", Err(Version)),
+            ("X sip:a HTTP/1.1", Err(StartLine)),
+            ("X sip:a SIP/2.0 ", Err(StartLine)),
+            ("X sip:a", Err(StartLine)),
+            ("X", Err(StartLine)),
+            (" X sip:a SIP/2.0", Err(Method)),
+            ("X@ sip:a SIP/2.0", Err(Method)),
+            ("X  sip:a SIP/2.0", Err(RequestUri)),
+            ("X a SIP/2.0", Err(RequestUri)),
+            ("X sip:a b SIP/2.0", Err(RequestUri)),
+        ];
+        for (line, expected) in cases {
+            let text = format!("{line}\r\n{REST}CSeq: 1 X\r\n\r\n");
+            assert_eq!(kind_of(&text), *expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn header_lines() {
+        use ParseErrorKind::*;
+        let quoted_nul = "X: \"a\\\0\" b";
+        let cases: &[(&str, Result<(), ParseErrorKind>)] = &[
+            ("X:", Ok(())),
+            ("X \t: y\r\n\tz\r\n ", Ok(())),
+            ("-.!%*_+`'~: y", Ok(())),
+            (quoted_nul, Ok(())),
+            ("X: a\\\0", Err(Nul)),
+            ("X: \"a\\\\\0\"", Err(Nul)),
+            ("X: \"a\" \\\0", Err(Nul)),
+            ("X: a\0", Err(Nul)),
+            ("X: a\rb", Err(BareCr)),
+            ("X: a\nb", Err(BareLf)),
+            ("X: a\r\r\n y", Err(BareCr)),
+            ("no colon", Err(HeaderName)),
+            (": y", Err(HeaderName)),
+            ("X y: z", Err(HeaderName)),
+            ("X@: z", Err(HeaderName)),
+            ("From: <sip:a>", Err(DuplicateFrom)),
+            ("t: <sip:a>", Err(DuplicateTo)),
+            ("i: d", Err(DuplicateCallId)),
+            ("cSEQ: 1 X", Err(DuplicateCSeq)),
+            ("Max-Forwards: 1\r\nMax-Forwards: 1", Err(DuplicateMaxForwards)),
+            ("l: 0\r\nContent-Length: 0", Err(DuplicateContentLength)),
+            ("Max-Forwards: 255", Ok(())),
+            ("Max-Forwards: 256", Err(MaxForwards)),
+            ("Max-Forwards: ", Err(MaxForwards)),
+            ("l: 4294967296", Err(ContentLength)),
+            ("l: five", Err(ContentLength)),
+        ];
+        for (lines, expected) in cases {
+            let text = format!("X sip:a SIP/2.0\r\n{REST}CSeq: 1 X\r\n{lines}\r\n\r\n");
+            let mut parsed = Parsed::default();
+            let found = parse(text.as_bytes(), &mut parsed).map_err(|fault| fault.kind);
+            assert_eq!(found, *expected, "{lines:?}");
+            // Whatever the fault, what an answer needs was understood.
+            assert_eq!(parsed.present & MANDATORY_BITS, MANDATORY_BITS, "{lines:?}");
+            let after = lines.contains('\n') || parsed.view(text.as_bytes()).body().is_empty();
+            assert!(after, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_there() {
+        use ParseErrorKind::*;
+        let lines = [
+            ("Via: SIP/2.0/UDP h\r\n", MissingVia),
+            ("From: <sip:a>\r\n", MissingFrom),
+            ("To: <sip:b>\r\n", MissingTo),
+            ("Call-ID: c\r\n", MissingCallId),
+            ("CSeq: 1 X\r\n", MissingCSeq),
+        ];
+        let whole = format!("X sip:a SIP/2.0\r\n{REST}CSeq: 1 X\r\n\r\n");
+        assert_eq!(kind_of(&whole), Ok(()));
+        for (line, kind) in lines {
+            assert_eq!(kind_of(&whole.replace(line, "")), Err(kind));
+        }
+        assert_eq!(kind_of(&whole.replace("Call-ID: c", "Call-ID: ")), Err(MissingCallId));
+        assert_eq!(kind_of(&whole.replace("\r\n", "\n")), Err(BareLf));
+        assert_eq!(kind_of(&whole[..whole.len() - 2]), Err(Unterminated));
+    }
+
+    #[test]
+    fn cseqs() {
+        use ParseErrorKind::*;
+        let cases: &[(&str, Result<(), ParseErrorKind>)] = &[
+            ("0009 \r\n\t X", Ok(())),
+            ("4294967295 X", Ok(())),
+            ("4294967296 X", Err(CSeq)),
+            ("1", Err(CSeq)),
+            ("1X", Err(CSeq)),
+            ("X", Err(CSeq)),
+            ("1 X Y", Err(CSeq)),
+            ("-1 X", Err(CSeq)),
+            ("", Err(CSeq)),
+            ("1 x", Err(CSeqMethod)),
+            ("1 Y", Err(CSeqMethod)),
+        ];
+        for (cseq, expected) in cases {
+            let text = format!("X sip:a SIP/2.0\r\n{REST}CSeq: {cseq}\r\n\r\n");
+            assert_eq!(kind_of(&text), *expected, "{cseq:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_header_fields_than_the_limit() {
+        let with = |more: usize| {
+            let text =
+                format!("X sip:a SIP/2.0\r\n{REST}CSeq: 1 X\r\n{}\r\n", "X: y\r\n".repeat(more));
+            kind_of(&text)
+        };
+        assert_eq!(with(HEADERS_MAX - 5), Ok(()));
+        assert_eq!(with(HEADERS_MAX - 4), Err(ParseErrorKind::TooManyHeaders));
+    }
+}
