@@ -5,7 +5,7 @@
 
 use super::address::has_scheme;
 use super::errors::{ParseError, ParseErrorKind};
-use super::grammar::{LWS, TOKEN, URI, all, is, number, quoted_end};
+use super::grammar::{LWS, TOKEN, URI, all, is, number, place_in_word, quoted_end, word};
 use super::header::HeaderName;
 use super::message::{Line, Message, Parsed, Span, bit};
 use crate::base::limits::HEADERS_MAX;
@@ -198,22 +198,24 @@ impl Pass<'_> {
     /// CRLF up to `next`.
     #[inline]
     fn note_line(&mut self, start: usize, end: usize, next: usize) {
-        let line = &self.bytes[start..end];
-        let Some((name_len, value_start)) = split_line(line) else {
+        let bytes = &self.bytes[..end];
+        let first = word(self.bytes, start);
+        let Some((name_len, value_start)) = split_line(bytes, start, first) else {
             return self.blame(ParseErrorKind::HeaderName, start);
         };
+        let name_text = &bytes[start..start + name_len];
         let index = self.into.lines.len();
         if index == HEADERS_MAX {
             return self.blame(ParseErrorKind::TooManyHeaders, start);
         }
-        let name = HeaderName::classify(&line[..name_len]);
-        if name == HeaderName::Other && !all(TOKEN, &line[..name_len]) {
+        let name = HeaderName::classify_word(first, name_text);
+        if name == HeaderName::Other && !all(TOKEN, name_text) {
             return self.blame(ParseErrorKind::HeaderName, start);
         }
-        let value_end = value_start + trimmed_len(&line[value_start..]);
+        let value_end = value_start + trimmed_len(&bytes[value_start..]);
         self.into.lines.push(Line {
             span: Span::new(start, next),
-            value: Span::new(start + value_start, start + value_end),
+            value: Span::new(value_start, value_end),
             name_len: name_len as u16,
             name,
         });
@@ -370,21 +372,31 @@ fn after_line(bytes: &[u8], at: usize) -> usize {
     bytes.len()
 }
 
-/// Splits a header line: length of its name, offset of its value. White space may stand before the
-/// colon (RFC 3261 §7.3.1 `HCOLON`).
+/// Splits the header line from `start` to the end of `bytes`, whose first eight bytes are `first`:
+/// length of its name, offset of its value. White space may stand before the colon (RFC 3261 §7.3.1
+/// `HCOLON`).
 #[inline]
-fn split_line(line: &[u8]) -> Option<(usize, usize)> {
-    let colon = line.iter().position(|&byte| byte == b':')?;
-    let mut name_len = colon;
-    while name_len > 0 && matches!(line[name_len - 1], b' ' | b'\t') {
-        name_len -= 1;
+fn split_line(bytes: &[u8], start: usize, first: u64) -> Option<(usize, usize)> {
+    let mut colon = start + place_in_word(first, b':');
+    if colon == start + 8 {
+        colon += bytes.get(colon..)?.iter().position(|&byte| byte == b':')?;
     }
+    if colon >= bytes.len() {
+        return None;
+    }
+    let mut name_end = colon;
+    while name_end > start && matches!(bytes[name_end - 1], b' ' | b'\t') {
+        name_end -= 1;
+    }
+    let name_len = name_end - start;
     if name_len == 0 || name_len > usize::from(u16::MAX) {
         return None;
     }
-    let rest = &line[colon + 1..];
-    let space = rest.iter().position(|&byte| !is(LWS, byte)).unwrap_or(rest.len());
-    Some((name_len, colon + 1 + space))
+    let mut value = colon + 1;
+    while value < bytes.len() && is(LWS, bytes[value]) {
+        value += 1;
+    }
+    Some((name_len, value))
 }
 
 #[inline]
@@ -453,6 +465,7 @@ mod tests {
             ("X: a\nb", Err(BareLf)),
             ("X: a\r\r\n y", Err(BareCr)),
             ("no colon", Err(HeaderName)),
+            ("no\r\nX: y", Err(HeaderName)),
             (": y", Err(HeaderName)),
             ("X y: z", Err(HeaderName)),
             ("X@: z", Err(HeaderName)),

@@ -1,5 +1,5 @@
-//! The torture messages of RFC 4475, bit-exact (but for the empty line that its baddn lacks), against
-//! parse and check; every truncation of them; seeded noise.
+//! The torture messages of RFC 4475, bit-exact (but for the empty line that its baddn lacks),
+//! against parse and check; every truncation of them; seeded noise.
 
 use super::*;
 

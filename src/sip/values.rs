@@ -137,7 +137,8 @@ mod tests {
     fn texts(name: HeaderName, lines: &str) -> Vec<String> {
         let bytes = format!("A sip:a SIP/2.0\r\n{lines}\r\n");
         let mut parsed = Parsed::default();
-        // Without the mandatory header fields this is an error, and the index is there all the same.
+        // Without the mandatory header fields this is an error, and the index is there all the
+        // same.
         let _ = parse(bytes.as_bytes(), &mut parsed);
         let message = parsed.view(bytes.as_bytes());
         let text = |value: Value<'_>| String::from_utf8(value.text.to_vec()).unwrap();
