@@ -43,9 +43,6 @@ impl<'a> NameAddr<'a> {
         let mut params_end = params;
         while let Some(param) = next_param(&mut cursor)? {
             params_end = param.span.end as usize;
-            if param.value.is_some() {
-                params_end = cursor.pos;
-            }
         }
         cursor.skip_lws();
         if !cursor.at_end() {

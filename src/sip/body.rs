@@ -61,7 +61,9 @@ mod tests {
     #[test]
     fn content_length_against_what_came() {
         use ParseErrorKind::{BodyLength, BodyShort};
-        let cases: &[(&str, Result<&[u8], ParseErrorKind>, Result<(), ParseErrorKind>)] = &[
+        type Datagram = Result<&'static [u8], ParseErrorKind>;
+        type WebSocket = Result<(), ParseErrorKind>;
+        let cases: &[(&str, Datagram, WebSocket)] = &[
             ("", Ok(b"body"), Ok(())),
             ("l: 4\r\n", Ok(b"body"), Ok(())),
             ("l: 2\r\n", Ok(b"bo"), Err(BodyLength)),

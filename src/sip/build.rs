@@ -249,9 +249,9 @@ mod tests {
     use super::*;
 
     const INVITE: &str = "INVITE sip:b@h SIP/2.0\r\nv: SIP/2.0/UDP a ;rport;branch=z9hG4bK1,\r\n \
-        SIP/2.0/TCP b;branch=z9hG4bK2\r\nMax-Forwards: 9\r\nRoute: <sip:r;lr>\r\nf: <sip:a@x>;tag=1\r\n\
-        Via: SIP/2.0/TCP c\r\nRoute: <sip:s;lr>\r\nTo: sip:b@h \r\nCall-ID: i\r\nCSeq: 0007 \r\n INVITE\r\n\
-        Content-Length: 4\r\n\r\nbody";
+        SIP/2.0/TCP b;branch=z9hG4bK2\r\nMax-Forwards: 9\r\nRoute: <sip:r;lr>\r\n\
+        f: <sip:a@x>;tag=1\r\nVia: SIP/2.0/TCP c\r\nRoute: <sip:s;lr>\r\nTo: sip:b@h \r\n\
+        Call-ID: i\r\nCSeq: 0007 \r\n INVITE\r\nContent-Length: 4\r\n\r\nbody";
 
     fn built(message: &str, build: impl FnOnce(Message<'_>, &mut Vec<u8>)) -> String {
         let mut parsed = Parsed::default();
@@ -301,15 +301,17 @@ mod tests {
 
     #[test]
     fn acks_belong_to_their_invite() {
-        let answer = "SIP/2.0 486 No\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@x>;tag=1\r\n\
-            To: <sip:b@h>;tag=2\r\nCall-ID: i\r\nCSeq: 7 INVITE\r\nContent-Length: 0\r\n\r\n";
+        let answer = "SIP/2.0 486 No\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n\
+            From: <sip:a@x>;tag=1\r\nTo: <sip:b@h>;tag=2\r\nCall-ID: i\r\nCSeq: 7 INVITE\r\n\
+            Content-Length: 0\r\n\r\n";
         let mut parsed = Parsed::default();
         parse(answer.as_bytes(), &mut parsed).unwrap();
         let answer = parsed.view(answer.as_bytes());
         let text = built(INVITE, |sent, out| ack(sent, answer, out));
         let expected = "ACK sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP a ;rport;branch=z9hG4bK1\r\n\
             To: <sip:b@h>;tag=2\r\nf: <sip:a@x>;tag=1\r\nCall-ID: i\r\nCSeq: 7 ACK\r\n\
-            Max-Forwards: 70\r\nRoute: <sip:r;lr>\r\nRoute: <sip:s;lr>\r\nContent-Length: 0\r\n\r\n";
+            Max-Forwards: 70\r\nRoute: <sip:r;lr>\r\nRoute: <sip:s;lr>\r\n\
+            Content-Length: 0\r\n\r\n";
         assert_eq!(text, expected);
     }
 

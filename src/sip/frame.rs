@@ -116,9 +116,8 @@ fn keep_alive(bytes: &[u8], scan: &mut Scan) -> Result<Option<Frame>, FrameError
     let frame = match bytes {
         [] => return Ok(Some(Frame::NeedMore { at_least: 1 })),
         [b'\r'] => return Ok(Some(Frame::NeedMore { at_least: 2 })),
-        [b'\r', b'\n', rest @ ..] if second_half => {
+        [b'\r', b'\n', ..] if second_half => {
             *scan = Scan { completes_ping: true, ..Scan::default() };
-            let _ = rest;
             Frame::Crlf
         }
         [b'\r', b'\n', b'\r'] => return Ok(Some(Frame::NeedMore { at_least: 4 })),

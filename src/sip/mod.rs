@@ -10,16 +10,19 @@
 pub mod address;
 mod body;
 pub mod build;
+mod check;
 mod cursor;
 pub mod edit;
 pub mod errors;
 pub mod frame;
 mod grammar;
 pub mod header;
+mod lines;
 pub mod message;
 pub mod method;
 mod param;
 pub mod parse;
+mod start_line;
 pub mod status;
 #[cfg(test)]
 mod torture;
