@@ -196,11 +196,23 @@ pub struct DatagramPath {
     pub remote: SocketAddr,
 }
 
+/// A stream flow with what every shard needs to know of it, so that a request can be made for a flow that
+/// another shard owns.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StreamPath {
+    /// Its name.
+    pub flow: FlowId,
+    /// What it speaks to the client (a WS flow behind a TLS load balancer counts as WSS).
+    pub transport: Transport,
+    /// The listener that accepted it, or whose name it shows when we opened it.
+    pub listener: ListenerId,
+}
+
 /// Where a message came from or goes to: a stream flow by name, or a datagram association by value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FlowRef {
     /// A TCP, TLS, WS or WSS flow.
-    Stream(FlowId),
+    Stream(StreamPath),
     /// UDP.
     Datagram(DatagramPath),
 }
@@ -209,8 +221,35 @@ impl FlowRef {
     /// The stream flow's name, if it is one.
     pub const fn stream(self) -> Option<FlowId> {
         match self {
-            FlowRef::Stream(flow) => Some(flow),
+            FlowRef::Stream(path) => Some(path.flow),
             FlowRef::Datagram(_) => None,
+        }
+    }
+
+    /// What it speaks.
+    pub const fn transport(self) -> Transport {
+        match self {
+            FlowRef::Stream(path) => path.transport,
+            FlowRef::Datagram(_) => Transport::Udp,
+        }
+    }
+
+    /// The listener whose name it shows.
+    pub const fn listener(self) -> ListenerId {
+        match self {
+            FlowRef::Stream(path) => path.listener,
+            FlowRef::Datagram(path) => path.listener,
+        }
+    }
+
+    /// Whether both lead to the same peer: the same stream flow, or the same datagram addresses.
+    pub fn same_peer(self, other: FlowRef) -> bool {
+        match (self, other) {
+            (FlowRef::Stream(a), FlowRef::Stream(b)) => a.flow == b.flow,
+            (FlowRef::Datagram(a), FlowRef::Datagram(b)) => {
+                a.remote == b.remote && a.listener == b.listener
+            }
+            _ => false,
         }
     }
 }
@@ -218,7 +257,7 @@ impl FlowRef {
 impl fmt::Display for FlowRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FlowRef::Stream(flow) => fmt::Debug::fmt(flow, f),
+            FlowRef::Stream(path) => fmt::Debug::fmt(&path.flow, f),
             FlowRef::Datagram(path) => write!(f, "udp:{}", path.remote),
         }
     }

@@ -17,6 +17,10 @@ pub const COMPLETIONS_A_TURN: usize = 256;
 pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 /// Header fields of a WebSocket upgrade request.
 pub const UPGRADE_HEADERS_MAX: usize = 64;
+/// Requests that wait for one outgoing connection; more get 480 with Retry-After.
+pub const CONNECT_WAITERS_MAX: usize = 1024;
+/// Bindings that one alarm looks at; the rest follow at once.
+pub const EXPIRIES_A_TURN: usize = 256;
 /// Entries of the work lane of one link (new requests; full: 500 with Retry-After).
 pub const LINK_WORK_ENTRIES: usize = 1024;
 /// Entries of the duty lane of one link (responses, writes, closes); what does not fit waits in a queue.
