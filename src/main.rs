@@ -123,8 +123,10 @@ fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn Error>> {
     for warning in tls.warnings() {
         tracing::warn!("{warning}");
     }
-    let admin_address = control.admin;
+    let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let ready = move |config: &Config| {
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, listeners = config.listeners.len(), "ready");
         print!("{}", listening(config, admin_address));
         if is_embedded {
             print!("{}", how_to_try(config, admin_address));

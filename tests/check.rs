@@ -43,7 +43,8 @@ fn whole_example(folder: &Path) -> String {
     let is_switch = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
     let lines = EXAMPLE.lines().map(|line| if is_switch(line) { &line[1..] } else { line });
     let text: Vec<&str> = lines.collect();
-    text.join("\n").replace("\"self-signed\"", "\"edge\"")
+    let text = text.join("\n").replace("\"self-signed\"", "\"edge\"");
+    text.replace("/var/lib/sipring/secret", "secret")
 }
 
 #[test]

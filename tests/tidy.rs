@@ -82,6 +82,48 @@ fn tests_and_benches_keep_the_rules_of_form() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+#[test]
+fn the_readme_names_files_and_functions_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("the readme can be read");
+    let faults = readme_faults(&readme, &sources(&root.join("src")));
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    let planted = [source("sip/parse.rs", "//! A.\npub fn parse() {}")];
+    assert_eq!(readme_faults("`sip/parse` `parse`, `parse(`", &planted), [""; 0]);
+    assert_eq!(readme_faults("`sip/prase`", &planted).len(), 1);
+    assert_eq!(readme_faults("`sip/parse` `prase`", &planted).len(), 1);
+    assert_eq!(readme_faults("`sip/parse`\n   `prase`", &planted).len(), 1);
+}
+
+/// In code quotes, `room/file` is a source file, and a name right behind it is a function there.
+fn readme_faults(readme: &str, sources: &[Source]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let parts: Vec<&str> = readme.split('`').collect();
+    for (position, quoted) in parts.iter().enumerate().skip(1).step_by(2) {
+        let Some((room, _)) = quoted.split_once('/') else { continue };
+        if level_of(room).is_none() || quoted.ends_with('/') {
+            continue;
+        }
+        let folder = format!("{quoted}/");
+        let is_it = |s: &&Source| s.name == format!("{quoted}.rs") || s.name.starts_with(&folder);
+        let files: Vec<&Source> = sources.iter().filter(is_it).collect();
+        if files.is_empty() {
+            faults.push(format!("README.md: there is no {quoted}"));
+            continue;
+        }
+        let is_adjacent = parts.get(position + 1).is_some_and(|between| between.trim().is_empty());
+        let function = parts.get(position + 2).filter(|_| is_adjacent);
+        if let Some(function) = function.filter(|name| !name.contains('/')) {
+            let definitions = [format!("fn {function}("), format!("fn {function}<")];
+            let is_defined = |s: &&Source| definitions.iter().any(|d| s.text.contains(d));
+            if !files.iter().any(is_defined) {
+                faults.push(format!("README.md: {quoted} has no function {function}"));
+            }
+        }
+    }
+    faults
+}
+
 type Rule = fn(&Source, &mut Vec<String>);
 
 const RULES: [Rule; 8] = [

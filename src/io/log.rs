@@ -10,7 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::config_file::{LogConfig, LogFormat, LogLevel};
 
@@ -34,15 +37,12 @@ pub fn start(config: LogConfig) -> io::Result<LogGuard> {
     let is_terminal = io::stderr().is_terminal();
     let (lines, dropped) = spawn_writer(io::stderr(), LINES_MAX)?;
     let writer = LineWriter { lines: lines.clone(), dropped: dropped.clone() };
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(filter(config.level))
-        .with_ansi(is_terminal && config.format == LogFormat::Text)
-        .with_target(false)
-        .with_writer(writer);
+    let registry = tracing_subscriber::registry().with(filter(config.level));
+    let lines_layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(writer);
     // An error says that a subscriber is there already: tests in one process share it.
     let _ = match config.format {
-        LogFormat::Text => builder.compact().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(lines_layer.compact().with_ansi(is_terminal)).try_init(),
+        LogFormat::Json => registry.with(lines_layer.json().flatten_event(true)).try_init(),
     };
     Ok(LogGuard { lines, dropped })
 }
@@ -75,15 +75,18 @@ impl Drop for LogGuard {
     }
 }
 
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
+/// What other crates say is for developers: below warnings it shows at `trace` only.
+fn filter(level: LogLevel) -> Targets {
+    let own = match level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    }
+    };
+    let others = if level == LogLevel::Trace { own } else { own.min(LevelFilter::WARN) };
+    Targets::new().with_target("sipring", own).with_default(others)
 }
 
 enum Entry {
@@ -236,6 +239,26 @@ mod tests {
         let kept = text.lines().filter(|line| line.starts_with('x')).count() as u64;
         assert_eq!(kept + lost, 100);
         assert!(text.contains(&format!("\"log_lines_dropped\":{lost}")), "the loss is told");
+    }
+
+    #[test]
+    fn other_crates_are_heard_from_warnings_up() {
+        use tracing::Level;
+        for (level, target, at, is_heard) in [
+            (LogLevel::Debug, "sipring::io", Level::DEBUG, true),
+            (LogLevel::Info, "sipring::io", Level::DEBUG, false),
+            (LogLevel::Debug, "rustls::server", Level::DEBUG, false),
+            (LogLevel::Debug, "rustls::server", Level::WARN, true),
+            (LogLevel::Error, "rustls::server", Level::WARN, false),
+            (LogLevel::Trace, "rustls::server", Level::DEBUG, true),
+            (LogLevel::Off, "sipring", Level::ERROR, false),
+        ] {
+            assert_eq!(
+                filter(level).would_enable(target, &at),
+                is_heard,
+                "{level:?} {target} {at}"
+            );
+        }
     }
 
     #[test]

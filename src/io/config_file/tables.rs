@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::base::config::{Auth, Node, Registrar, Strangers, Timers};
 use crate::base::id::{FLOW_SLOTS_MAX, SHARDS_MAX};
 use crate::base::limits::Limits;
+use crate::io::secret::{self, SecretError};
 
 use super::listen::is_host;
 use super::raw::{At, Section};
@@ -40,14 +41,34 @@ pub(super) fn node(section: Section<'_>, folder: &Path) -> NodeTable {
     };
     let domains = domains(&section);
     let shards = section.number("shards", 0..=usize::from(SHARDS_MAX), 0).value;
-    let secret_file = section.string("secret_file").map(|path| folder.join(path.value));
-    if secret_file.is_none() {
-        let hint = "set secret_file = \"/var/lib/sipring/secret\"; it is made at the first start";
-        section.faults.note(&section.at, "without `secret_file` each start has a new key", hint);
-    }
+    let secret_file = secret_file(&section, folder);
     section.finish();
     let shards = u16::try_from(shards).expect("the range of `shards` fits");
     NodeTable { node: Node { name, domains }, shards, secret_file }
+}
+
+fn secret_file(section: &Section<'_>, folder: &Path) -> Option<PathBuf> {
+    let Some(text) = section.string("secret_file") else {
+        let hint = "set secret_file = \"/var/lib/sipring/secret\"; it is made at the first start";
+        section.faults.note(&section.at, "without `secret_file` each start has a new key", hint);
+        return None;
+    };
+    let path = folder.join(&text.value);
+    match secret::inspect(&path) {
+        Ok(()) => {}
+        Err(error @ SecretError::Io { .. }) => {
+            let hint = "sipring must be able to read it, or to make it at the first start";
+            section.faults.warning(&text.at, error.to_string(), hint);
+        }
+        Err(error) => section.faults.error(&text.at, error.to_string(), ""),
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        let message = format!("there is no folder {} for the secret file", parent.display());
+        let hint = "make it, or let systemd: StateDirectory=sipring";
+        section.faults.warning(&text.at, message, hint);
+    }
+    Some(path)
 }
 
 fn domains(section: &Section<'_>) -> Vec<String> {

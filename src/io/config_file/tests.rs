@@ -517,6 +517,24 @@ fn certificates_must_be_there_and_fit_their_keys() {
 }
 
 #[test]
+fn the_secret_file_is_looked_at_and_not_made() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let judge = |file: &str| {
+        let text = LEAST.replace("[node]\n", &format!("[node]\nsecret_file = \"{file}\"\n"));
+        match read("test.toml", &text, folder.path(), &resolve) {
+            Ok((_, faults)) | Err(faults) => faults,
+        }
+    };
+    assert!(judge("secret").iter().all(|fault| fault.severity == Note));
+    assert!(!folder.path().join("secret").exists());
+    let faults = judge("nowhere/secret");
+    assert!(faults.iter().any(|f| f.severity == Warning && f.message.contains("no folder")));
+    std::fs::write(folder.path().join("short"), "abc").expect("write");
+    let faults = judge("short");
+    assert!(faults.iter().any(|f| f.severity == Error && f.line == 2), "{faults:?}");
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("sipring.toml");
