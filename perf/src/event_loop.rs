@@ -60,7 +60,7 @@ impl Clients {
         while self.registered < self.population.connections {
             self.open_window()?;
             self.turn(deadline)?;
-            ensure!(self.closed == 0, "a connection was closed before its user was registered");
+            ensure!(self.closed == 0, "the server closed a connection before all were registered");
             ensure!(
                 Instant::now() < deadline,
                 "{} of {} registered in {} s",
