@@ -34,25 +34,17 @@ export class Upstream {
    * The response carries `provisional`, the statuses seen before it.
    */
   async request({ method, to, uri = to, routes = [], dialog, fields = [], body = "" }) {
-    const callId = dialog?.callId ?? `${token()}@upstream`;
-    const cseq = dialog?.cseq ?? 1;
     const branch = `z9hG4bK${token()}`;
-    const bytes = buildRequest({
-      method,
-      uri,
-      body,
-      fields: [
-        ["via", `SIP/2.0/UDP 127.0.0.1:${this.port};branch=${branch};rport`],
-        ["max-forwards", "70"],
-        ...routes.map((route) => ["route", route]),
-        ["from", dialog?.from ?? `<sip:core@127.0.0.1>;tag=${token()}`],
-        ["to", dialog?.to ?? `<${to}>`],
-        ["call-id", callId],
-        ["cseq", `${cseq} ${method}`],
-        ["contact", this.contact],
-        ...fields,
-      ],
-    });
+    const cseq = dialog?.cseq ?? 1;
+    const common = [
+      ["via", `SIP/2.0/UDP 127.0.0.1:${this.port};branch=${branch};rport`],
+      ["max-forwards", "70"],
+      ...routes.map((route) => ["route", route]),
+      ["from", dialog?.from ?? `<sip:core@127.0.0.1>;tag=${token()}`],
+      ["call-id", dialog?.callId ?? `${token()}@upstream`],
+    ];
+    const own = [["to", dialog?.to ?? `<${to}>`], ["cseq", `${cseq} ${method}`], ["contact", this.contact]];
+    const bytes = buildRequest({ method, uri, body, fields: [...common, ...own, ...fields] });
     const provisional = [];
     this.#socket.send(bytes, this.proxyPort, "127.0.0.1");
     for (;;) {
@@ -60,6 +52,11 @@ export class Upstream {
         (message) => !message.isRequest && message.header("via").includes(branch),
         `a response to ${method} ${uri}`,
       );
+      if (method === "INVITE" && response.status >= 300) {
+        // RFC 3261 §17.1.1.3: the ACK is the request's, with the To of the response.
+        const ack = [...common, ["to", response.header("to")], ["cseq", `${cseq} ACK`]];
+        this.#socket.send(buildRequest({ method: "ACK", uri, fields: ack }), this.proxyPort, "127.0.0.1");
+      }
       if (response.status >= 200) return Object.assign(response, { provisional });
       provisional.push(response.status);
     }
