@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::phone::{From, PATIENCE};
+use super::support::phone::{From, PATIENCE, PHONES};
 use super::support::{Dialog, Incoming, Phone, Server, Setup, Transport, call, still};
 
 const STREAMS: [Transport; 4] = [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
@@ -54,6 +54,13 @@ fn await_end(server: &Server, metric: &str, count: u64, alive: &mut [&mut Phone]
     }
 }
 
+/// A newcomer who has read everything that belongs to his own arrival (TLS session tickets come late).
+fn arrived(transport: Transport, server: &Server, from: From) -> Phone {
+    let mut newcomer = Phone::connect_from(transport, server, "newcomer", from);
+    still(&mut [&mut newcomer]);
+    newcomer
+}
+
 /// Initial requests and requests within both dialogs get their answers; the newcomer hears none of them.
 fn judge(scene: Scene, mut newcomer: Phone, started: Instant) {
     let Scene { mut caller, mut core, mut from_caller, mut from_core, server } = scene;
@@ -96,7 +103,7 @@ fn gone(transport: Transport, end: End) {
     let count = if end == End::Silent { 1 } else { closed + 1 };
     await_end(&scene.server, metric, count, &mut [&mut scene.caller, &mut scene.core]);
     let started = Instant::now();
-    let newcomer = Phone::connect(transport, &scene.server, "newcomer");
+    let newcomer = arrived(transport, &scene.server, From::host(PHONES));
     judge(scene, newcomer, started);
     if let Some(mut dead) = dead {
         // Whatever it still had to read, the end is there: the proxy closed it.
@@ -132,7 +139,7 @@ fn a_newcomer_with_the_same_addresses_is_not_the_one_who_left() {
             scene.server.wait_metric("sipring_flows_closed_total", closed + 1, PATIENCE);
             let started = Instant::now();
             let from = From { local, receive_buffer: None, tls12: false };
-            let newcomer = Phone::connect_from(transport, &scene.server, "newcomer", from);
+            let newcomer = arrived(transport, &scene.server, from);
             assert_eq!(newcomer.local, local);
             judge(scene, newcomer, started);
         }
@@ -152,7 +159,7 @@ fn a_newcomer_with_the_address_of_a_registered_contact_hears_nothing() {
         victim.reset();
         server.wait_metric("sipring_flows_closed_total", closed + 1, PATIENCE);
         let from = From { local, receive_buffer: None, tls12: false };
-        let mut newcomer = Phone::connect_from(transport, &server, "newcomer", from);
+        let mut newcomer = arrived(transport, &server, from);
         // This Contact could be dialled; nobody listens there.
         let answer = core.ask(&core.draft("MESSAGE", "sip:victim@example.com"));
         assert!([480, 500].contains(&answer.status()), "{answer:?}");

@@ -3,6 +3,9 @@
 use super::support::raw::{Raw, frame, upgrade};
 use super::support::{Message, Phone, Server, Setup, Transport};
 
+/// Header fields that are not as usual: name and value; an empty value leaves the field out.
+type Changes = [(&'static str, &'static str)];
+
 const WEB: [Transport; 2] = [Transport::Ws, Transport::Wss];
 
 fn ask(server: &Server, transport: Transport, request: &str) -> (u16, String, String) {
@@ -19,7 +22,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 #[test]
 fn a_good_upgrade_is_accepted() {
     let server = Setup::new().start();
-    let rows: [(&str, &[(&str, &str)]); 8] = [
+    let rows: [(&str, &Changes); 8] = [
         ("/", &[]),
         ("/?access_token=abc.def", &[]),
         ("/", &[("Sec-WebSocket-Protocol", "msrp, sip, x")]),
@@ -46,19 +49,19 @@ fn a_good_upgrade_is_accepted() {
 #[test]
 fn a_bad_upgrade_is_refused_and_told_why() {
     let server = Setup::new().start();
-    let rows: [(&[(&str, &str)], &[u16], &str); 7] = [
-        (&[("Sec-WebSocket-Protocol", "")], &[400, 426], "sip"),
-        (&[("Sec-WebSocket-Protocol", "msrp, sips, SIPX")], &[400, 426], "sip"),
-        (&[("Sec-WebSocket-Version", "8")], &[400, 426], "13"),
-        (&[("Sec-WebSocket-Version", "")], &[400, 426], ""),
-        (&[("Sec-WebSocket-Key", "")], &[400, 426], "Key"),
-        (&[("Sec-WebSocket-Key", "dG9vc2hvcnQ=")], &[400, 426], "Key"),
-        (&[("Upgrade", "")], &[400, 426], ""),
+    let rows: [(&Changes, &str); 7] = [
+        (&[("Sec-WebSocket-Protocol", "")], "sip"),
+        (&[("Sec-WebSocket-Protocol", "msrp, sips, SIPX")], "sip"),
+        (&[("Sec-WebSocket-Version", "8")], "13"),
+        (&[("Sec-WebSocket-Version", "")], ""),
+        (&[("Sec-WebSocket-Key", "")], "Key"),
+        (&[("Sec-WebSocket-Key", "dG9vc2hvcnQ=")], "Key"),
+        (&[("Upgrade", "")], ""),
     ];
     for transport in WEB {
-        for (changes, statuses, word) in rows {
+        for (changes, word) in rows {
             let (status, head, body) = ask(&server, transport, &upgrade("/", changes));
-            assert!(statuses.contains(&status), "{changes:?}: {head}");
+            assert!([400, 426].contains(&status), "{changes:?}: {head}");
             assert!(!body.is_empty(), "a body that says what is wrong: {head}");
             assert!(body.to_lowercase().contains(&word.to_lowercase()), "{changes:?}: {body}");
             if changes[0] == ("Sec-WebSocket-Version", "8") {
