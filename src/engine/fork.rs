@@ -13,6 +13,7 @@ use crate::transaction::{Client, ClientInvite};
 
 use super::Engine;
 use super::client::Failure;
+use super::connect::Waiter;
 use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
 
 /// Max-Breadth of a request that names none (RFC 5393 §5.3.3).
@@ -114,7 +115,7 @@ impl Engine {
         self.counters.requests_forwarded += 1;
         match way {
             Way::Flow(_) => self.mark_target(client),
-            Way::Connecting => self.connect_for(client, hop),
+            Way::Connecting => self.connect_for(Waiter::Client(client), hop),
         }
         self.run_client_steps(client, None, &steps);
     }
@@ -161,12 +162,21 @@ impl Engine {
         hop: Hop,
         onward: &Onward<'_>,
     ) -> bool {
-        let Way::Flow(flow) = self.way(hop, onward.egress) else { return false };
+        let way = self.way(hop, onward.egress);
         let mut block = self.pool.take(message.bytes().len() + 256);
         let edits = &mut self.scratch.edits;
         forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
-        let sent = self.deliver(flow, &block, None).is_ok();
-        self.pool.put(block);
+        let sent = match way {
+            Way::Connecting => {
+                self.connect_for(Waiter::Ack(block), hop);
+                true
+            }
+            Way::Flow(flow) => {
+                let sent = self.deliver(flow, &block, None).is_ok();
+                self.pool.put(block);
+                sent
+            }
+        };
         self.counters.requests_forwarded += u64::from(sent);
         sent
     }
