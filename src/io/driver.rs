@@ -28,7 +28,7 @@ use crate::base::id::ShardId;
 use crate::base::limits::{
     COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, STOP_TIME, TURN_TIME,
 };
-use crate::base::metrics::Counters;
+use crate::base::metrics::{Counters, Gauges};
 use crate::base::time::Time;
 use crate::engine::{Input, LinkMessage, Output, Setup};
 
@@ -170,6 +170,7 @@ impl<P: Protocol> Driver<P> {
 
     /// Ends this incarnation, whatever state it is in, and gives back what the next one needs.
     pub fn dismantle(mut self) -> Station {
+        self.show(&Gauges::default());
         let has_let_go = self.ring.cancel_all();
         drop(self.ring);
         if !has_let_go {
@@ -388,13 +389,17 @@ impl<P: Protocol> Driver<P> {
     }
 
     fn publish(&mut self) {
-        let (own, engine) = (self.counters.values(), self.protocol.counters().values());
-        let values = std::array::from_fn(|index| self.carried[index] + own[index] + engine[index]);
-        let is_quiet = self.station.is_draining && self.protocol.is_quiet();
-        self.station.published.publish(&values, &self.protocol.gauges(), is_quiet);
+        self.show(&self.protocol.gauges());
         // While draining control waits for the news; otherwise nothing happens without a completion.
         let goes_on = self.station.is_draining;
         self.publish_at = goes_on.then(|| self.now + PUBLISH_INTERVAL);
+    }
+
+    fn show(&self, gauges: &Gauges) {
+        let (own, engine) = (self.counters.values(), self.protocol.counters().values());
+        let values = std::array::from_fn(|index| self.carried[index] + own[index] + engine[index]);
+        let is_quiet = self.station.is_draining && self.protocol.is_quiet();
+        self.station.published.publish(&values, gauges, is_quiet);
     }
 
     fn parts(&mut self) -> (Turn<'_, P>, &mut Streams, &mut Datagrams) {
