@@ -1,5 +1,6 @@
-//! Every bound of the program, in one place. What an operator may move is a field of [`Limits`]; what only a
-//! developer may move is a constant. Relations between bounds are asserted at compile time.
+//! Every bound of the program, in one place. What an operator may move is a field of [`Limits`];
+//! what only a developer may move is a constant. Relations between bounds are asserted at compile
+//! time.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub const CONNECT_WAITERS_MAX: usize = 1024;
 pub const EXPIRIES_A_TURN: usize = 256;
 /// Entries of the work lane of one link (new requests; full: 500 with Retry-After).
 pub const LINK_WORK_ENTRIES: usize = 1024;
-/// Entries of the duty lane of one link (responses, writes, closes); what does not fit waits in a queue.
+/// Entries of the duty lane of one link (responses, writes, closes); what does not fit waits in a
+/// queue.
 pub const LINK_DUTY_ENTRIES: usize = 4096;
 /// Size classes of pooled blocks, in bytes.
 pub const BLOCK_CLASSES: [usize; 5] = [1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10];
@@ -91,7 +93,8 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Bounds that an operator may move: the `[limits]` table, one key a field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Bytes of one SIP message on a stream or in a WebSocket message; more: 513, then close (1009).
+    /// Bytes of one SIP message on a stream or in a WebSocket message; more: 513, then close
+    /// (1009).
     pub message_bytes_max: usize,
     /// Bytes of a message's header section; more on a stream: 513 and close.
     pub header_bytes_max: usize,
@@ -115,7 +118,8 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// Time that a flow has to answer a ping before it is closed.
     pub pong_timeout: Duration,
-    /// TCP and TLS flows without traffic for this long are closed; re-armed by every message or keep-alive.
+    /// TCP and TLS flows without traffic for this long are closed; re-armed by every message or
+    /// keep-alive.
     pub idle_timeout: Duration,
     /// Time for an outgoing connection to be established, TLS included.
     pub connect_timeout: Duration,

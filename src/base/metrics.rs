@@ -1,5 +1,6 @@
-//! Every counter, defined once: name, help. The engine and the driver count in plain `u64`; the driver publishes
-//! them to the shard's atomics; `admin/metrics` shows them. One row a counter; everything else derives from it.
+//! Every counter, defined once: name, help. The engine and the driver count in plain `u64`; the
+//! driver publishes them to the shard's atomics; `admin/metrics` shows them. One row a counter;
+//! everything else derives from it.
 
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $field:ident;)+) => {
@@ -74,7 +75,8 @@ counters! {
     retransmissions_absorbed;
     /// Requests or responses sent again by a timer.
     retransmissions_sent;
-    /// Non-INVITE transactions that ended at Timer F without a final response (RFC 4320 §4.2: no answer).
+    /// Non-INVITE transactions that ended at Timer F without a final response (RFC 4320 §4.2: no
+    /// answer).
     transactions_expired;
     /// Messages dropped: not SIP.
     dropped_not_sip;

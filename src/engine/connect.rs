@@ -1,5 +1,5 @@
-//! Connections that we open: one a target and shard, kept and used again (RFC 3261 §18.1.1). Requests wait here
-//! until theirs is made.
+//! Connections that we open: one a target and shard, kept and used again (RFC 3261 §18.1.1).
+//! Requests wait here until theirs is made.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -97,7 +97,8 @@ impl Engine {
         self.outputs.push_back(Output::Open { connect, target: Box::new(target) });
     }
 
-    /// The name that the peer's certificate must show: that of the upstream's target, else its address.
+    /// The name that the peer's certificate must show: that of the upstream's target, else its
+    /// address.
     fn server_name(&self, remote: SocketAddr) -> Box<str> {
         self.config
             .upstreams
@@ -107,7 +108,8 @@ impl Engine {
             .map_or_else(|| remote.ip().to_string().into(), |target| target.host.as_str().into())
     }
 
-    /// The flow's own path, once a connection of ours is open: it shows the name of our listener of its transport.
+    /// The flow's own path, once a connection of ours is open: it shows the name of our listener of
+    /// its transport.
     pub(super) fn path_of_connection(
         &mut self,
         flow: FlowId,

@@ -1,4 +1,5 @@
-//! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs, which have none.
+//! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs,
+//! which have none.
 
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
@@ -120,7 +121,8 @@ impl Engine {
         self.run_client_steps(client, None, &steps);
     }
 
-    /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction (RFC 3261 §16.11).
+    /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction
+    /// (RFC 3261 §16.11).
     pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
         let sender = Sender::of(&self.config, arrival);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
@@ -239,7 +241,8 @@ fn callee(hop: Hop) -> Option<FlowRef> {
     }
 }
 
-/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; endpoints hear 480.
+/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; endpoints hear
+/// 480.
 fn gone_status(hop: Hop, arrival: &Arrival, config: &crate::base::config::Config) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,

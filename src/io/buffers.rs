@@ -1,4 +1,5 @@
-//! A registered group of receive buffers: the kernel picks one for each receive, we give it back after reading.
+//! A registered group of receive buffers: the kernel picks one for each receive, we give it back
+//! after reading.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -9,8 +10,8 @@ use io_uring::types::BufRingEntry;
 use super::ring::Ring;
 use super::sys::Mapping;
 
-/// A group of buffers of one size. Must outlive the ring that it is registered with (or the ring's operations,
-/// see [`Ring::cancel_all`]).
+/// A group of buffers of one size. Must outlive the ring that it is registered with (or the ring's
+/// operations, see [`Ring::cancel_all`]).
 pub struct Buffers {
     entries: Mapping,
     memory: Mapping,
@@ -21,13 +22,14 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Makes `count` (a power of two) buffers of `size` bytes and registers them as `group`. Their memory is
-    /// touched only when the kernel first writes to it.
+    /// Makes `count` (a power of two) buffers of `size` bytes and registers them as `group`. Their
+    /// memory is touched only when the kernel first writes to it.
     pub fn new(ring: &Ring, group: u16, count: u16, size: usize) -> io::Result<Buffers> {
         assert!(count.is_power_of_two());
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
         let memory = Mapping::new(usize::from(count) * size)?;
-        // SAFETY: the mapping holds `count` entries and lives as long as the ring (the owner's promise).
+        // SAFETY: the mapping holds `count` entries and lives as long as the ring (the owner's
+        // promise).
         unsafe {
             let submitter = ring.uring().submitter();
             submitter.register_buf_ring_with_flags(entries.base() as u64, count, group, 0)?;
@@ -46,8 +48,8 @@ impl Buffers {
     /// The first `length` bytes of a buffer that a completion named.
     ///
     /// # Safety
-    /// The buffer is ours from its completion until [`Buffers::give_back`]; the caller makes one slice of it at a
-    /// time and drops it before giving back.
+    /// The buffer is ours from its completion until [`Buffers::give_back`]; the caller makes one
+    /// slice of it at a time and drops it before giving back.
     pub unsafe fn bytes<'a>(&self, id: u16, length: usize) -> &'a mut [u8] {
         assert!(id <= self.mask && length <= self.size);
         // SAFETY: inside the mapping by the assertion; exclusive by the caller's promise.
@@ -65,8 +67,8 @@ impl Buffers {
     /// Returns a buffer; the kernel sees it after [`Buffers::publish`].
     pub fn give_back(&mut self, id: u16) {
         assert!(id <= self.mask);
-        // SAFETY: the index is masked to the entries that were mapped; the kernel reads an entry only after the
-        // tail passed it.
+        // SAFETY: the index is masked to the entries that were mapped; the kernel reads an entry
+        // only after the tail passed it.
         let entry = unsafe {
             let first = self.entries.base().cast::<BufRingEntry>();
             &mut *first.add(usize::from(self.tail & self.mask))

@@ -1,5 +1,6 @@
-//! The end of a flow. Closing the descriptor is the last step, never the first: close(2) ends neither a multishot
-//! receive nor a pending send, and a descriptor closed too early is given to the next connection.
+//! The end of a flow. Closing the descriptor is the last step, never the first: close(2) ends
+//! neither a multishot receive nor a pending send, and a descriptor closed too early is given to
+//! the next connection.
 //!
 //! In order: send what is queued ([`CLOSE_TIME`]) → shut our side → await the peer's ([`LINGER_TIME`], so that our
 //! last bytes are not destroyed by a reset) → shut both, await the last completions → close. A flow that overstays
@@ -28,7 +29,8 @@ use crate::engine::{Input, Origin};
 pub enum Farewell {
     /// What was written goes out first.
     Flush,
-    /// At once; what was written is dropped, and the peer sees a reset if it did not end the flow itself.
+    /// At once; what was written is dropped, and the peer sees a reset if it did not end the flow
+    /// itself.
     Abort,
 }
 
@@ -52,7 +54,8 @@ impl Streams {
         }
     }
 
-    /// Ends a flow for a reason that the protocol must hear, unless the flow is ending already and in order.
+    /// Ends a flow for a reason that the protocol must hear, unless the flow is ending already and
+    /// in order.
     pub(super) fn end<P: Protocol>(
         &mut self,
         turn: &mut Turn<'_, P>,

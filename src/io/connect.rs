@@ -1,5 +1,5 @@
-//! Outgoing connections: socket, connect on the ring, TLS, then the flow is like any other. One deadline covers all
-//! of it.
+//! Outgoing connections: socket, connect on the ring, TLS, then the flow is like any other. One
+//! deadline covers all of it.
 #![allow(unsafe_code)]
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,6 +1,7 @@
-//! The UDP sockets of one shard: one multishot receive each, into buffers of its own that hold the largest datagram
-//! whole; sends are entries of the ring, bounded in number. On wildcard sockets the kernel tells to which local
-//! address a datagram came (IP_PKTINFO), and answers leave from there (RFC 3581 §4).
+//! The UDP sockets of one shard: one multishot receive each, into buffers of its own that hold the
+//! largest datagram whole; sends are entries of the ring, bounded in number. On wildcard sockets
+//! the kernel tells to which local address a datagram came (IP_PKTINFO), and answers leave from
+//! there (RFC 3581 §4).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -25,7 +26,8 @@ use crate::engine::Input;
 
 /// Bytes of control data: one packet-info message of either family.
 const CONTROL_BYTES: usize = 40;
-/// Bytes of the header that the kernel writes before a received datagram (`struct io_uring_recvmsg_out`).
+/// Bytes of the header that the kernel writes before a received datagram (`struct
+/// io_uring_recvmsg_out`).
 const HEADER_BYTES: usize = 16;
 const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
 /// The first byte of the payload in a receive buffer.
@@ -36,6 +38,7 @@ pub struct Datagrams {
     sockets: Vec<Socket>,
     /// Position in `sockets` by listener.
     by_listener: Vec<Option<u16>>,
+    #[expect(clippy::vec_box, reason = "the kernel holds the address of each while it is sent")]
     sends: Vec<Box<Send>>,
     free: Vec<u32>,
     /// Lengths of name and control data, as the armed receives were told.
@@ -65,7 +68,8 @@ struct Send {
 struct Control([u8; CONTROL_BYTES]);
 
 impl Datagrams {
-    /// Tables for the given sockets (`config` names them by position; they stay open as long as the ring lives).
+    /// Tables for the given sockets (`config` names them by position; they stay open as long as the
+    /// ring lives).
     pub fn new(
         ring: &Ring,
         config: &Config,
@@ -103,7 +107,8 @@ impl Datagrams {
         self.sockets.iter().filter_map(|socket| socket.resume_at).min()
     }
 
-    /// Shows the kernel the buffers that were read and arms the receives that are due, all of them at the start.
+    /// Shows the kernel the buffers that were read and arms the receives that are due, all of them
+    /// at the start.
     pub fn arm(&mut self, ring: &mut Ring, now: Time) {
         for (index, socket) in self.sockets.iter_mut().enumerate() {
             socket.buffers.publish();
@@ -149,7 +154,8 @@ impl Datagrams {
         socket.buffers.give_back(id);
     }
 
-    /// Command: sends one datagram from that listener's socket, or drops it when too many are on their way.
+    /// Command: sends one datagram from that listener's socket, or drops it when too many are on
+    /// their way.
     pub fn send(
         &mut self,
         ring: &mut Ring,
@@ -174,7 +180,8 @@ impl Datagrams {
             .flags(libc::MSG_NOSIGNAL as u32)
             .build()
             .user_data(tag.to_user_data());
-        // SAFETY: the boxed send is not touched before its completion frees it; the descriptor outlives the ring.
+        // SAFETY: the boxed send is not touched before its completion frees it; the descriptor
+        // outlives the ring.
         unsafe { ring.push(entry) };
         Ok(())
     }
@@ -260,7 +267,8 @@ impl Control {
         const { assert!(size_of::<libc::cmsghdr>() + size_of::<T>() <= CONTROL_BYTES) };
         const { assert!(size_of::<libc::cmsghdr>().is_multiple_of(8)) };
         let length = size_of::<libc::cmsghdr>() + size_of::<T>();
-        // SAFETY: header and value lie within the aligned array (asserted above); cmsghdr has no invalid values.
+        // SAFETY: header and value lie within the aligned array (asserted above); cmsghdr has no
+        // invalid values.
         unsafe {
             let mut header: libc::cmsghdr = zeroed();
             header.cmsg_len = length as _;

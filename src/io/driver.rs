@@ -1,6 +1,7 @@
-//! One shard's loop. A turn: run what the kernel deferred, handle completions (at most so many, or a millisecond),
-//! feed the protocol, perform its outputs, then submit every send with the next enter, which waits for the earlier of
-//! a completion and the next deadline. Absent on purpose: SIP, and anything shared with other shards but the links.
+//! One shard's loop. A turn: run what the kernel deferred, handle completions (at most so many, or
+//! a millisecond), feed the protocol, perform its outputs, then submit every send with the next
+//! enter, which waits for the earlier of a completion and the next deadline. Absent on purpose:
+//! SIP, and anything shared with other shards but the links.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -390,7 +391,8 @@ impl<P: Protocol> Driver<P> {
 
     fn publish(&mut self) {
         self.show(&self.protocol.gauges());
-        // While draining control waits for the news; otherwise nothing happens without a completion.
+        // While draining control waits for the news; otherwise nothing happens without a
+        // completion.
         let goes_on = self.station.is_draining;
         self.publish_at = goes_on.then(|| self.now + PUBLISH_INTERVAL);
     }

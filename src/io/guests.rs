@@ -1,9 +1,11 @@
-//! Guests: asynchronous tasks that a shard hosts beside its driver, such as work of a start or a reload. The driver
-//! blocks in its ring, so a guest runs only when the driver steps aside: it lets the runtime park once, at most every
-//! [`GUEST_INTERVAL`], and only while there are guests. Without guests nothing of this costs anything.
+//! Guests: asynchronous tasks that a shard hosts beside its driver, such as work of a start or a
+//! reload. The driver blocks in its ring, so a guest runs only when the driver steps aside: it lets
+//! the runtime park once, at most every [`GUEST_INTERVAL`], and only while there are guests.
+//! Without guests nothing of this costs anything.
 //!
-//! The ring's eventfd ends the runtime's park as soon as a completion arrives. (The descriptor of a ring with
-//! deferred task work cannot be polled itself: nothing runs the work that would make it readable.)
+//! The ring's eventfd ends the runtime's park as soon as a completion arrives. (The descriptor of a
+//! ring with deferred task work cannot be polled itself: nothing runs the work that would make it
+//! readable.)
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -60,7 +62,8 @@ impl Guests {
         (self.count.get() > 0).then(|| self.last + GUEST_INTERVAL)
     }
 
-    /// Lets the runtime run, for at most `idle`, or until a completion arrives; only once through when `idle` is zero.
+    /// Lets the runtime run, for at most `idle`, or until a completion arrives; only once through
+    /// when `idle` is zero.
     pub async fn host(&mut self, ring: &mut Ring, now: Time, idle: Duration) -> io::Result<()> {
         self.last = now;
         let Some(event) = &self.event else { return Ok(()) };

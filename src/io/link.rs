@@ -1,6 +1,7 @@
-//! Links: what shards say to each other travels in bounded rings, one pair of lanes a direction. The *work* lane
-//! refuses when it is full; the *duty* lane spills into a queue on the sender's side that is flushed each turn. A
-//! shard that sleeps is woken once a batch. Absent on purpose: what the messages mean (`engine/mesh`).
+//! Links: what shards say to each other travels in bounded rings, one pair of lanes a direction.
+//! The *work* lane refuses when it is full; the *duty* lane spills into a queue on the sender's
+//! side that is flushed each turn. A shard that sleeps is woken once a batch. Absent on purpose:
+//! what the messages mean (`engine/mesh`).
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -33,8 +34,8 @@ impl Doorbell {
 
     /// For senders, after their messages are in the rings: wakes the owner if it sleeps.
     pub fn ring(&self) {
-        // Orders our message before our look at the flag; `fall_asleep` orders its flag before its last look at
-        // the rings. One of the two sees the other.
+        // Orders our message before our look at the flag; `fall_asleep` orders its flag before its
+        // last look at the rings. One of the two sees the other.
         fence(Ordering::SeqCst);
         if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
             sys::signal(&self.event);
@@ -117,7 +118,8 @@ pub fn mesh<T>(shards: u16, spill_max: usize) -> std::io::Result<Vec<Links<T>>> 
     Ok(links)
 }
 
-/// Entries of one lane: memory grows with the square of the shards, so lanes shrink with their number.
+/// Entries of one lane: memory grows with the square of the shards, so lanes shrink with their
+/// number.
 fn lane_entries(most: usize, shards: usize) -> usize {
     (2 * most / shards.next_power_of_two()).clamp(LINK_ENTRIES_MIN, most)
 }
@@ -166,7 +168,8 @@ impl<T> Links<T> {
         Ok(())
     }
 
-    /// End of a turn: moves spilled duty on and wakes who was sent something. False: duty is left for later.
+    /// End of a turn: moves spilled duty on and wakes who was sent something. False: duty is left
+    /// for later.
     pub fn flush(&mut self) -> bool {
         let mut is_done = true;
         let mut touched = std::mem::take(&mut self.touched);

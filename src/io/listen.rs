@@ -1,6 +1,7 @@
-//! Binding: every listener gets one socket a shard on the same port (SO_REUSEPORT), so that the kernel spreads flows
-//! and nothing is shared. The supervisor binds before any shard starts: what cannot be bound is told at once, and a
-//! shard that is started anew finds its sockets as they were.
+//! Binding: every listener gets one socket a shard on the same port (SO_REUSEPORT), so that the
+//! kernel spreads flows and nothing is shared. The supervisor binds before any shard starts: what
+//! cannot be bound is told at once, and a shard that is started anew finds its sockets as they
+//! were.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -14,7 +15,8 @@ use crate::base::config::{Config, Listener};
 use crate::base::id::{ListenerId, Transport};
 use crate::base::limits::LISTEN_BACKLOG;
 
-/// Receive and send buffer of a UDP socket, as far as the system's limit (net.core.rmem_max) permits.
+/// Receive and send buffer of a UDP socket, as far as the system's limit (net.core.rmem_max)
+/// permits.
 const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
 
 /// The listening sockets of one shard, by listener.
@@ -63,7 +65,8 @@ fn hint(reason: &io::Error, address: SocketAddr) -> &'static str {
     }
 }
 
-/// Binds every listener for every shard. A port 0 is replaced in `config` by the one that the system chose.
+/// Binds every listener for every shard. A port 0 is replaced in `config` by the one that the
+/// system chose.
 pub fn bind_all(config: &mut Config, shards: u16) -> Result<Vec<ShardSockets>, BindError> {
     let mut sets: Vec<ShardSockets> = (0..shards).map(|_| ShardSockets::default()).collect();
     for (position, listener) in config.listeners.iter_mut().enumerate() {
@@ -83,7 +86,8 @@ pub fn bind_all(config: &mut Config, shards: u16) -> Result<Vec<ShardSockets>, B
     Ok(sets)
 }
 
-/// SO_REUSEPORT would let a second process of the same user take half of our flows without an error: look first.
+/// SO_REUSEPORT would let a second process of the same user take half of our flows without an
+/// error: look first.
 fn refuse_sharing(listener: &Listener) -> io::Result<()> {
     let socket = open(listener)?;
     socket.bind(&listener.address.into())

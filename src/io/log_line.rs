@@ -1,5 +1,5 @@
-//! Turns what shards report into log lines, on the control thread: the one place that formats them, so that a shard
-//! never waits for a log.
+//! Turns what shards report into log lines, on the control thread: the one place that formats them,
+//! so that a shard never waits for a log.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,8 @@ use crate::base::id::FlowRef;
 pub enum Report {
     /// The engine's.
     Event(Event),
-    /// A TLS handshake or session failed; one of a flow that the engine knows ends in an event, too.
+    /// A TLS handshake or session failed; one of a flow that the engine knows ends in an event,
+    /// too.
     TlsFailed {
         /// The peer.
         remote: SocketAddr,
@@ -76,7 +77,7 @@ fn display(flow: FlowRef) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::event::CloseReason;
+    use crate::base::id::{FlowId, ListenerId, ShardId, StreamPath, Transport};
     use crate::base::id::{FlowId, ShardId, Transport};
     use std::io::Write;
     use std::sync::{Arc, Mutex};
@@ -108,9 +109,14 @@ mod tests {
         String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
     }
 
+    fn stream(flow: FlowId) -> FlowRef {
+        let (transport, listener) = (Transport::Wss, ListenerId(0));
+        FlowRef::Stream(StreamPath { flow, transport, listener })
+    }
+
     #[test]
     fn a_transaction_is_one_line_at_info_with_all_fields() {
-        let flow = FlowRef::Stream(FlowId::new(ShardId(1), 7, 3));
+        let flow = stream(FlowId::new(ShardId(1), 7, 3));
         let line = lines(&[Report::Event(Event::Transaction(Box::new(TransactionEvent {
             method: "MESSAGE".into(),
             uri: "sip:bob@example.com".into(),
@@ -144,7 +150,7 @@ mod tests {
             Report::Event(Event::FlowOpened { flow, transport: Transport::Wss, remote }),
             Report::Event(Event::FlowClosed { flow, why: CloseReason::Slow }),
             Report::Event(Event::Dropped {
-                source: FlowRef::Stream(flow),
+                source: stream(flow),
                 why: "malformed",
                 call_id: "x".into(),
             }),

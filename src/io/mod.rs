@@ -1,26 +1,26 @@
 //! L5: sockets, threads, clocks, TLS. The only folder with I/O, async or unsafe.
 //!
-//! One shard, from the inside out: `ring` and `buffers` (the kernel), `slots`, `watch`, `writer` (tables), `streams`
-//! with `sending`, `secure`, `connect`, `closing` (stream sockets), `datagrams` (UDP), `link` (other shards), `driver`
-//! (the turn), `guests`, `shard` (the thread). Around the shards: `listen` (sockets), `publish` (numbers), `log_line`,
-//! `supervisor` (start, signals, end).
+//! One shard, from the inside out: `ring` and `buffers` (the kernel), `slots`, `watch`, `writer`
+//! (tables), `streams` with `sending`, `secure`, `connect`, `closing` (stream sockets), `datagrams`
+//! (UDP), `link` (other shards), `driver` (the turn), `guests`, `shard` (the thread). Around the
+//! shards: `listen` (sockets), `publish` (numbers), `log_line`, `supervisor` (start, signals, end).
 
-pub mod config_file;
-pub mod log;
-pub mod secret;
 mod buffers;
 mod clock;
 mod closing;
+pub mod config_file;
 mod connect;
 mod datagrams;
 mod driver;
 mod guests;
 mod link;
 mod listen;
+pub mod log;
 mod log_line;
 mod protocol;
 mod publish;
 mod ring;
+pub mod secret;
 mod secure;
 mod sending;
 mod shard;

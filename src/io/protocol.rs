@@ -1,5 +1,5 @@
-//! What the driver drives: the engine's methods as a trait, so that the driver can be tried with a protocol that is
-//! simpler than SIP. See [`crate::engine`] for the contract.
+//! What the driver drives: the engine's methods as a trait, so that the driver can be tried with a
+//! protocol that is simpler than SIP. See [`crate::engine`] for the contract.
 
 use std::ops::Range;
 

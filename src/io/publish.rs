@@ -1,5 +1,5 @@
-//! What shards show of themselves: each writes numbers of its own that control and the admin page read. One writer,
-//! relaxed: a reader sees values of slightly different moments.
+//! What shards show of themselves: each writes numbers of its own that control and the admin page
+//! read. One writer, relaxed: a reader sees values of slightly different moments.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};

@@ -1,5 +1,6 @@
-//! The hot ring of one shard: what is queued for the kernel and what comes back from it. Built on the thread that
-//! uses it (SINGLE_ISSUER binds it). Absent on purpose: what a completion means (see `streams`, `datagrams`).
+//! The hot ring of one shard: what is queued for the kernel and what comes back from it. Built on
+//! the thread that uses it (SINGLE_ISSUER binds it). Absent on purpose: what a completion means
+//! (see `streams`, `datagrams`).
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -115,7 +116,8 @@ pub enum Wait {
 /// A ring and what did not fit into its submission queue.
 pub struct Ring {
     uring: IoUring,
-    /// Entries that found the queue full; they go first, in order. Bounded by what slots may have in flight.
+    /// Entries that found the queue full; they go first, in order. Bounded by what slots may have
+    /// in flight.
     waiting: VecDeque<squeue::Entry>,
     batch: Vec<Completion>,
     cursor: usize,
@@ -173,7 +175,8 @@ impl Ring {
         &self.uring
     }
 
-    /// Queues an entry; it goes to the kernel with the next [`Ring::enter`], or at once when the queue is full.
+    /// Queues an entry; it goes to the kernel with the next [`Ring::enter`], or at once when the
+    /// queue is full.
     ///
     /// # Safety
     /// Descriptors and memory that the entry names stay valid until its completion was taken.
@@ -186,7 +189,8 @@ impl Ring {
         if unsafe { self.uring.submission().push(&entry) }.is_ok() {
             return;
         }
-        // Full: submit once. When the kernel takes nothing (EBUSY: completions must be reaped first), wait.
+        // Full: submit once. When the kernel takes nothing (EBUSY: completions must be reaped
+        // first), wait.
         let _ = self.uring.submit();
         // SAFETY: as above.
         if unsafe { self.uring.submission().push(&entry) }.is_err() {
@@ -201,7 +205,8 @@ impl Ring {
         unsafe { self.push(accept.build().user_data(tag.0)) };
     }
 
-    /// Arms a multishot receive into a buffer group, on a socket that stays open until it has ended.
+    /// Arms a multishot receive into a buffer group, on a socket that stays open until it has
+    /// ended.
     pub fn receive(&mut self, fd: RawFd, group: u16, tag: Tag) {
         let receive = opcode::RecvMulti::new(types::Fd(fd), group);
         // SAFETY: memory is the group's, which outlives the ring; the slot keeps the descriptor.
@@ -216,8 +221,8 @@ impl Ring {
         unsafe { self.push(cancel.build().user_data(own.0)) };
     }
 
-    /// Gives queued entries to the kernel and waits as told. Interruptions, timeouts and a busy kernel are no
-    /// errors: what was not taken is offered again by the next call.
+    /// Gives queued entries to the kernel and waits as told. Interruptions, timeouts and a busy
+    /// kernel are no errors: what was not taken is offered again by the next call.
     pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.offer_waiting();
         let wait = if self.waiting.is_empty() { wait } else { Wait::No };
@@ -240,8 +245,8 @@ impl Ring {
         }
     }
 
-    /// Lets the kernel run what it deferred: it does about 20 pieces an enter, and handling completions in larger
-    /// batches is a fifth cheaper.
+    /// Lets the kernel run what it deferred: it does about 20 pieces an enter, and handling
+    /// completions in larger batches is a fifth cheaper.
     pub fn run_deferred(&mut self) {
         const GETEVENTS: u32 = 1;
         for _ in 0..DEFERRED_ENTERS_MAX {
@@ -282,8 +287,8 @@ impl Ring {
         if is_enabled { completions.enable_eventfd() } else { completions.disable_eventfd() }
     }
 
-    /// Cancels everything and waits until the kernel has let go of it: at most a second. False: it has not, so
-    /// memory that it may write to must not be freed.
+    /// Cancels everything and waits until the kernel has let go of it: at most a second. False: it
+    /// has not, so memory that it may write to must not be freed.
     pub fn cancel_all(&mut self) -> bool {
         self.waiting.clear();
         let _ = self.uring.submit();

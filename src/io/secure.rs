@@ -1,5 +1,5 @@
-//! TLS between the socket and the protocol: handshakes, which may take a quarter of a turn, and records, which are
-//! opened in the receive buffer.
+//! TLS between the socket and the protocol: handshakes, which may take a quarter of a turn, and
+//! records, which are opened in the receive buffer.
 
 use super::closing::Farewell;
 use super::log_line::Report;
@@ -49,7 +49,8 @@ impl Streams {
         }
     }
 
-    /// Handles handshakes that were put off: within the turn's share, or for a whole turn when nothing else waits.
+    /// Handles handshakes that were put off: within the turn's share, or for a whole turn when
+    /// nothing else waits.
     pub fn resume_handshakes<P: Protocol>(&mut self, turn: &mut Turn<'_, P>, is_idle: bool) {
         let allowed = if is_idle { TURN_TIME } else { TURN_TIME / HANDSHAKE_SHARE };
         while self.handshake_spent < allowed {

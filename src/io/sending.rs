@@ -1,5 +1,5 @@
-//! Writing to flows: what the protocol writes in a turn goes out in one send a flow; while a send is with the
-//! kernel, more waits as plaintext.
+//! Writing to flows: what the protocol writes in a turn goes out in one send a flow; while a send
+//! is with the kernel, more waits as plaintext.
 #![allow(unsafe_code)]
 
 use io_uring::{opcode, types};
@@ -19,10 +19,12 @@ use crate::base::limits::HANDSHAKE_BYTES_MAX;
 use crate::engine::Input;
 
 impl Streams {
-    /// Command: the protocol's write. It goes out with the end of the turn, or when the send before it is done.
+    /// Command: the protocol's write. It goes out with the end of the turn, or when the send before
+    /// it is done.
     pub fn write(&mut self, flow: FlowId, bytes: &[u8]) {
         let limits = &self.config.limits;
-        // The protocol keeps within its own bound; twice that and a message is a fault, or a peer that found one.
+        // The protocol keeps within its own bound; twice that and a message is a fault, or a peer
+        // that found one.
         let bytes_max = 2 * limits.flow_queue_bytes_max + 2 * limits.message_bytes_max;
         let Some(slot) = self.slots.of_flow(flow) else { return };
         if slot.state != State::Open {
@@ -118,7 +120,8 @@ impl Streams {
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build()
             .user_data(tag.to_user_data());
-        // SAFETY: `flight` is not touched, and the slot keeps writer and descriptor, until SENDING is cleared.
+        // SAFETY: `flight` is not touched, and the slot keeps writer and descriptor, until SENDING
+        // is cleared.
         unsafe { turn.ring.push(entry) };
     }
 

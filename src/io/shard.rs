@@ -1,5 +1,6 @@
-//! A shard's thread: pinned to its CPU, started by tokio-uring, its one task is the driver. A panic ends the
-//! incarnation, not the thread: links, listening sockets and numbers stay, flows end, and a fresh driver begins.
+//! A shard's thread: pinned to its CPU, started by tokio-uring, its one task is the driver. A panic
+//! ends the incarnation, not the thread: links, listening sockets and numbers stay, flows end, and
+//! a fresh driver begins.
 
 use std::any::Any;
 use std::future::Future;
@@ -148,7 +149,8 @@ fn describe(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
-/// How many shards to run: `configured`, or one per CPU that this process may use (affinity set and cgroup quota).
+/// How many shards to run: `configured`, or one per CPU that this process may use (affinity set and
+/// cgroup quota).
 pub fn shard_count(configured: u16) -> u16 {
     let most = usize::from(crate::base::id::SHARDS_MAX);
     match configured {
@@ -157,7 +159,8 @@ pub fn shard_count(configured: u16) -> u16 {
     }
 }
 
-/// The CPU of each shard: pinned only when every shard has one of its own and no quota takes part of it away.
+/// The CPU of each shard: pinned only when every shard has one of its own and no quota takes part
+/// of it away.
 pub fn placement(shards: u16) -> Vec<Option<usize>> {
     let cpus = sys::affinity();
     let usable = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,6 +1,7 @@
-//! Slots: one a stream socket, in pages that never move. A slot that is used again has another generation; it is
-//! freed, and its descriptor closed, only after the kernel's last completion for it, because a descriptor that is
-//! closed earlier can be given to another connection, which then receives what was queued for this one.
+//! Slots: one a stream socket, in pages that never move. A slot that is used again has another
+//! generation; it is freed, and its descriptor closed, only after the kernel's last completion for
+//! it, because a descriptor that is closed earlier can be given to another connection, which then
+//! receives what was queued for this one.
 //!
 //!   Connecting ──connected──→ Handshaking ──TLS done──→ Open ──close──→ Flushing ──written──→ Lingering
 //!        │                         ↑ accepted, TLS        ↑ accepted                              │ peer's end,

@@ -1,5 +1,6 @@
-//! The stream sockets of one shard: accepting and receiving. Writing is in `sending`, TLS in `secure`, outgoing
-//! connections in `connect`, the end of a flow in `closing`. Absent on purpose: what the bytes mean.
+//! The stream sockets of one shard: accepting and receiving. Writing is in `sending`, TLS in
+//! `secure`, outgoing connections in `connect`, the end of a flow in `closing`. Absent on purpose:
+//! what the bytes mean.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -33,7 +34,8 @@ pub struct Streams {
     pub(super) watches: Watches,
     pub(super) writers: WriterPool,
     pub(super) tls: TlsContext,
-    /// Flows with something to send or to finish at the end of the turn; each carries [`marks::DIRTY`].
+    /// Flows with something to send or to finish at the end of the turn; each carries
+    /// [`marks::DIRTY`].
     pub(super) dirty: Vec<u32>,
     /// Flows whose handshake waits for a turn with time for it; each carries [`marks::PUT_OFF`].
     pub(super) put_off: VecDeque<Tag>,
@@ -73,8 +75,8 @@ struct Listening {
 }
 
 impl Streams {
-    /// The tables of a fresh shard, with the listening sockets that it shall accept from (`config` names them by
-    /// position; the sockets stay open as long as the ring lives).
+    /// The tables of a fresh shard, with the listening sockets that it shall accept from (`config`
+    /// names them by position; the sockets stay open as long as the ring lives).
     pub fn new(
         ring: &Ring,
         shard: ShardId,
@@ -213,7 +215,8 @@ impl Streams {
         self.arm_receive(turn.ring, index);
     }
 
-    /// Arms the receive of a flow; the entry goes to the kernel after this turn's buffers were published.
+    /// Arms the receive of a flow; the entry goes to the kernel after this turn's buffers were
+    /// published.
     pub(super) fn arm_receive(&mut self, ring: &mut Ring, index: u32) {
         let slot = self.slots.at(index);
         assert!(!slot.has(marks::RECEIVING) && slot.state != State::Free);
@@ -280,8 +283,8 @@ impl Streams {
         }
     }
 
-    /// Shows the kernel the buffers that were read, and re-arms flows whose receive has ended; not while
-    /// completions wait, because these hold the buffers that would be found missing again.
+    /// Shows the kernel the buffers that were read, and re-arms flows whose receive has ended; not
+    /// while completions wait, because these hold the buffers that would be found missing again.
     pub fn publish_buffers(&mut self, ring: &mut Ring) {
         self.buffers.publish();
         if ring.has_completions() {
@@ -304,14 +307,16 @@ impl Streams {
         !self.starved.is_empty()
     }
 
-    /// Ends without the ring's consent: what the kernel may still write to or read from is never freed.
+    /// Ends without the ring's consent: what the kernel may still write to or read from is never
+    /// freed.
     pub fn leak(self) {
         self.buffers.leak();
         self.slots.leak();
     }
 }
 
-/// Local and remote address of an accepted socket; the local one is asked for only when the listener's is a wildcard.
+/// Local and remote address of an accepted socket; the local one is asked for only when the
+/// listener's is a wildcard.
 fn addresses(fd: &OwnedFd, listener: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
     sys::with_socket(fd.as_raw_fd(), |socket| {
         let remote = socket.peer_addr().ok()?.as_socket()?;
@@ -324,8 +329,8 @@ fn addresses(fd: &OwnedFd, listener: SocketAddr) -> Option<(SocketAddr, SocketAd
     })
 }
 
-/// Acknowledgements ride on answers from the first segment on; saves a fifth of the CPU time of a message. A refusal
-/// costs nothing but that.
+/// Acknowledgements ride on answers from the first segment on; saves a fifth of the CPU time of a
+/// message. A refusal costs nothing but that.
 pub(super) fn delay_acknowledgements(fd: RawFd) {
     let _ = sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0);
 }

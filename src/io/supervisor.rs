@@ -1,8 +1,10 @@
-//! The control thread: binds listeners, starts the shards, writes their reports to the log, watches them, and ends the
-//! process in order. An ordinary tokio-uring program; nothing that a message waits for happens here.
+//! The control thread: binds listeners, starts the shards, writes their reports to the log, watches
+//! them, and ends the process in order. An ordinary tokio-uring program; nothing that a message
+//! waits for happens here.
 //!
-//! SIGTERM or SIGINT drains: no new flows or dialogs, living transactions get `limits.drain_timeout`, then flows are
-//! closed. A second one ends the process at once. SIGHUP is answered in the log: there is no reload yet.
+//! SIGTERM or SIGINT drains: no new flows or dialogs, living transactions get
+//! `limits.drain_timeout`, then flows are closed. A second one ends the process at once. SIGHUP is
+//! answered in the log: there is no reload yet.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -88,10 +90,12 @@ pub enum StartError {
     },
 }
 
-/// Runs the proxy on `shards` threads (see [`super::shard_count`]) and the calling thread until a signal ends it.
+/// Runs the proxy on `shards` threads (see [`super::shard_count`]) and the calling thread until a
+/// signal ends it.
 ///
-/// `secret` keys tokens and placement. `admin` makes the task that the control thread hosts. `ready` is called once
-/// every shard takes traffic, with the ports that the system chose for those configured as 0.
+/// `secret` keys tokens and placement. `admin` makes the task that the control thread hosts.
+/// `ready` is called once every shard takes traffic, with the ports that the system chose for those
+/// configured as 0.
 pub fn run<F: Future<Output = ()> + 'static>(
     config: Config,
     shards: u16,

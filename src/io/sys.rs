@@ -85,7 +85,8 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// A counter that wakes whoever reads it. Blocking, so that a ring arms a poll instead of failing with EAGAIN.
+/// A counter that wakes whoever reads it. Blocking, so that a ring arms a poll instead of failing
+/// with EAGAIN.
 pub fn event_fd() -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
@@ -161,7 +162,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: exactly what mmap gave; whoever holds pointers into it ended before (see the owners).
+        // SAFETY: exactly what mmap gave; whoever holds pointers into it ended before (see the
+        // owners).
         unsafe { libc::munmap(self.base.cast(), self.length) };
     }
 }

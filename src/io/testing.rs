@@ -43,12 +43,13 @@ pub fn config(listeners: &[(Transport, &str)]) -> Config {
     }
 }
 
-/// A protocol that is simpler than SIP. Stream bytes are echoed; so are datagrams. A stream message that begins with
-/// one of these bytes is an order instead:
+/// A protocol that is simpler than SIP. Stream bytes are echoed; so are datagrams. A stream message
+/// that begins with one of these bytes is an order instead:
 ///
-/// `q` write the rest, then close · `p` panic · `l` send the rest as a link message to the next shard, which answers
-/// · `c` connect to the address in the rest and report what came of it · `f` flood: write 64 KiB as often as the rest
-/// says, as fast as the bound of the queue permits · `s` say on which shard and flow this is.
+/// `q` write the rest, then close · `p` panic · `l` send the rest as a link message to the next
+/// shard, which answers · `c` connect to the address in the rest and report what came of it · `f`
+/// flood: write 64 KiB as often as the rest says, as fast as the bound of the queue permits · `s`
+/// say on which shard and flow this is.
 pub struct Echo {
     setup: Setup,
     now: Time,
@@ -69,7 +70,8 @@ pub const FLOOD_PIECE: usize = 64 * 1024;
 
 /// A link message to try links with.
 fn link_message() -> LinkMessage {
-    LinkMessage::Placeholder
+    let flow = FlowId::from_bits(0);
+    LinkMessage::FlowClosed { flow, why: CloseReason::Peer }
 }
 
 impl Echo {

@@ -1,5 +1,5 @@
-//! The driver over real loopback sockets, with a protocol that echoes: what must hold of every flow, whatever SIP
-//! does with it.
+//! The driver over real loopback sockets, with a protocol that echoes: what must hold of every
+//! flow, whatever SIP does with it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -119,8 +119,8 @@ fn a_reset_ends_the_flow_and_nothing_else() {
     running.stop().unwrap();
 }
 
-/// Descriptor and slot reuse: each client writes its own letter only and must never see another's, although
-/// connections come and go all the time, some with data under way to them.
+/// Descriptor and slot reuse: each client writes its own letter only and must never see another's,
+/// although connections come and go all the time, some with data under way to them.
 #[test]
 fn a_reused_descriptor_never_gets_bytes_of_its_predecessor() {
     let running = Running::start(tcp(), 1);

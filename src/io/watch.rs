@@ -1,5 +1,6 @@
-//! Deadlines of flows below the engine: handshakes, connects, writes, closes. All entries of one kind wait equally
-//! long, so a list a kind is in order by itself: arming, cancelling and finding the next cost O(1).
+//! Deadlines of flows below the engine: handshakes, connects, writes, closes. All entries of one
+//! kind wait equally long, so a list a kind is in order by itself: arming, cancelling and finding
+//! the next cost O(1).
 
 use std::time::Duration;
 
@@ -68,7 +69,8 @@ impl Watches {
         }
     }
 
-    /// Arms a deadline for a slot. At most one a slot: the caller keeps the answer in it and cancels it there.
+    /// Arms a deadline for a slot. At most one a slot: the caller keeps the answer in it and
+    /// cancels it there.
     pub fn arm(&mut self, now: Time, kind: Awaited, slot: u32) -> u32 {
         let list = self.lists[kind as usize];
         let entry =
@@ -92,7 +94,8 @@ impl Watches {
         index
     }
 
-    /// Cancels what [`Watches::arm`] answered and resets it to [`NONE`]; nothing happens when it is that already.
+    /// Cancels what [`Watches::arm`] answered and resets it to [`NONE`]; nothing happens when it is
+    /// that already.
     pub fn cancel(&mut self, watch: &mut u32) {
         let index = std::mem::replace(watch, NONE);
         if index == NONE {
@@ -117,7 +120,8 @@ impl Watches {
         heads.map(|list| self.entries[list.head as usize].deadline).min()
     }
 
-    /// A slot whose deadline has passed, and which. It stays armed: the caller cancels or re-arms it.
+    /// A slot whose deadline has passed, and which. It stays armed: the caller cancels or re-arms
+    /// it.
     pub fn expired(&self, now: Time) -> Option<(Awaited, u32)> {
         let heads = self.lists.iter().filter(|list| list.head != NONE);
         let mut heads = heads.map(|list| self.entries[list.head as usize]);

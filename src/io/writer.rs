@@ -1,5 +1,6 @@
-//! What waits to be written to one flow: at most one send is with the kernel; everything written meanwhile waits as
-//! plaintext and goes, sealed, with the next. A writer exists only while there is something to write.
+//! What waits to be written to one flow: at most one send is with the kernel; everything written
+//! meanwhile waits as plaintext and goes, sealed, with the next. A writer exists only while there
+//! is something to write.
 
 use crate::base::limits::{WRITER_BYTES_KEPT, WRITERS_KEPT};
 
@@ -44,8 +45,8 @@ impl Writer {
         self.sealed.is_empty() && self.plain.is_empty()
     }
 
-    /// Begins the next send: `flight` holds what is sealed already, the counts have moved; answers whether there is
-    /// plaintext to seal behind it. Without TLS `plain` moves, too.
+    /// Begins the next send: `flight` holds what is sealed already, the counts have moved; answers
+    /// whether there is plaintext to seal behind it. Without TLS `plain` moves, too.
     pub fn begin(&mut self, is_secure: bool) -> bool {
         self.flight.clear();
         std::mem::swap(&mut self.flight, &mut self.sealed);
@@ -72,6 +73,7 @@ impl Writer {
 /// Writers that wait to be used again, with their memory.
 #[derive(Debug, Default)]
 pub struct WriterPool {
+    #[expect(clippy::vec_box, reason = "slots hold boxes, which come and go as they are")]
     kept: Vec<Box<Writer>>,
 }
 
