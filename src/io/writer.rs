@@ -72,6 +72,8 @@ impl Writer {
 /// Writers that wait to be used again, with their memory.
 #[derive(Debug, Default)]
 pub struct WriterPool {
+    // Boxed as they are in the slots, so that nothing is copied or allocated on the way.
+    #[allow(clippy::vec_box)]
     kept: Vec<Box<Writer>>,
 }
 
