@@ -87,9 +87,11 @@ impl TlsContext {
             return Err(TlsError::NoRoots);
         }
         let bare = server_name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-        let name = match bare.unwrap_or(server_name).trim_end_matches('.') {
+        let name = match bare.unwrap_or(server_name) {
             "" => ServerName::IpAddress(remote.into()),
-            name => ServerName::try_from(name).map_err(|_| TlsError::BadServerName)?.to_owned(),
+            name => ServerName::try_from(name.strip_suffix('.').unwrap_or(name))
+                .map_err(|_| TlsError::BadServerName)?
+                .to_owned(),
         };
         let connection = UnbufferedClientConnection::new(Arc::clone(&self.client), name)
             .map_err(|error| TlsError::from(&error))?;

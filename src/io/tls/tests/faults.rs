@@ -168,6 +168,33 @@ fn sealing_amid_a_record_that_has_not_arrived_whole_works() {
 }
 
 #[test]
+fn sealing_amid_a_handshake_message_that_goes_on_in_the_next_record_works() {
+    let world = World::new();
+    let (mut server, mut client) = world.with_raw_client();
+    // A KeyUpdate (RFC 8446 §4.6.3) cut after its type and the first byte of its length.
+    let (head, tail) = (client.seal(22, &[24, 0]), client.seal(22, &[0, 1, 0]));
+    let (mut out, mut got) = (Vec::new(), Vec::new());
+    let progress = feed(&mut server, &head, 9, &mut out, &mut got);
+    assert_eq!((progress, server.held_bytes()), (Progress::Established, head.len()));
+    server.seal(b"amid", &mut out).unwrap();
+    let progress = feed(&mut server, &tail, 9, &mut out, &mut got);
+    assert_eq!((progress, server.held_bytes()), (Progress::Established, 0));
+    server.seal(b" and after", &mut out).unwrap();
+    assert_eq!(client.open(&out), b"amid and after");
+}
+
+#[test]
+fn data_between_the_parts_of_a_handshake_message_ends_the_session() {
+    let world = World::new();
+    let (mut server, mut client) = world.with_raw_client();
+    let bytes = [client.seal(22, &[24, 0]), client.seal(23, b"data")].concat();
+    let (mut out, mut got) = (Vec::new(), Vec::new());
+    let progress = feed(&mut server, &bytes, 9, &mut out, &mut got);
+    assert_eq!((progress, &got[..]), (Progress::Failed(TlsError::Misbehaved), &b""[..]));
+    assert_eq!((server.held_bytes(), server.seal(b"x", &mut out)), (0, Err(TlsError::Misbehaved)));
+}
+
+#[test]
 fn servers_with_the_wrong_ca_or_name_are_refused() {
     let world = World::new();
     let strangers = World::new();
@@ -195,7 +222,7 @@ fn servers_with_the_wrong_ca_or_name_are_refused() {
 #[test]
 fn what_cannot_be_connected_to_is_said_at_once() {
     let world = World::new();
-    for name in ["a b", "-", "sip:example.com", "[::1", "x..y"] {
+    for name in ["a b", "-", "sip:example.com", "[::1", "x..y", "."] {
         assert_eq!(
             world.context().connect(name, LOCAL).err(),
             Some(TlsError::BadServerName),

@@ -139,6 +139,23 @@ fn a_name_of_one_client_is_never_taken_for_anothers() {
 }
 
 #[test]
+fn a_hello_that_is_cut_into_many_records_is_put_together() {
+    let world = World::new();
+    for (version, name) in VERSIONS {
+        for chunk in CHUNKS {
+            let mut config = (*world.client_config(version)).clone();
+            config.max_fragment_size = Some(40);
+            let mut server = world.context().accept(WSS);
+            let mut client = connect(&Arc::new(config), "localhost");
+            client.writer().write_all(&noise(300, 7)).unwrap();
+            let got = meet(&mut server, &mut client, chunk);
+            assert_eq!(got, noise(300, 7), "{name} {chunk}");
+            assert_eq!((server.sni(), server.held_bytes()), (Some("localhost"), 0));
+        }
+    }
+}
+
+#[test]
 fn clients_with_any_alpn_or_none_are_served() {
     let world = World::new();
     for offer in

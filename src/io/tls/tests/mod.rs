@@ -9,9 +9,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::client::Resumption;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore,
+    SupportedProtocolVersion,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
@@ -72,8 +76,73 @@ impl World {
         Arc::new(config)
     }
 
+    /// An established TLS 1.3 server session, and the client's keys.
+    fn with_raw_client(&self) -> (Session, RawClient) {
+        let mut config = (*self.client_config(&TLS13)).clone();
+        config.enable_secret_extraction = true;
+        let mut server = self.context().accept(WSS);
+        let mut client = connect(&Arc::new(config), "localhost");
+        meet(&mut server, &mut client, usize::MAX);
+        let secrets = client.dangerous_extract_secrets().unwrap();
+        (server, RawClient { up: Direction::new(secrets.tx), down: Direction::new(secrets.rx) })
+    }
+
     fn buffered(&self, version: &'static SupportedProtocolVersion, name: &str) -> ClientConnection {
         connect(&self.client_config(version), name)
+    }
+}
+
+/// A client that makes its TLS 1.3 records by hand (RFC 8446 §5.2), so that it can cut them as no library would.
+struct RawClient {
+    up: Direction,
+    down: Direction,
+}
+
+struct Direction {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+    sequence: u64,
+}
+
+impl RawClient {
+    fn seal(&mut self, content_type: u8, content: &[u8]) -> Vec<u8> {
+        let mut inner = [content, &[content_type]].concat();
+        let header = [23, 3, 3, 0, (inner.len() + AES_128_GCM.tag_len()) as u8];
+        let nonce = self.up.nonce();
+        self.up.key.seal_in_place_append_tag(nonce, Aad::from(header), &mut inner).unwrap();
+        [&header[..], &inner].concat()
+    }
+
+    /// The data in records of application data.
+    fn open(&mut self, mut bytes: &[u8]) -> Vec<u8> {
+        let mut got = Vec::new();
+        while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
+            let (record, rest) = rest.split_at(usize::from(header[4]));
+            let (mut record, nonce) = (record.to_vec(), self.down.nonce());
+            let inner = self.down.key.open_in_place(nonce, Aad::from(header), &mut record).unwrap();
+            got.extend_from_slice(inner.strip_suffix(&[23]).unwrap());
+            bytes = rest;
+        }
+        got
+    }
+}
+
+impl Direction {
+    fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Direction {
+        let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
+            panic!("our first suite is AES-128-GCM");
+        };
+        let key = UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap();
+        Direction { key: LessSafeKey::new(key), iv: iv.as_ref().try_into().unwrap(), sequence }
+    }
+
+    fn nonce(&mut self) -> Nonce {
+        let mut nonce = self.iv;
+        for (byte, counter) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= counter;
+        }
+        self.sequence += 1;
+        Nonce::assume_unique_for_key(nonce)
     }
 }
 
