@@ -40,24 +40,26 @@ impl<'a> Wanted<'a> {
     pub(super) fn parse(value: &'a [u8]) -> Result<Wanted<'a>, ContactError> {
         let address = NameAddr::parse(value).map_err(ContactError::Syntax)?;
         let uri = Uri::parse(address.uri).map_err(ContactError::Syntax)?;
-        let instance = address.param("+sip.instance").flatten();
-        let reg_id = address.param("reg-id").flatten().and_then(decimal);
-        Ok(Wanted {
-            address,
-            uri,
-            expires: address.expires().map(|value| value.unwrap_or(EXPIRES_IF_MALFORMED)),
-            q: match address.q() {
-                Some(q) => q,
-                None if address.param("q").is_none() => Q_MAX,
-                None => return Err(ContactError::Q),
-            },
-            instance,
-            // A reg-id without an instance is ignored (RFC 5626 §6).
-            reg_id: match (instance, reg_id) {
-                (Some(_), Some(id @ 1..=REG_ID_MAX)) => id,
-                _ => 0,
-            },
-        })
+        let mut wanted =
+            Wanted { address, uri, expires: None, q: Q_MAX, instance: None, reg_id: 0 };
+        for (name, value) in address.params() {
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            match name.len() {
+                1 if is("q") => wanted.q = address.q().ok_or(ContactError::Q)?,
+                6 if is("reg-id") => wanted.reg_id = value.and_then(decimal).unwrap_or_default(),
+                7 if is("expires") => {
+                    let seconds = address.expires().flatten();
+                    wanted.expires = Some(seconds.unwrap_or(EXPIRES_IF_MALFORMED));
+                }
+                13 if is("+sip.instance") => wanted.instance = value,
+                _ => {}
+            }
+        }
+        // A reg-id without an instance is ignored (RFC 5626 §6), as is one out of range.
+        if wanted.instance.is_none() || wanted.reg_id > REG_ID_MAX {
+            wanted.reg_id = 0;
+        }
+        Ok(wanted)
     }
 
     /// Whether this Contact means the binding: equal instance and reg-id (RFC 5626 §6), or equal URIs

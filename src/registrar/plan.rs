@@ -163,7 +163,7 @@ impl<'a> Plan<'a> {
         }
         former.sort_unstable();
         former.dedup();
-        former.retain(|flow| !location.holds_flow(*flow));
+        former.retain(|flow| Some(*flow) != out.bound && !location.holds_flow(*flow));
         out.released = former;
     }
 }
