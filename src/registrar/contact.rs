@@ -47,10 +47,7 @@ impl<'a> Wanted<'a> {
             match name.len() {
                 1 if is("q") => wanted.q = address.q().ok_or(ContactError::Q)?,
                 6 if is("reg-id") => wanted.reg_id = value.and_then(decimal).unwrap_or_default(),
-                7 if is("expires") => {
-                    let seconds = address.expires().flatten();
-                    wanted.expires = Some(seconds.unwrap_or(EXPIRES_IF_MALFORMED));
-                }
+                7 if is("expires") => wanted.expires = Some(seconds(value.unwrap_or_default())),
                 13 if is("+sip.instance") => wanted.instance = value,
                 _ => {}
             }
@@ -133,12 +130,19 @@ fn is_same_uri(text: &[u8], uri: &Uri<'_>, contact: &[u8]) -> bool {
     text == contact || Uri::parse(contact).is_ok_and(|contact| contact.equivalent(uri))
 }
 
+/// `delta-seconds`: what exceeds 32 bits is their largest number, what is malformed an hour.
+fn seconds(text: &[u8]) -> u32 {
+    match text {
+        [] => EXPIRES_IF_MALFORMED,
+        _ if !text.iter().all(u8::is_ascii_digit) => EXPIRES_IF_MALFORMED,
+        _ => decimal(text).unwrap_or(u32::MAX),
+    }
+}
+
 /// A decimal number of 32 bits.
 fn decimal(text: &[u8]) -> Option<u32> {
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));
+    text.iter().try_fold(0_u32, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?))
 }
 
 #[cfg(test)]
