@@ -45,7 +45,8 @@ fn large() -> Vec<u8> {
          CSeq: 7201 INVITE\r\n\
          Proxy-Authorization: Digest algorithm=MD5, username=\"alice\", realm=\"example.com\", \
          nonce=\"b3f1a2c4d5e6f708192a3b4c5d6e7f80\", uri=\"sip:bob@example.com\", \
-         response=\"6629fae49393a05397450978507c4ef1\", qop=auth, cnonce=\"f2/wE4q74E6zIJEtWaHKaf5wv\", \
+         response=\"6629fae49393a05397450978507c4ef1\", qop=auth, \
+         cnonce=\"f2/wE4q74E6zIJEtWaHKaf5wv\", \
          nc=00000001\r\n\
          X-Trace: 0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
          Session-Expires: 90\r\n\

@@ -21,6 +21,12 @@ macro_rules! counters {
             pub fn values(&self) -> [u64; Counters::COUNT] {
                 [$(self.$field),+]
             }
+
+            /// The counters that have these [`Counters::values`].
+            pub fn from_values(values: [u64; Counters::COUNT]) -> Counters {
+                let [$($field),+] = values;
+                Counters { $($field),+ }
+            }
         }
     };
 }
@@ -117,4 +123,17 @@ pub struct Gauges {
     pub server_transactions: u64,
     /// Living client transactions.
     pub client_transactions: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_as_the_same_counters() {
+        let values = std::array::from_fn(|position| position as u64);
+        let counters = Counters::from_values(values);
+        assert_eq!(counters.values(), values);
+        assert_eq!(counters.flows_opened, 1);
+    }
 }

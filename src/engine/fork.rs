@@ -122,7 +122,7 @@ impl Engine {
     /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction (RFC 3261 §16.11).
     pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
         let sender = Sender::of(&self.config, arrival);
-        let hash = loop_hash(&self.placement, message, &mut self.scratch.key);
+        let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         let spent = message.max_forwards().ok().flatten() == Some(0);
         let routed = route::preprocess(&self.config, &self.tokens, message, arrival, sender)
             .and_then(|routing| {

@@ -103,7 +103,7 @@ impl Engine {
         let uri = Uri::parse(message.uri());
         let ours = uri.as_ref().is_ok_and(|uri| naming::is_our_uri(&self.config, uri));
         let for_us = ours && is_for_us(message, uri.as_ref().ok());
-        let hash = loop_hash(&self.placement, message, &mut self.scratch.key);
+        let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         validate::validate(message, for_us, has_looped(message, hash))?;
         if for_us && message.method() == Method::Options {
             return self.answer_options(tx, message);
@@ -120,16 +120,28 @@ impl Engine {
         if ours && message.method() == Method::Register {
             let uri = uri.as_ref().expect("ours, so it parsed");
             match target::first_route(&self.config, message, uri) {
-                Some(RouteTo::Location) => return self.register(tx, message),
+                Some(RouteTo::Location) => {
+                    self.check_registrable(message)?;
+                    return self.register(tx, message);
+                }
                 Some(_) => {}
                 None => return Err(Reject::new(404)),
             }
         }
+        self.find_targets(message, &arrival, sender, routing)?;
         if message.method() == Method::Invite {
             self.answer_trying(tx, message);
         }
-        self.find_targets(message, &arrival, sender, routing)?;
         self.fork(tx, message, &arrival, sender, routing.popped, hash)
+    }
+
+    /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours.
+    fn check_registrable(&self, message: Message<'_>) -> Result<(), Reject> {
+        let to = message.to().ok().and_then(|to| Uri::parse(to.uri).ok());
+        match to {
+            Some(uri) if uri.user.is_some() && self.config.is_our_domain(uri.host) => Ok(()),
+            _ => Err(Reject::because(404, "No such address of record here")),
+        }
     }
 
     /// RFC 3261 §9.2 and §16.10: 200 at once when there is something to cancel, 481 otherwise.

@@ -1,7 +1,7 @@
 //! Where a request may go (RFC 3261 §16.5): by token, by address, by the routing rules, by the location service.
 
-use crate::base::config::RouteTo;
-use crate::base::id::{FlowRef, Transport};
+use crate::base::config::{Config, RouteTo};
+use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
 use crate::proxy::route::{self, Routing, Sender, Way};
@@ -199,7 +199,7 @@ impl Engine {
         };
         let refused = {
             let bindings = self.location.lookup(&aor, self.now);
-            choice.pick(bindings, &mut self.scratch.targets)
+            choice.pick(bindings, &self.config, &mut self.scratch.targets)
         };
         let known = self.location.was_known(&aor);
         self.scratch.key = aor;
@@ -226,6 +226,7 @@ impl Choice {
     fn pick<'a>(
         &self,
         bindings: impl Iterator<Item = &'a Binding>,
+        config: &Config,
         targets: &mut TargetSet,
     ) -> Option<Warning> {
         let mut seen = Seen::default();
@@ -234,7 +235,8 @@ impl Choice {
             if seen.again(binding) {
                 continue;
             }
-            if let Err(warning) = self.judge(binding).and_then(|strip| add(binding, strip, targets))
+            if let Err(warning) =
+                self.judge(binding).and_then(|strip| add(binding, strip, config, targets))
             {
                 refused = Some(warning);
             }
@@ -259,7 +261,12 @@ impl Choice {
 }
 
 /// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme when `strip` says so.
-fn add(binding: &Binding, strip: bool, targets: &mut TargetSet) -> Result<(), Warning> {
+fn add(
+    binding: &Binding,
+    strip: bool,
+    config: &Config,
+    targets: &mut TargetSet,
+) -> Result<(), Warning> {
     const UNRESOLVED: Warning = (399, "The contact cannot be reached");
     let contact = binding.contact();
     let mut route = Vec::new();
@@ -271,7 +278,7 @@ fn add(binding: &Binding, strip: bool, targets: &mut TargetSet) -> Result<(), Wa
     }
     let hop = match binding.flow() {
         BindingFlow::Flow(flow) => Hop::Client(flow),
-        BindingFlow::Dial => dial(binding).ok_or(UNRESOLVED)?,
+        BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
         BindingFlow::Path => by_path(&route).ok_or(UNRESOLVED)?,
     };
     let stripped;
@@ -285,12 +292,18 @@ fn add(binding: &Binding, strip: bool, targets: &mut TargetSet) -> Result<(), Wa
     Ok(())
 }
 
-/// The Contact's own address: it is where its REGISTER came from.
-fn dial(binding: &Binding) -> Option<Hop> {
+/// The Contact's own address: it is where its REGISTER came from. Over UDP that is a client of ours by value, which a
+/// dialog token can name.
+fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
     let port = uri.port.unwrap_or(transport.default_port());
     let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    if transport == Transport::Udp {
+        let listener = binding.listener();
+        let local = config.listener(listener).address;
+        return Some(Hop::Client(FlowRef::Datagram(DatagramPath { listener, local, remote })));
+    }
     Some(Hop::Dial { transport, remote })
 }
 

@@ -9,6 +9,8 @@ use crate::base::id::{SHARDS_MAX, ShardId};
 use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Message};
 
+use super::route::Sender;
+
 const COOKIE: &[u8] = b"z9hG4bK";
 const BYTES: usize = 2 + 8 + 8 + 4;
 const TEXT: usize = (BYTES * 4).div_ceil(3);
@@ -63,14 +65,21 @@ impl BranchId {
 }
 
 /// Hash of the fields that decide where a request goes: To tag, From tag, Call-ID, CSeq number, Request-URI,
-/// Route (RFC 3261 §16.6 step 8). A spiral changes one of them, a loop does not.
-pub fn loop_hash(hash: &KeyedHash, message: Message<'_>, scratch: &mut Vec<u8>) -> u32 {
+/// Route, and in which role it was sent, since an upstream's request takes another way (RFC 3261 §16.6 step 8,
+/// RFC 5393 §4.2.1). A spiral changes one of them, a loop does not.
+pub fn loop_hash(
+    hash: &KeyedHash,
+    message: Message<'_>,
+    sender: Sender,
+    scratch: &mut Vec<u8>,
+) -> u32 {
     scratch.clear();
     let mut part = |bytes: &[u8]| {
         scratch.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
         scratch.extend_from_slice(bytes);
     };
     part(message.uri());
+    part(&[u8::from(sender.is_upstream())]);
     part(message.from().ok().and_then(|from| from.tag()).unwrap_or_default());
     part(message.to().ok().and_then(|to| to.tag()).unwrap_or_default());
     part(message.call_id().unwrap_or_default());

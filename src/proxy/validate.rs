@@ -1,7 +1,5 @@
 //! Request validation (RFC 3261 §16.3), in its order. What fails is the peer's fault and becomes an answer.
 
-use smallvec::SmallVec;
-
 use crate::sip::{HeaderName, Message, Method, Scheme, Uri};
 
 /// An answer other than forwarding.
@@ -14,13 +12,13 @@ pub struct Reject {
     /// Text of the Warning header field with its code (399 unless an RFC names another), if any.
     pub warning: Option<(u16, &'static str)>,
     /// Whole header lines with CRLF.
-    pub headers: SmallVec<[u8; 64]>,
+    pub headers: Vec<u8>,
 }
 
 impl Reject {
     /// An answer with the standard phrase.
     pub fn new(status: u16) -> Reject {
-        Reject { status, phrase: None, warning: None, headers: SmallVec::new() }
+        Reject { status, phrase: None, warning: None, headers: Vec::new() }
     }
 
     /// The same with a Warning 399 that says why.
@@ -47,12 +45,12 @@ impl Reject {
 
     /// Ask to come back: 500 or 480 with Retry-After in seconds (RFC 3261 §20.33).
     pub fn retry_after(status: u16, seconds: u32, why: &'static str) -> Reject {
-        let line = smallvec_line(b"Retry-After: ", u64::from(seconds));
+        let line = number_line(b"Retry-After: ", u64::from(seconds));
         Reject::because(status, why).with_header(&line)
     }
 }
 
-fn smallvec_line(name: &[u8], number: u64) -> Vec<u8> {
+fn number_line(name: &[u8], number: u64) -> Vec<u8> {
     let mut line = name.to_vec();
     super::naming::write_number(number, &mut line);
     line

@@ -43,9 +43,6 @@ impl<'a> NameAddr<'a> {
         let mut params_end = params;
         while let Some(param) = next_param(&mut cursor)? {
             params_end = param.span.end as usize;
-            if param.value.is_some() {
-                params_end = cursor.pos;
-            }
         }
         cursor.skip_lws();
         if !cursor.at_end() {
@@ -167,4 +164,112 @@ fn addr_spec(cursor: &mut Cursor<'_>) -> Result<Span, ParseError> {
 pub(super) fn has_scheme(uri: &[u8]) -> bool {
     let Some(colon) = uri.iter().position(|&byte| byte == b':') else { return false };
     uri[0].is_ascii_alphabetic() && all(SCHEME, &uri[..colon]) && colon + 1 < uri.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text, display, URI, parameters.
+    const GOOD: &[(&str, &str, &str, &str)] = &[
+        ("<sip:a@b>", "", "sip:a@b", ""),
+        ("sip:a@b;tag=1", "", "sip:a@b", ";tag=1"),
+        (" sip:a@b ; tag = 1 ", "", "sip:a@b", "; tag = 1"),
+        (
+            "\"A, \\\"B\\\" <x>\" <sip:a@b;lr?x=y>;q=1",
+            "\"A, \\\"B\\\" <x>\"",
+            "sip:a@b;lr?x=y",
+            ";q=1",
+        ),
+        ("A  B <tel:+1>", "A  B", "tel:+1", ""),
+        ("caller<sip:c@d>;tag=3", "caller", "sip:c@d", ";tag=3"),
+        ("Zo\u{eb} \r\n <sip:z@d>\r\n\t;tag=3", "Zo\u{eb}", "sip:z@d", ";tag=3"),
+        ("<sip:a@[::1]:5060>", "", "sip:a@[::1]:5060", ""),
+        ("<urn:service:sos>", "", "urn:service:sos", ""),
+    ];
+
+    #[test]
+    fn both_forms() {
+        for (text, display, uri, params) in GOOD {
+            let address = NameAddr::parse(text.as_bytes()).expect(text);
+            assert_eq!(address.display, display.as_bytes(), "{text}");
+            assert_eq!(address.uri, uri.as_bytes(), "{text}");
+            assert_eq!(address.uri_span.of(text.as_bytes()), uri.as_bytes(), "{text}");
+            assert_eq!(address.params_raw, params.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn faults() {
+        use ParseErrorKind::*;
+        let cases: &[(&str, ParseErrorKind)] = &[
+            ("", Address),
+            ("abc", Address),
+            ("a b", Address),
+            ("*", Address),
+            ("\"abc", Quote),
+            ("\"abc\"", Address),
+            ("\"abc\" sip:a@b", Address),
+            ("a b:c@d", Uri),
+            ("Bell, A <sip:a@b>", DisplayName),
+            ("< sip:a@b >", Uri),
+            ("<>", Uri),
+            ("<sip>", Uri),
+            ("<sip:>", Uri),
+            ("<sip:a@b", Uri),
+            ("<sip:a@b> x", Address),
+            ("<sip:a@b>, <sip:c@d>", Address),
+            ("sip:a@b?x=y", Brackets),
+            ("sip:a,c@b", Brackets),
+            ("sip:a@b;;", Parameter),
+            ("<sip:a@b>;x=\"", Quote),
+        ];
+        for (text, kind) in cases {
+            assert_eq!(NameAddr::parse(text.as_bytes()).map_err(|f| f.kind), Err(*kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        let text =
+            b"<sip:a@b>;TAG=x;+sip.instance=\"<urn:uuid:1>\";reg-id=1;ob;q=0.5;expires=99999999999";
+        let address = NameAddr::parse(text).unwrap();
+        assert_eq!(address.tag(), Some(&b"x"[..]));
+        assert_eq!(address.param("+sip.instance"), Some(Some(&b"<urn:uuid:1>"[..])));
+        assert_eq!((address.param("ob"), address.param("nope")), (Some(None), None));
+        assert_eq!((address.q(), address.expires()), (Some(500), Some(Some(u32::MAX))));
+        assert_eq!(address.params().count(), 6);
+    }
+
+    #[test]
+    fn q_values() {
+        let cases: &[(&str, Option<u16>)] = &[
+            ("1", Some(1000)),
+            ("0", Some(0)),
+            ("0.7", Some(700)),
+            ("0.123", Some(123)),
+            (".5", Some(500)),
+            ("1.0", Some(1000)),
+            ("1.1", None),
+            ("0.1234", None),
+            ("x", None),
+            ("0.x", None),
+            ("99999999999999999999", None),
+        ];
+        for (text, expected) in cases {
+            let text = format!("<sip:a>;q={text}");
+            assert_eq!(NameAddr::parse(text.as_bytes()).unwrap().q(), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn truncations() {
+        for (text, ..) in GOOD {
+            for len in 0..text.len() {
+                if let Ok(address) = NameAddr::parse(&text.as_bytes()[..len]) {
+                    assert!(address.uri_span.end as usize <= len);
+                }
+            }
+        }
+    }
 }

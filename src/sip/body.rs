@@ -46,3 +46,60 @@ pub fn looks_like_sip(bytes: &[u8]) -> bool {
     let last = memchr::memrchr(b' ', line).map_or(line, |space| &line[space + 1..]);
     starts(last) && last[4].is_ascii_digit() && last.len() < line.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    fn message(length: &str) -> Vec<u8> {
+        let head = "OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nf: <sip:a>\r\nt: <sip:b>\r\n\
+                    i: c\r\nCSeq: 1 OPTIONS\r\n";
+        format!("{head}{length}\r\nbody").into_bytes()
+    }
+
+    #[test]
+    fn content_length_against_what_came() {
+        use ParseErrorKind::{BodyLength, BodyShort};
+        type Datagram = Result<&'static [u8], ParseErrorKind>;
+        type WebSocket = Result<(), ParseErrorKind>;
+        let cases: &[(&str, Datagram, WebSocket)] = &[
+            ("", Ok(b"body"), Ok(())),
+            ("l: 4\r\n", Ok(b"body"), Ok(())),
+            ("l: 2\r\n", Ok(b"bo"), Err(BodyLength)),
+            ("l: 0\r\n", Ok(b""), Err(BodyLength)),
+            ("l: 5\r\n", Err(BodyShort), Err(BodyLength)),
+            ("l: 4294967295\r\n", Err(BodyShort), Err(BodyLength)),
+        ];
+        for (length, datagram, web_socket) in cases {
+            let bytes = message(length);
+            let mut parsed = Parsed::default();
+            parse(&bytes, &mut parsed).unwrap();
+            let found = websocket_body(&parsed, &bytes).map_err(|fault| fault.kind);
+            assert_eq!(found, *web_socket, "{length}");
+            let found = datagram_body(&mut parsed, &bytes).map_err(|fault| fault.kind);
+            assert_eq!(found.map(|()| parsed.view(&bytes).body()), *datagram, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_sip() {
+        let cases: &[(&[u8], bool)] = &[
+            (b"SIP/2.0 200 OK\r\n", true),
+            (b"sip/7.0 200 OK", true),
+            (b"INVITE sip:a SIP/2.0\r\n", true),
+            (b"INVITE sip:a SIP/7.0\n", true),
+            (b"INVITE sip:a SIP/2.0  \r\n", true),
+            (b"INVITE sip:a SIP/", false),
+            (b"GET / HTTP/1.1\r\n\r\n", false),
+            (b"\r\n\r\n", false),
+            (b"", false),
+            (b"\0\x01\0\0", false),
+            (b"x\r\nINVITE sip:a SIP/2.0\r\n", false),
+            (b"\x16\x03\x01", false),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(looks_like_sip(bytes), *expected, "{bytes:?}");
+        }
+    }
+}

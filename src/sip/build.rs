@@ -242,3 +242,102 @@ fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // A Vec takes everything.
     let _ = out.write_fmt(text);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Parsed, parse};
+    use super::*;
+
+    const INVITE: &str = "INVITE sip:b@h SIP/2.0\r\nv: SIP/2.0/UDP a ;rport;branch=z9hG4bK1,\r\n \
+        SIP/2.0/TCP b;branch=z9hG4bK2\r\nMax-Forwards: 9\r\nRoute: <sip:r;lr>\r\n\
+        f: <sip:a@x>;tag=1\r\nVia: SIP/2.0/TCP c\r\nRoute: <sip:s;lr>\r\nTo: sip:b@h \r\n\
+        Call-ID: i\r\nCSeq: 0007 \r\n INVITE\r\nContent-Length: 4\r\n\r\nbody";
+
+    fn built(message: &str, build: impl FnOnce(Message<'_>, &mut Vec<u8>)) -> String {
+        let mut parsed = Parsed::default();
+        parse(message.as_bytes(), &mut parsed).unwrap();
+        let mut out = Vec::new();
+        build(parsed.view(message.as_bytes()), &mut out);
+        let mut again = Parsed::default();
+        assert_eq!(parse(&out, &mut again), Ok(()));
+        assert_eq!(again.view(&out).check(), Ok(()));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn responses_copy_what_they_must() {
+        let parts = ResponseParts {
+            status: 486,
+            to_tag: Some(b"t"),
+            extra: b"X: y\r\n",
+            body: b"no",
+            via_params: ViaParams { received: Some("::1".parse().unwrap()), rport: Some(5070) },
+            ..ResponseParts::default()
+        };
+        let text = built(INVITE, |request, out| response(request, &parts, out));
+        let expected = "SIP/2.0 486 Busy Here\r\n\
+            v: SIP/2.0/UDP a ;rport=5070;branch=z9hG4bK1;received=::1,\r\n \
+            SIP/2.0/TCP b;branch=z9hG4bK2\r\nVia: SIP/2.0/TCP c\r\nf: <sip:a@x>;tag=1\r\n\
+            To: sip:b@h;tag=t\r\nCall-ID: i\r\nCSeq: 0007 \r\n INVITE\r\nX: y\r\n\
+            Content-Length: 2\r\n\r\nno";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn responses_keep_a_tag_and_take_a_reason() {
+        let request = INVITE.replace("sip:b@h \r\n", "<sip:b@h>;tag=old\r\n");
+        let parts = ResponseParts {
+            status: 200,
+            reason: Some("Fine"),
+            to_tag: Some(b"new"),
+            ..ResponseParts::default()
+        };
+        let text = built(&request, |request, out| response(request, &parts, out));
+        assert!(
+            text.starts_with("SIP/2.0 200 Fine\r\nv: SIP/2.0/UDP a ;rport;branch=z9hG4bK1,\r\n")
+        );
+        assert!(text.contains("To: <sip:b@h>;tag=old\r\n") && !text.contains("new"));
+    }
+
+    #[test]
+    fn acks_belong_to_their_invite() {
+        let answer = "SIP/2.0 486 No\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n\
+            From: <sip:a@x>;tag=1\r\nTo: <sip:b@h>;tag=2\r\nCall-ID: i\r\nCSeq: 7 INVITE\r\n\
+            Content-Length: 0\r\n\r\n";
+        let mut parsed = Parsed::default();
+        parse(answer.as_bytes(), &mut parsed).unwrap();
+        let answer = parsed.view(answer.as_bytes());
+        let text = built(INVITE, |sent, out| ack(sent, answer, out));
+        let expected = "ACK sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP a ;rport;branch=z9hG4bK1\r\n\
+            To: <sip:b@h>;tag=2\r\nf: <sip:a@x>;tag=1\r\nCall-ID: i\r\nCSeq: 7 ACK\r\n\
+            Max-Forwards: 70\r\nRoute: <sip:r;lr>\r\nRoute: <sip:s;lr>\r\n\
+            Content-Length: 0\r\n\r\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn cancels_belong_to_their_request() {
+        let text = built(INVITE, |sent, out| cancel(sent, Some(b"SIP;cause=200"), out));
+        let expected = "CANCEL sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP a ;rport;branch=z9hG4bK1\r\n\
+            To: sip:b@h \r\nf: <sip:a@x>;tag=1\r\nCall-ID: i\r\nCSeq: 7 CANCEL\r\n\
+            Max-Forwards: 70\r\nRoute: <sip:r;lr>\r\nRoute: <sip:s;lr>\r\nReason: SIP;cause=200\r\n\
+            Content-Length: 0\r\n\r\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn sources() {
+        let of = |text: &'static str, source: &str| {
+            ViaParams::of_source(&Via::parse(text.as_bytes()).unwrap(), source.parse().unwrap())
+        };
+        let address = Some("192.0.2.1".parse().unwrap());
+        let none = ViaParams::default();
+        assert_eq!(of("SIP/2.0/UDP 192.0.2.1", "192.0.2.1:9"), none);
+        assert_eq!(of("SIP/2.0/UDP 192.0.2.1", "[::ffff:192.0.2.1]:9"), none);
+        assert_eq!(of("SIP/2.0/UDP [2001:db8::1]", "[2001:db8:0::1]:9"), none);
+        let noted = ViaParams { received: address, rport: None };
+        assert_eq!(of("SIP/2.0/UDP host", "192.0.2.1:9"), noted);
+        let asked = ViaParams { received: address, rport: Some(9) };
+        assert_eq!(of("SIP/2.0/UDP 192.0.2.1;rport", "192.0.2.1:9"), asked);
+    }
+}

@@ -147,3 +147,96 @@ impl Edits {
 fn within(inner: Span, outer: Span) -> bool {
     inner.start >= outer.start && inner.end <= outer.end
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{HeaderName, Parsed, parse};
+    use super::*;
+
+    fn written(original: &str, edit: impl FnOnce(&mut Edits)) -> String {
+        let mut edits = Edits::default();
+        edit(&mut edits);
+        let mut out = b"> ".to_vec();
+        edits.write_to(original.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap().split_off(2)
+    }
+
+    #[test]
+    fn splices_are_applied_by_place() {
+        let text = written("0123456789", |edits| {
+            edits.replace(Span::new(8, 10), b"xy");
+            edits.insert(4, b"B");
+            edits.remove(Span::new(1, 3));
+            edits.replace(Span::new(4, 5), b"f");
+            edits.insert(4, b"C");
+            edits.insert(0, b"A");
+            edits.insert_with(10, |out| out.extend_from_slice(b"Z"));
+        });
+        assert_eq!(text, "A03BCf567xyZ");
+        assert_eq!(written("same", |_| {}), "same");
+    }
+
+    #[test]
+    fn cleared_edits_change_nothing() {
+        let mut edits = Edits::default();
+        edits.insert(0, b"x");
+        assert!(!edits.is_empty());
+        edits.clear();
+        let mut out = Vec::new();
+        edits.write_to(b"abc", &mut out);
+        assert!(edits.is_empty() && out == b"abc");
+    }
+
+    #[test]
+    #[should_panic(expected = "splices overlap")]
+    fn overlapping_splices_are_a_bug() {
+        written("0123456789", |edits| {
+            edits.replace(Span::new(1, 4), b"x");
+            edits.insert(2, b"y");
+        });
+    }
+
+    #[test]
+    fn values_are_removed_with_their_commas() {
+        let cases: &[(&str, &[usize], &str)] = &[
+            ("Route: <a>\r\n", &[0], ""),
+            ("Route: <a> , <b>\r\n", &[0], "Route: <b>\r\n"),
+            ("Route: <a> , <b>\r\n", &[1], "Route: <a>\r\n"),
+            ("Route: <a> , <b>\r\n", &[0, 1], ""),
+            ("Route: <a>,<b>,\r\n <c>\r\n", &[0, 1], "Route: <c>\r\n"),
+            ("Route: <a>,<b>,<c>\r\n", &[1, 2], "Route: <a>\r\n"),
+            ("Route: <a>,<b>,<c>\r\n", &[0, 2], "Route: <b>\r\n"),
+            ("Route: <a>,<b>,<c>\r\n", &[1], "Route: <a>,<c>\r\n"),
+            ("Route: <a>,<b>,<c>\r\n", &[0, 1, 2], ""),
+            ("Route: <a>,<b>\r\nX: y\r\nRoute: <c>, <d>\r\n", &[0, 1, 2], "X: y\r\nRoute: <d>\r\n"),
+        ];
+        for (lines, which, expected) in cases {
+            let original = format!("A sip:a SIP/2.0\r\n{lines}\r\n");
+            let mut parsed = Parsed::default();
+            let _ = parse(original.as_bytes(), &mut parsed);
+            let message = parsed.view(original.as_bytes());
+            let text = written(&original, |edits| {
+                for (at, value) in message.values(HeaderName::Route).enumerate() {
+                    if which.contains(&at) {
+                        edits.remove_value(&value);
+                    }
+                }
+            });
+            assert_eq!(text, format!("A sip:a SIP/2.0\r\n{expected}\r\n"), "{lines:?} {which:?}");
+        }
+    }
+
+    #[test]
+    fn the_source_is_noted_in_the_via() {
+        let params = ViaParams { received: Some("192.0.2.9".parse().unwrap()), rport: Some(7) };
+        let cases = [
+            ("SIP/2.0/UDP h;branch=b", "SIP/2.0/UDP h;branch=b;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;rport;branch=b", "SIP/2.0/UDP h;rport=7;branch=b;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;received=6.6.6.6;rport=1", "SIP/2.0/UDP h;received=192.0.2.9;rport=7"),
+        ];
+        for (text, expected) in cases {
+            let via = Via::parse(text.as_bytes()).unwrap();
+            assert_eq!(written(text, |edits| edits.note_source(&via, &params)), expected);
+        }
+    }
+}

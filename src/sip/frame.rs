@@ -116,9 +116,8 @@ fn keep_alive(bytes: &[u8], scan: &mut Scan) -> Result<Option<Frame>, FrameError
     let frame = match bytes {
         [] => return Ok(Some(Frame::NeedMore { at_least: 1 })),
         [b'\r'] => return Ok(Some(Frame::NeedMore { at_least: 2 })),
-        [b'\r', b'\n', rest @ ..] if second_half => {
+        [b'\r', b'\n', ..] if second_half => {
             *scan = Scan { completes_ping: true, ..Scan::default() };
-            let _ = rest;
             Frame::Crlf
         }
         [b'\r', b'\n', b'\r'] => return Ok(Some(Frame::NeedMore { at_least: 4 })),
@@ -210,5 +209,119 @@ fn content_length(bytes: &[u8], scan: &Scan) -> Result<u64, FrameError> {
     match value {
         Some(value) if headers.get(at) == Some(&b'\r') => Ok(value),
         _ => Err(FrameError::BadLength),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "OPTIONS sip:a SIP/2.0\r\n";
+
+    fn once(bytes: &[u8]) -> Result<Frame, FrameError> {
+        next(bytes, &Limits::default(), &mut Scan::default())
+    }
+
+    #[test]
+    fn keep_alives() {
+        let cases: &[(&[u8], Frame)] = &[
+            (b"", Frame::NeedMore { at_least: 1 }),
+            (b"\r", Frame::NeedMore { at_least: 2 }),
+            (b"\r\n", Frame::Crlf),
+            (b"\r\n\r", Frame::NeedMore { at_least: 4 }),
+            (b"\r\n\r\n", Frame::Ping),
+            (b"\r\n\r\nOPT", Frame::Ping),
+            (b"\r\nOPTIONS", Frame::Crlf),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(once(bytes), Ok(*expected), "{bytes:?}");
+        }
+        assert_eq!(once(b"\rx"), Err(FrameError::NotSip));
+    }
+
+    #[test]
+    fn a_ping_may_come_in_halves() {
+        let limits = Limits::default();
+        let mut scan = Scan::default();
+        for round in 0..4 {
+            assert_eq!(next(b"\r\n", &limits, &mut scan), Ok(Frame::Crlf));
+            assert_eq!(scan.completes_ping(), round % 2 == 1);
+        }
+        assert_eq!(next(b"\r\n", &limits, &mut scan), Ok(Frame::Crlf));
+        assert_eq!(next(b"O", &limits, &mut scan), Ok(Frame::NeedMore { at_least: 2 }));
+        assert!(!scan.completes_ping());
+    }
+
+    #[test]
+    fn content_lengths() {
+        let whole = |lines: &str, body: &str| {
+            let text = format!("{HEAD}{lines}\r\n{body}");
+            Ok(Frame::Message { len: text.len() })
+        };
+        let cases: &[(&str, &str, Result<Frame, FrameError>)] = &[
+            ("Content-Length: 4\r\n", "body", whole("Content-Length: 4\r\n", "body")),
+            ("L:0\r\n", "", whole("L:0\r\n", "")),
+            ("X: y\r\nl \t:\r\n 2 \r\n\t\r\n", "bo", whole("X: y\r\nl \t:\r\n 2 \r\n\t\r\n", "bo")),
+            ("Contact: l:9\r\nl: 1\r\n", "b", whole("Contact: l:9\r\nl: 1\r\n", "b")),
+            ("", "", Err(FrameError::MissingLength)),
+            ("X: y\r\n l: 4\r\n", "body", Err(FrameError::MissingLength)),
+            ("l:\r\n", "", Err(FrameError::BadLength)),
+            ("l: -1\r\n", "", Err(FrameError::BadLength)),
+            ("l: 4 4\r\n", "body", Err(FrameError::BadLength)),
+            ("l: 99999999999999999999999\r\n", "", Err(FrameError::BadLength)),
+            ("l: 4294967295\r\n", "", Err(FrameError::MessageTooLarge)),
+            ("l: 4\r\nContent-Length: 4\r\n", "body", Err(FrameError::DoubleLength)),
+        ];
+        for (lines, body, expected) in cases {
+            let text = format!("{HEAD}{lines}\r\n{body}");
+            assert_eq!(once(text.as_bytes()), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded_before_the_bytes_are_there() {
+        let limits = Limits { header_bytes_max: 100, message_bytes_max: 300, ..Limits::default() };
+        let at = |text: &str| next(text.as_bytes(), &limits, &mut Scan::default());
+        assert_eq!(at(&format!("{HEAD}{}", "x".repeat(80))), Err(FrameError::HeaderTooLarge));
+        let long = format!("{HEAD}X: {}\r\nl: 0\r\n\r\n", "x".repeat(80));
+        assert_eq!(at(&long), Err(FrameError::HeaderTooLarge));
+        assert_eq!(at(&format!("{HEAD}l: 400\r\n\r\n")), Err(FrameError::MessageTooLarge));
+        let head = format!("{HEAD}l: 200\r\n\r\n");
+        let mut scan = Scan::default();
+        let needed = Ok(Frame::NeedMore { at_least: head.len() + 200 });
+        assert_eq!(next(head.as_bytes(), &limits, &mut scan), needed);
+        assert_eq!(scan.headers_len(), Some(head.len()));
+    }
+
+    #[test]
+    fn what_is_not_sip_is_refused_at_its_first_line() {
+        for text in ["GET / HTTP/1.1\r\n", "\u{16}\u{3}\u{1}\r\n", "x\r\n"] {
+            assert_eq!(once(text.as_bytes()), Err(FrameError::NotSip), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pipelined_bytes_come_out_whole_however_they_arrive() {
+        let one = format!("{HEAD}Content-Length: 3\r\n\r\nabc");
+        let stream = format!("{one}\r\n\r\n{HEAD}Content-Type:\r\n a\r\nl: 0\r\n\r\n{one}");
+        for step in [1, 2, 3, 7, 50, stream.len()] {
+            let (mut start, mut end, mut frames) = (0, 0, Vec::new());
+            let mut scan = Scan::default();
+            while start < stream.len() {
+                match next(&stream.as_bytes()[start..end], &Limits::default(), &mut scan).unwrap() {
+                    Frame::NeedMore { at_least } => {
+                        assert!(at_least > end - start);
+                        end = (end + step).min(stream.len());
+                    }
+                    Frame::Message { len } => {
+                        frames.push(len);
+                        start += len;
+                    }
+                    Frame::Ping => start += 4,
+                    Frame::Crlf => start += 2,
+                }
+            }
+            assert_eq!(frames, [one.len(), HEAD.len() + 27, one.len()], "step {step}");
+        }
     }
 }

@@ -84,19 +84,49 @@ pub(super) fn all(class: u8, text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|&byte| is(class, byte))
 }
 
-/// A number of decimal digits only. `None`: anything else, or beyond 64 bits, which is saturated.
+/// A number of decimal digits only. `None`: anything else. What is beyond 64 bits is saturated.
+#[inline]
 pub(super) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
     let mut value = 0u64;
     for &byte in text {
-        if !byte.is_ascii_digit() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
             return None;
         }
-        value = value.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
+        // Beyond 19 digits a multiplication could overflow.
+        value = match value {
+            0..=0xff_ffff_ffff_ffff => value * 10 + u64::from(digit),
+            _ => value.saturating_mul(10).saturating_add(u64::from(digit)),
+        };
     }
     Some(value)
+}
+
+/// Eight bytes from `at` on, zeros beyond the end.
+#[inline(always)]
+pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
+    match bytes[at..].first_chunk() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => {
+            let mut chunk = [0; 8];
+            let rest = &bytes[at..];
+            chunk[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(chunk)
+        }
+    }
+}
+
+/// The place of the first byte of `word` that equals `byte`; 8 when there is none.
+#[inline(always)]
+pub(super) fn place_in_word(word: u64, byte: u8) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zeroed = word ^ (ONES * byte as u64);
+    // The lowest bit that is set is exact; borrows only disturb those above it.
+    let found = zeroed.wrapping_sub(ONES) & !zeroed & (ONES << 7);
+    (found.trailing_zeros() / 8) as usize
 }
 
 /// The value of a hexadecimal digit.
@@ -144,6 +174,20 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(number(text), *expected);
         }
+    }
+
+    #[test]
+    fn words() {
+        assert_eq!(word(b"abcdefghi", 1), u64::from_le_bytes(*b"bcdefghi"));
+        assert_eq!(word(b"abc", 1), u64::from_le_bytes(*b"bc\0\0\0\0\0\0"));
+        assert_eq!(word(b"abc", 3), 0);
+        for at in 0..8 {
+            let mut bytes = [b';'; 8];
+            bytes[at..].fill(b':');
+            assert_eq!(place_in_word(u64::from_le_bytes(bytes), b':'), at);
+        }
+        assert_eq!(place_in_word(0, b':'), 8);
+        assert_eq!(place_in_word(u64::from_le_bytes(*b"\xba;9\0\xffx \r"), b':'), 8);
     }
 
     #[test]

@@ -58,28 +58,58 @@ names! {
     Date = "Date",
 }
 
-/// The longest known name, in bytes.
-const LONGEST: usize = 20;
+/// A known name as words, and its place in [`TABLE`].
+#[derive(Clone, Copy)]
+struct Entry {
+    /// The first eight bytes in lower case, zeros where the name is shorter.
+    first: u64,
+    text: &'static str,
+    name: HeaderName,
+}
 
-/// How many known names there may be of one length.
-const SAME_LENGTH: usize = 8;
+/// Slots of the table, a power of two that leaves most of them empty.
+const SLOTS: usize = 256;
 
-/// Known names by their length.
-static BY_LENGTH: [[Option<(&str, HeaderName)>; SAME_LENGTH]; LONGEST + 1] = by_length();
+/// Known names by the hash of their first word and length; a taken slot moves a name to the next
+/// one.
+static TABLE: [Option<Entry>; SLOTS] = table();
 
-const fn by_length() -> [[Option<(&'static str, HeaderName)>; SAME_LENGTH]; LONGEST + 1] {
-    let mut table = [[None; SAME_LENGTH]; LONGEST + 1];
+const fn table() -> [Option<Entry>; SLOTS] {
+    let mut table = [None; SLOTS];
     let mut at = 0;
     while at < TEXTS.len() {
-        let length = TEXTS[at].0.len();
-        let mut slot = 0;
-        while table[length][slot].is_some() {
-            slot += 1;
+        let (text, name) = TEXTS[at];
+        let first = first_word(text.as_bytes());
+        let mut slot = slot(first, text.len());
+        while table[slot].is_some() {
+            slot = (slot + 1) % SLOTS;
         }
-        table[length][slot] = Some(TEXTS[at]);
+        table[slot] = Some(Entry { first, text, name });
         at += 1;
     }
     table
+}
+
+const fn slot(first: u64, len: usize) -> usize {
+    let mixed = (first ^ len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 56) as usize % SLOTS
+}
+
+/// The first eight bytes of `text` in lower case, zeros where it is shorter.
+const fn first_word(text: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    let mut at = 0;
+    while at < text.len() && at < word.len() {
+        word[at] = text[at];
+        at += 1;
+    }
+    lower(u64::from_le_bytes(word))
+}
+
+/// Sets the case bit of every byte from `@` on. Of the bytes that this makes equal none but letters
+/// are in known names.
+const fn lower(word: u64) -> u64 {
+    word | (word & 0x4040_4040_4040_4040) >> 1
 }
 
 impl HeaderName {
@@ -87,12 +117,22 @@ impl HeaderName {
     pub(super) const KNOWN: usize = HeaderName::Other as usize;
 
     /// The name that `text` is, in any case and form.
-    #[inline]
     pub fn classify(text: &[u8]) -> HeaderName {
         match text {
+            [] => HeaderName::Other,
             [letter] => compact(*letter),
-            _ if text.len() <= LONGEST => long(text),
-            _ => HeaderName::Other,
+            _ => long(first_word(text), text),
+        }
+    }
+
+    /// The name that `text` is, whose first eight bytes (or more than there are) were loaded into
+    /// `word`.
+    #[inline]
+    pub(super) fn classify_word(word: u64, text: &[u8]) -> HeaderName {
+        match text.len() {
+            1 => compact(text[0]),
+            len @ 2..8 => long(lower(word & !(u64::MAX << (8 * len))), text),
+            _ => long(lower(word), text),
         }
     }
 
@@ -123,14 +163,25 @@ fn compact(letter: u8) -> HeaderName {
 }
 
 #[inline]
-fn long(text: &[u8]) -> HeaderName {
-    for entry in &BY_LENGTH[text.len()] {
-        let Some((known, name)) = entry else { break };
-        if known.as_bytes().eq_ignore_ascii_case(text) {
-            return *name;
+fn long(first: u64, text: &[u8]) -> HeaderName {
+    let mut slot = slot(first, text.len());
+    while let Some(entry) = &TABLE[slot] {
+        if entry.first == first && entry.text.len() == text.len() && same_rest(entry.text, text) {
+            return entry.name;
         }
+        slot = (slot + 1) % SLOTS;
     }
     HeaderName::Other
+}
+
+/// Whether the bytes after the eighth are equal in any case. The last eight may overlap the first.
+#[inline]
+fn same_rest(known: &str, text: &[u8]) -> bool {
+    let (Some(ours), Some(theirs)) = (known.as_bytes().last_chunk(), text.last_chunk()) else {
+        return true;
+    };
+    lower(u64::from_le_bytes(*ours)) == lower(u64::from_le_bytes(*theirs))
+        && (text.len() <= 16 || known.as_bytes()[8..].eq_ignore_ascii_case(&text[8..]))
 }
 
 const _: () = {

@@ -7,10 +7,9 @@ use super::errors::{ParseError, ParseErrorKind};
 use super::grammar::number;
 use super::header::HeaderName;
 use super::method::Method;
-use super::uri::{Scheme, Uri};
 use super::values::Values;
 use super::via::Via;
-use crate::base::limits::{HEADERS_MAX, VALUES_MAX};
+use crate::base::limits::HEADERS_MAX;
 
 /// A range of bytes of one buffer.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -81,7 +80,10 @@ pub struct Parsed {
     pub(super) body: Span,
 }
 
-const _: () = assert!(HEADERS_MAX <= 256, "an index of a line is one byte");
+const _: () = {
+    assert!(HEADERS_MAX <= 256, "an index of a line is one byte");
+    assert!(size_of::<Parsed>() <= 152);
+};
 
 impl Default for Parsed {
     fn default() -> Parsed {
@@ -299,40 +301,6 @@ impl<'a> Message<'a> {
             .map(|found| found.map(|value| value as u32))
     }
 
-    /// Reads every value that decides about a request or response: Request-URI of the schemes sip
-    /// and sips, topmost Via, From, To and all Contacts. [`super::parse`] has checked the rest.
-    pub fn check(self) -> Result<(), ParseError> {
-        if self.is_request() {
-            self.check_uri()?;
-        }
-        self.top_via()?;
-        self.from()?;
-        self.to()?;
-        let mut contacts = 0;
-        for value in self.values(HeaderName::Contact) {
-            contacts += 1;
-            if value.text != b"*" {
-                NameAddr::parse_at(self.bytes, value.span)?;
-            } else if contacts > 1 || !value.last_in_line {
-                return Err(ParseError { kind: ParseErrorKind::Address, at: value.span.start });
-            }
-        }
-        if contacts == VALUES_MAX {
-            return Err(self.missing(ParseErrorKind::TooManyValues));
-        }
-        Ok(())
-    }
-
-    fn check_uri(self) -> Result<(), ParseError> {
-        let start = self.uri_span().start;
-        let moved = |fault: ParseError| ParseError { at: fault.at + start, ..fault };
-        let uri = Uri::parse(self.uri()).map_err(moved)?;
-        if matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && !uri.headers_raw.is_empty() {
-            return Err(ParseError { kind: ParseErrorKind::RequestUriHeaders, at: start });
-        }
-        Ok(())
-    }
-
     fn name_addr(
         self,
         name: HeaderName,
@@ -379,7 +347,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn missing(self, kind: ParseErrorKind) -> ParseError {
+    pub(super) fn missing(self, kind: ParseErrorKind) -> ParseError {
         ParseError { kind, at: self.parsed.headers_end }
     }
 }
@@ -388,4 +356,70 @@ impl<'a> Message<'a> {
 #[inline(always)]
 pub(super) const fn bit(name: HeaderName) -> u64 {
     1 << (name as u8 & 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    const REQUEST: &[u8] = b"REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/TCP h\r\n\
+        X-Custom_1.!~ : a, b\r\nf: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\ni: id@h\r\n\
+        cseq: 4294967295 REGISTER\r\nm: <sip:c>\r\nContact: <sip:d>\r\n\
+        Expires: 99999999999\r\n\r\nbody";
+
+    #[test]
+    fn a_request_by_parts() {
+        let mut parsed = Parsed::default();
+        parse(REQUEST, &mut parsed).unwrap();
+        let message = parsed.view(REQUEST);
+        assert!(message.is_request() && message.bytes() == REQUEST);
+        assert_eq!((message.method(), message.uri()), (Method::Register, &b"sip:example.com"[..]));
+        assert_eq!((message.status(), message.reason()), (0, &b""[..]));
+        assert_eq!(message.first_header_start(), 34);
+        assert_eq!(&REQUEST[message.headers_end() as usize..], b"\r\nbody");
+        assert_eq!((message.body(), message.call_id()), (&b"body"[..], Some(&b"id@h"[..])));
+        assert_eq!(message.cseq(), Ok(CSeq { number: u32::MAX, method: Method::Register }));
+        assert_eq!((message.max_forwards(), message.content_length()), (Ok(None), Ok(None)));
+        assert_eq!(message.expires(), Ok(Some(u32::MAX)));
+        let counts = [HeaderName::Contact, HeaderName::Via, HeaderName::Route, HeaderName::Other];
+        assert_eq!(counts.map(|name| message.count(name)), [2, 1, 0, 1]);
+        let custom = message.header(HeaderName::Other).unwrap();
+        assert_eq!((custom.raw_name, custom.value), (&b"X-Custom_1.!~"[..], &b"a, b"[..]));
+        assert_eq!(custom.line.of(REQUEST), b"X-Custom_1.!~ : a, b\r\n");
+        assert_eq!(message.headers().count(), 9);
+        let joined: Vec<u8> =
+            message.headers().flat_map(|header| header.line.of(REQUEST).to_vec()).collect();
+        assert_eq!(joined, &REQUEST[34..message.headers_end() as usize]);
+        assert_eq!(message.from().unwrap().uri_span.of(REQUEST), b"sip:a@b");
+        assert_eq!(message.top_via().unwrap().span.of(REQUEST), b"SIP/2.0/TCP h");
+    }
+
+    #[test]
+    fn a_response_by_parts() {
+        let bytes = b"sip/2.0 404 Not  Here\r\nv: SIP/2.0/TCP h\r\nf: <sip:a>\r\nt: <sip:b>\r\n\
+            i: c\r\nCSeq: 1 FOO\r\n\r\n";
+        let mut parsed = Parsed::default();
+        parse(bytes, &mut parsed).unwrap();
+        let message = parsed.view(bytes);
+        assert!(!message.is_request() && message.uri().is_empty());
+        assert_eq!((message.status(), message.reason()), (404, &b"Not  Here"[..]));
+        assert_eq!(message.method(), Method::Other(b"FOO"));
+    }
+
+    #[test]
+    fn an_index_is_reused_without_leftovers() {
+        let mut parsed = Parsed::default();
+        parse(REQUEST, &mut parsed).unwrap();
+        let capacity = parsed.lines.capacity();
+        let other = b"SIP/2.0 200 OK\r\nv: SIP/2.0/TCP h\r\nf: <sip:a>\r\nt: <sip:b>\r\ni: c\r\n\
+            CSeq: 1 ACK\r\n\r\n";
+        parse(other, &mut parsed).unwrap();
+        let message = parsed.view(other);
+        assert_eq!(message.count(HeaderName::Contact), 0);
+        assert!(message.header(HeaderName::Expires).is_none() && message.body().is_empty());
+        assert_eq!(parsed.lines.capacity(), capacity);
+        assert!(parse(b"", &mut parsed).is_err());
+        assert!(parsed.view(b"").headers().next().is_none());
+    }
 }

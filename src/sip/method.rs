@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn every_method_reads_back() {
-        let names = "INVITE ACK BYE CANCEL REGISTER OPTIONS MESSAGE NOTIFY SUBSCRIBE INFO UPDATE PRACK REFER PUBLISH";
+        let names = "INVITE ACK BYE CANCEL REGISTER OPTIONS MESSAGE NOTIFY \
+                     SUBSCRIBE INFO UPDATE PRACK REFER PUBLISH";
         for name in names.split(' ') {
             let method = Method::parse(name.as_bytes());
             assert!(!matches!(method, Method::Other(_)), "{name}");

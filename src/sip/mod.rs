@@ -10,17 +10,22 @@
 pub mod address;
 mod body;
 pub mod build;
+mod check;
 mod cursor;
 pub mod edit;
 pub mod errors;
 pub mod frame;
 mod grammar;
 pub mod header;
+mod lines;
 pub mod message;
 pub mod method;
 mod param;
 pub mod parse;
+mod start_line;
 pub mod status;
+#[cfg(test)]
+mod torture;
 pub mod uri;
 mod uri_compare;
 pub mod values;

@@ -3,11 +3,12 @@
 //! that a 400 finds its Via, From, To, Call-ID and CSeq. Absent on purpose: values that only some
 //! messages need, which [`Message`] reads when asked.
 
-use super::address::has_scheme;
 use super::errors::{ParseError, ParseErrorKind};
-use super::grammar::{LWS, TOKEN, URI, all, is, number, quoted_end};
+use super::grammar::{LWS, TOKEN, all, is, number, word};
 use super::header::HeaderName;
+use super::lines::{after_line, line_end, split_line};
 use super::message::{Line, Message, Parsed, Span, bit};
+use super::start_line::start_line;
 use crate::base::limits::HEADERS_MAX;
 
 /// What every message has (RFC 3261 §8.1.1; Max-Forwards is forgiven, RFC 2543 has none).
@@ -105,8 +106,8 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     #[cold]
-    fn blame(&mut self, kind: ParseErrorKind, at: usize) {
-        self.fault.get_or_insert(ParseError::new(kind, at));
+    fn blame(&mut self, fault: ParseError) {
+        self.fault.get_or_insert(fault);
     }
 
     /// Reads the start line; returns where the header fields start.
@@ -114,59 +115,16 @@ impl Pass<'_> {
         let bytes = self.bytes;
         let (end, next) = match line_end(bytes, 0, 0) {
             Ok(end) => (end, (end + 2).min(bytes.len())),
-            Err((kind, at)) => {
-                self.blame(kind, at);
-                (at, after_line(bytes, at))
+            Err(fault) => {
+                self.blame(fault);
+                (fault.at as usize, after_line(bytes, fault.at as usize))
             }
         };
         let line = &bytes[..end];
-        let read = if line.len() > 4 && line[..4].eq_ignore_ascii_case(b"SIP/") {
-            self.status_line(line)
-        } else {
-            self.request_line(line)
-        };
-        if let Err((kind, at)) = read {
-            self.blame(kind, at);
+        if let Err(fault) = start_line(line, self.into) {
+            self.blame(fault);
         }
         next
-    }
-
-    fn request_line(&mut self, line: &[u8]) -> Result<(), (ParseErrorKind, usize)> {
-        let first = memchr::memchr(b' ', line).ok_or((ParseErrorKind::StartLine, line.len()))?;
-        if !all(TOKEN, &line[..first]) {
-            return Err((ParseErrorKind::Method, 0));
-        }
-        self.into.method = Span::new(0, first);
-        let last = memchr::memrchr(b' ', line).unwrap_or(first);
-        if last == first {
-            return Err((ParseErrorKind::StartLine, line.len()));
-        }
-        version(&line[last + 1..], last + 1)?;
-        let start = first + 1;
-        let uri = &line[start..last];
-        if let Some(at) = uri.iter().position(|&byte| !is(URI, byte)) {
-            return Err((ParseErrorKind::RequestUri, start + at));
-        }
-        if !has_scheme(uri) {
-            return Err((ParseErrorKind::RequestUri, start));
-        }
-        self.into.target = Span::new(start, last);
-        Ok(())
-    }
-
-    fn status_line(&mut self, line: &[u8]) -> Result<(), (ParseErrorKind, usize)> {
-        // Any status makes it a response, also one that is not understood.
-        self.into.status = u16::MAX;
-        let space = memchr::memchr(b' ', line).unwrap_or(line.len());
-        version(&line[..space], 0)?;
-        let rest = line.get(space + 1..).unwrap_or_default();
-        let code = &rest[..memchr::memchr(b' ', rest).unwrap_or(rest.len())];
-        let status = number(code).filter(|status| code.len() == 3 && (100..700).contains(status));
-        let status = status.ok_or((ParseErrorKind::Status, space + 1))?;
-        self.into.status = status as u16;
-        let reason = (space + 1 + code.len() + 1).min(line.len());
-        self.into.target = Span::new(reason, line.len());
-        Ok(())
     }
 
     /// Reads the header field at `start`; returns where the next one starts, `None` when there is
@@ -184,9 +142,9 @@ impl Pass<'_> {
                     Some(b' ' | b'\t') => from = end + 3,
                     _ => break (end, end + 2),
                 },
-                Err((kind, at)) => {
-                    self.blame(kind, at);
-                    return Some(after_line(bytes, at));
+                Err(fault) => {
+                    self.blame(fault);
+                    return Some(after_line(bytes, fault.at as usize));
                 }
             }
         };
@@ -198,22 +156,24 @@ impl Pass<'_> {
     /// CRLF up to `next`.
     #[inline]
     fn note_line(&mut self, start: usize, end: usize, next: usize) {
-        let line = &self.bytes[start..end];
-        let Some((name_len, value_start)) = split_line(line) else {
-            return self.blame(ParseErrorKind::HeaderName, start);
+        let bytes = &self.bytes[..end];
+        let first = word(self.bytes, start);
+        let Some((name_len, value_start)) = split_line(bytes, start, first) else {
+            return self.blame(ParseError::new(ParseErrorKind::HeaderName, start));
         };
+        let name_text = &bytes[start..start + name_len];
         let index = self.into.lines.len();
         if index == HEADERS_MAX {
-            return self.blame(ParseErrorKind::TooManyHeaders, start);
+            return self.blame(ParseError::new(ParseErrorKind::TooManyHeaders, start));
         }
-        let name = HeaderName::classify(&line[..name_len]);
-        if name == HeaderName::Other && !all(TOKEN, &line[..name_len]) {
-            return self.blame(ParseErrorKind::HeaderName, start);
+        let name = HeaderName::classify_word(first, name_text);
+        if name == HeaderName::Other && !all(TOKEN, name_text) {
+            return self.blame(ParseError::new(ParseErrorKind::HeaderName, start));
         }
-        let value_end = value_start + trimmed_len(&line[value_start..]);
+        let value_end = value_start + trimmed_len(&bytes[value_start..]);
         self.into.lines.push(Line {
             span: Span::new(start, next),
-            value: Span::new(start + value_start, start + value_end),
+            value: Span::new(value_start, value_end),
             name_len: name_len as u16,
             name,
         });
@@ -229,7 +189,7 @@ impl Pass<'_> {
         self.into.repeated |= bit;
         if bit & SINGLE_BITS != 0 {
             let (_, kind) = SINGLE[SINGLE.iter().position(|(n, _)| *n == name).unwrap_or(0)];
-            self.blame(kind, start);
+            self.blame(ParseError::new(kind, start));
         }
     }
 
@@ -238,7 +198,7 @@ impl Pass<'_> {
         let bytes = self.bytes;
         let mut body = at + 2;
         if !bytes[at..].starts_with(b"\r\n") {
-            self.blame(ParseErrorKind::Unterminated, at);
+            self.blame(ParseError::new(ParseErrorKind::Unterminated, at));
             body = bytes.len();
         }
         self.into.headers_end = at as u32;
@@ -250,34 +210,32 @@ impl Pass<'_> {
         if absent != 0 {
             let at = self.into.headers_end as usize;
             for (_, kind) in MANDATORY.iter().filter(|(name, _)| absent & bit(*name) != 0) {
-                self.blame(*kind, at);
+                self.blame(ParseError::new(*kind, at));
             }
         }
     }
 
     /// CSeq, Max-Forwards, Content-Length and an empty Call-ID.
     fn scalars(&mut self) {
-        if let Err((kind, at)) = self.cseq() {
-            self.blame(kind, at);
+        if let Err(fault) = self.cseq() {
+            self.blame(fault);
         }
         let message = Message { bytes: self.bytes, parsed: self.into };
         let faults = [message.max_forwards().err(), message.content_length().err()];
         let nameless = message.line(HeaderName::CallId).filter(|line| line.value.is_empty());
-        let nameless = nameless.map(|line| (ParseErrorKind::MissingCallId, line.span.start));
-        for fault in faults.into_iter().flatten() {
-            self.blame(fault.kind, fault.at as usize);
-        }
-        if let Some((kind, at)) = nameless {
-            self.blame(kind, at as usize);
+        let nameless = nameless
+            .map(|line| ParseError { kind: ParseErrorKind::MissingCallId, at: line.span.start });
+        for fault in faults.into_iter().chain([nameless]).flatten() {
+            self.blame(fault);
         }
     }
 
-    fn cseq(&mut self) -> Result<(), (ParseErrorKind, usize)> {
+    fn cseq(&mut self) -> Result<(), ParseError> {
         let message = Message { bytes: self.bytes, parsed: self.into };
         let Some(line) = message.line(HeaderName::CSeq) else { return Ok(()) };
         let start = line.value.start as usize;
         let text = line.value.of(self.bytes);
-        let fault = (ParseErrorKind::CSeq, start);
+        let fault = ParseError::new(ParseErrorKind::CSeq, start);
         let digits = text.iter().position(|byte| !byte.is_ascii_digit()).ok_or(fault)?;
         let number = number(&text[..digits]).and_then(|number| u32::try_from(number).ok());
         let space = text[digits..].iter().position(|&byte| !is(LWS, byte)).ok_or(fault)?;
@@ -292,102 +250,122 @@ impl Pass<'_> {
         if self.into.status != 0 {
             self.into.method = self.into.cseq_method;
         } else if !self.into.method.is_empty() && self.into.method.of(self.bytes) != method {
-            return Err((ParseErrorKind::CSeqMethod, start));
+            return Err(ParseError::new(ParseErrorKind::CSeqMethod, start));
         }
         Ok(())
     }
 }
 
-/// `SIP/2.0` in any case; the fault tells another version from none.
-fn version(text: &[u8], at: usize) -> Result<(), (ParseErrorKind, usize)> {
-    if text.eq_ignore_ascii_case(b"SIP/2.0") {
-        return Ok(());
-    }
-    let numbers = text.get(4..).unwrap_or_default();
-    let dot = memchr::memchr(b'.', numbers);
-    let other = text.len() > 4
-        && text[..4].eq_ignore_ascii_case(b"SIP/")
-        && dot.is_some_and(|dot| {
-            number(&numbers[..dot]).is_some() && number(&numbers[dot + 1..]).is_some()
-        });
-    Err((if other { ParseErrorKind::Version } else { ParseErrorKind::StartLine }, at))
-}
-
-/// Where the line ends that is looked through from `from` and belongs to the header field at
-/// `start`: the offset of its CRLF. The fault is a bare CR or LF or a NUL, or that there is no end.
-#[inline]
-fn line_end(bytes: &[u8], start: usize, from: usize) -> Result<usize, (ParseErrorKind, usize)> {
-    let mut pos = from;
-    loop {
-        let Some(found) = memchr::memchr3(b'\r', b'\n', 0, &bytes[pos..]) else {
-            return Err((ParseErrorKind::Unterminated, bytes.len()));
-        };
-        let at = pos + found;
-        match bytes[at] {
-            b'\r' if bytes.get(at + 1) == Some(&b'\n') => return Ok(at),
-            b'\r' if at + 1 == bytes.len() => return Err((ParseErrorKind::Unterminated, at)),
-            b'\r' => return Err((ParseErrorKind::BareCr, at)),
-            b'\n' => return Err((ParseErrorKind::BareLf, at)),
-            _ if is_quoted_pair(&bytes[start..=at]) => pos = at + 1,
-            _ => return Err((ParseErrorKind::Nul, at)),
-        }
-    }
-}
-
-/// Whether the last byte of `line` is the second one of a quoted pair within a quoted string, where
-/// alone the grammar has NUL.
-#[cold]
-fn is_quoted_pair(line: &[u8]) -> bool {
-    let last = line.len() - 1;
-    if last == 0 || line[last - 1] != b'\\' {
-        return false;
-    }
-    let mut from = 0;
-    while let Some(open) = memchr::memchr(b'"', &line[from..last]) {
-        match quoted_end(line, from + open, last) {
-            Some(end) => from = end,
-            None => {
-                let inside = &line[from + open + 1..last];
-                return inside.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1;
-            }
-        }
-    }
-    false
-}
-
-/// Where the line after the fault at `at` starts: after the next CRLF that is no fold.
-#[cold]
-fn after_line(bytes: &[u8], at: usize) -> usize {
-    let mut pos = at;
-    while let Some(found) = memchr::memchr(b'\n', &bytes[pos..]) {
-        let end = pos + found;
-        pos = end + 1;
-        let folded = matches!(bytes.get(pos), Some(b' ' | b'\t'));
-        if end > at && bytes[end - 1] == b'\r' && !folded {
-            return pos;
-        }
-    }
-    bytes.len()
-}
-
-/// Splits a header line: length of its name, offset of its value. White space may stand before the
-/// colon (RFC 3261 §7.3.1 `HCOLON`).
-#[inline]
-fn split_line(line: &[u8]) -> Option<(usize, usize)> {
-    let colon = line.iter().position(|&byte| byte == b':')?;
-    let mut name_len = colon;
-    while name_len > 0 && matches!(line[name_len - 1], b' ' | b'\t') {
-        name_len -= 1;
-    }
-    if name_len == 0 || name_len > usize::from(u16::MAX) {
-        return None;
-    }
-    let rest = &line[colon + 1..];
-    let space = rest.iter().position(|&byte| !is(LWS, byte)).unwrap_or(rest.len());
-    Some((name_len, colon + 1 + space))
-}
-
 #[inline]
 fn trimmed_len(text: &[u8]) -> usize {
     text.iter().rposition(|&byte| !is(LWS, byte)).map_or(0, |last| last + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REST: &str = "Via: SIP/2.0/UDP h\r\nFrom: <sip:a>\r\nTo: <sip:b>\r\nCall-ID: c\r\n";
+
+    fn kind_of(text: &str) -> Result<(), ParseErrorKind> {
+        parse(text.as_bytes(), &mut Parsed::default()).map_err(|fault| fault.kind)
+    }
+
+    #[test]
+    fn header_lines() {
+        use ParseErrorKind::*;
+        let quoted_nul = "X: \"a\\\0\" b";
+        let cases: &[(&str, Result<(), ParseErrorKind>)] = &[
+            ("X:", Ok(())),
+            ("X \t: y\r\n\tz\r\n ", Ok(())),
+            ("-.!%*_+`'~: y", Ok(())),
+            (quoted_nul, Ok(())),
+            ("X: a\\\0", Err(Nul)),
+            ("X: \"a\\\\\0\"", Err(Nul)),
+            ("X: \"a\" \\\0", Err(Nul)),
+            ("X: a\0", Err(Nul)),
+            ("X: a\rb", Err(BareCr)),
+            ("X: a\nb", Err(BareLf)),
+            ("X: a\r\r\n y", Err(BareCr)),
+            ("no colon", Err(HeaderName)),
+            ("no\r\nX: y", Err(HeaderName)),
+            (": y", Err(HeaderName)),
+            ("X y: z", Err(HeaderName)),
+            ("X@: z", Err(HeaderName)),
+            ("From: <sip:a>", Err(DuplicateFrom)),
+            ("t: <sip:a>", Err(DuplicateTo)),
+            ("i: d", Err(DuplicateCallId)),
+            ("cSEQ: 1 X", Err(DuplicateCSeq)),
+            ("Max-Forwards: 1\r\nMax-Forwards: 1", Err(DuplicateMaxForwards)),
+            ("l: 0\r\nContent-Length: 0", Err(DuplicateContentLength)),
+            ("Max-Forwards: 255", Ok(())),
+            ("Max-Forwards: 256", Err(MaxForwards)),
+            ("Max-Forwards: ", Err(MaxForwards)),
+            ("l: 4294967296", Err(ContentLength)),
+            ("l: five", Err(ContentLength)),
+        ];
+        for (lines, expected) in cases {
+            let text = format!("X sip:a SIP/2.0\r\n{REST}CSeq: 1 X\r\n{lines}\r\n\r\n");
+            let mut parsed = Parsed::default();
+            let found = parse(text.as_bytes(), &mut parsed).map_err(|fault| fault.kind);
+            assert_eq!(found, *expected, "{lines:?}");
+            // Whatever the fault, what an answer needs was understood.
+            assert_eq!(parsed.present & MANDATORY_BITS, MANDATORY_BITS, "{lines:?}");
+            let after = lines.contains('\n') || parsed.view(text.as_bytes()).body().is_empty();
+            assert!(after, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_there() {
+        use ParseErrorKind::*;
+        let lines = [
+            ("Via: SIP/2.0/UDP h\r\n", MissingVia),
+            ("From: <sip:a>\r\n", MissingFrom),
+            ("To: <sip:b>\r\n", MissingTo),
+            ("Call-ID: c\r\n", MissingCallId),
+            ("CSeq: 1 X\r\n", MissingCSeq),
+        ];
+        let whole = format!("X sip:a SIP/2.0\r\n{REST}CSeq: 1 X\r\n\r\n");
+        assert_eq!(kind_of(&whole), Ok(()));
+        for (line, kind) in lines {
+            assert_eq!(kind_of(&whole.replace(line, "")), Err(kind));
+        }
+        assert_eq!(kind_of(&whole.replace("Call-ID: c", "Call-ID: ")), Err(MissingCallId));
+        assert_eq!(kind_of(&whole.replace("\r\n", "\n")), Err(BareLf));
+        assert_eq!(kind_of(&whole[..whole.len() - 2]), Err(Unterminated));
+    }
+
+    #[test]
+    fn cseqs() {
+        use ParseErrorKind::*;
+        let cases: &[(&str, Result<(), ParseErrorKind>)] = &[
+            ("0009 \r\n\t X", Ok(())),
+            ("4294967295 X", Ok(())),
+            ("4294967296 X", Err(CSeq)),
+            ("1", Err(CSeq)),
+            ("1X", Err(CSeq)),
+            ("X", Err(CSeq)),
+            ("1 X Y", Err(CSeq)),
+            ("-1 X", Err(CSeq)),
+            ("", Err(CSeq)),
+            ("1 x", Err(CSeqMethod)),
+            ("1 Y", Err(CSeqMethod)),
+        ];
+        for (cseq, expected) in cases {
+            let text = format!("X sip:a SIP/2.0\r\n{REST}CSeq: {cseq}\r\n\r\n");
+            assert_eq!(kind_of(&text), *expected, "{cseq:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_header_fields_than_the_limit() {
+        let with = |more: usize| {
+            let text =
+                format!("X sip:a SIP/2.0\r\n{REST}CSeq: 1 X\r\n{}\r\n", "X: y\r\n".repeat(more));
+            kind_of(&text)
+        };
+        assert_eq!(with(HEADERS_MAX - 5), Ok(()));
+        assert_eq!(with(HEADERS_MAX - 4), Err(ParseErrorKind::TooManyHeaders));
+    }
 }

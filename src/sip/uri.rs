@@ -298,3 +298,104 @@ pub(super) fn host_ip(host: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aor(text: &str) -> String {
+        let mut out = Vec::new();
+        Uri::parse(text.as_bytes()).expect(text).aor_into(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn parts() {
+        let text = b"SIPS:al%69ce:se=cret@[2001:db8::1]:5061;Transport=tcp;lr?Subject=a&b=c";
+        let uri = Uri::parse(text).unwrap();
+        assert_eq!((uri.scheme, uri.user), (Scheme::Sips, Some(&b"al%69ce"[..])));
+        assert_eq!((uri.password, uri.host), (Some(&b"se=cret"[..]), &b"[2001:db8::1]"[..]));
+        assert_eq!((uri.port, uri.headers_raw), (Some(5061), &b"?Subject=a&b=c"[..]));
+        assert_eq!(uri.param("transport"), Some(Some(&b"tcp"[..])));
+        assert_eq!((uri.param("LR"), uri.param("maddr")), (Some(None), None));
+        assert_eq!(uri.host_ip(), Some("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn separators_may_be_part_of_the_user() {
+        let uri = Uri::parse(b"sip:user;par=u%40example.net@example.com").unwrap();
+        assert_eq!((uri.user, uri.params_raw), (Some(&b"user;par=u%40example.net"[..]), &b""[..]));
+        let uri = Uri::parse(b"sip:example.com;;a=b;").unwrap();
+        assert_eq!((uri.user, uri.host), (None, &b"example.com"[..]));
+        assert_eq!(uri.params().collect::<Vec<_>>(), [(&b"a"[..], Some(&b"b"[..]))]);
+        assert!(Uri::parse(b"sip:*21#@example.com").is_ok());
+    }
+
+    #[test]
+    fn other_schemes() {
+        let tel = Uri::parse(b"tel:+1-201-555-0123;phone-context=x").unwrap();
+        assert_eq!((tel.scheme, tel.user), (Scheme::Tel, Some(&b"+1-201-555-0123"[..])));
+        assert_eq!(tel.param("phone-context"), Some(Some(&b"x"[..])));
+        let urn = Uri::parse(b"urn:service:sos").unwrap();
+        assert_eq!((urn.scheme, urn.host), (Scheme::Other(b"urn"), &b""[..]));
+    }
+
+    #[test]
+    fn faults() {
+        use ParseErrorKind as Kind;
+        let cases: &[(&str, Kind)] = &[
+            ("", Kind::Uri),
+            ("sip", Kind::Uri),
+            ("sip:", Kind::UriHost),
+            ("1x:y", Kind::Uri),
+            ("sips:", Kind::Uri),
+            ("sip:@b", Kind::UriUser),
+            ("sip::p@b", Kind::UriUser),
+            ("sip:a@", Kind::UriHost),
+            ("sip:a@b:", Kind::Port),
+            ("sip:a@b:99999", Kind::Port),
+            ("sip:a@b:5060x", Kind::UriHost),
+            ("sip:a@b@c", Kind::UriHost),
+            ("sip:a%4@b", Kind::Escape),
+            ("sip:a@b;x=%zz", Kind::Escape),
+            ("sip:a b@c", Kind::UriUser),
+            ("sip:a@b c", Kind::UriHost),
+            ("sip:a@[::1", Kind::UriHost),
+            ("sip:a@[1.2.3.4]", Kind::UriHost),
+            ("sip:a@b;x=<", Kind::Uri),
+            ("tel:", Kind::Uri),
+            ("tel:+", Kind::UriUser),
+            ("tel:bob@host", Kind::UriUser),
+            ("x:a b", Kind::Uri),
+        ];
+        for (text, kind) in cases {
+            assert_eq!(Uri::parse(text.as_bytes()).map_err(|f| f.kind), Err(*kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_record() {
+        let cases = [
+            ("sip:Alice@Example.COM:5060;transport=ws", "Alice@example.com"),
+            ("sips:%41lice:pw@example.com?x=y", "Alice@example.com"),
+            ("sip:null-%00-null@example.com", "null-\0-null@example.com"),
+            ("sip:a%2541@example.com", "a%41@example.com"),
+            ("sip:Example.com", "example.com"),
+            ("sip:a@[2001:DB8:0::1]", "a@[2001:db8::1]"),
+            ("tel:+1-(201).555;ext=1", "+1201555@"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(aor(text), expected);
+        }
+    }
+
+    #[test]
+    fn truncations() {
+        let text = b"sips:al%69ce:se=cret@[2001:db8::1]:5061;transport=tcp;lr?Subject=a%20b";
+        for len in 0..text.len() {
+            if let Ok(uri) = Uri::parse(&text[..len]) {
+                assert!(uri.equivalent(&uri));
+            }
+        }
+    }
+}

@@ -130,3 +130,66 @@ impl Iterator for Unescaped<'_> {
         Some(u16::from(byte) | if reserved { 0x100 } else { 0 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(one: &str, other: &str) -> bool {
+        let one = Uri::parse(one.as_bytes()).expect(one);
+        let other = Uri::parse(other.as_bytes()).expect(other);
+        let same = one.equivalent(&other);
+        assert_eq!(same, other.equivalent(&one), "symmetric");
+        same
+    }
+
+    /// The examples of RFC 3261 §19.1.4, and some of ours.
+    #[test]
+    fn equivalent_ones() {
+        let cases = [
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;security=on"),
+            ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+            (
+                "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
+                "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
+            ),
+            (
+                "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+                "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
+            ),
+            ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8:0::1]"),
+            ("tel:+1-201-555", "tel:+1201.555"),
+            ("urn:service:sos", "urn:service:sos"),
+        ];
+        for (one, other) in cases {
+            assert!(same(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn different_ones() {
+        let cases = [
+            ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
+            ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off"),
+            ("sip:a@b", "sips:a@b"),
+            ("sip:a@b", "sip:b"),
+            ("sip:a:x@b", "sip:a@b"),
+            ("sip:a%3bb@c", "sip:a;b@c"),
+            ("sip:a@b;maddr=1.2.3.4", "sip:a@b"),
+            ("sip:a@b;lr", "sip:a@b;lr=on"),
+            ("tel:+1201", "tel:1201"),
+            ("tel:+1201;ext=1", "tel:+1201"),
+            ("tel:+1201", "sip:+1201@b"),
+        ];
+        for (one, other) in cases {
+            assert!(!same(one, other), "{one} {other}");
+        }
+    }
+}

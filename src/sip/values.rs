@@ -128,3 +128,67 @@ fn value_end(bytes: &[u8], from: usize, end: usize) -> usize {
 fn trimmed_len(text: &[u8]) -> usize {
     text.iter().rposition(|&byte| !is(LWS, byte)).map_or(0, |last| last + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Parsed, parse};
+    use super::*;
+
+    fn texts(name: HeaderName, lines: &str) -> Vec<String> {
+        let bytes = format!("A sip:a SIP/2.0\r\n{lines}\r\n");
+        let mut parsed = Parsed::default();
+        // Without the mandatory header fields this is an error, and the index is there all the
+        // same.
+        let _ = parse(bytes.as_bytes(), &mut parsed);
+        let message = parsed.view(bytes.as_bytes());
+        let text = |value: Value<'_>| String::from_utf8(value.text.to_vec()).unwrap();
+        message.values(name).map(text).collect()
+    }
+
+    #[test]
+    fn commas_lines_quotes_and_brackets() {
+        let cases: &[(&str, &[&str])] = &[
+            ("m: <sip:a>\r\n", &["<sip:a>"]),
+            ("m: <sip:a> ,\r\n <sip:b>\r\nX: y\r\nContact:*\r\n", &["<sip:a>", "<sip:b>", "*"]),
+            (
+                "m: \"a,\\\",b\" <sip:c,d>;x=\"y,z\", sip:e\r\n",
+                &["\"a,\\\",b\" <sip:c,d>;x=\"y,z\"", "sip:e"],
+            ),
+            ("m:\r\nm: \r\n", &[]),
+            ("m: ,a,,b,\r\n", &["", "a", "", "b", ""]),
+            ("m: \"a, b\r\n", &["\"a, b"]),
+            ("m: <a, b\r\n", &["<a, b"]),
+            ("X: a, b\r\n", &[]),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(texts(HeaderName::Contact, lines), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_walked_too() {
+        assert_eq!(texts(HeaderName::Other, "To: x\r\nXx: a, b\r\nYy: c\r\n"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn places_in_the_line() {
+        let bytes = b"A sip:a SIP/2.0\r\nRoute: <a> , <b>\r\nRoute: <c>\r\n\r\n";
+        let mut parsed = Parsed::default();
+        let _ = parse(bytes, &mut parsed);
+        let places: Vec<_> = parsed
+            .view(bytes)
+            .values(HeaderName::Route)
+            .map(|value| {
+                assert_eq!(value.span.of(bytes), value.text);
+                (value.line.of(bytes).len(), value.index_in_line, value.last_in_line)
+            })
+            .collect();
+        assert_eq!(places, [(18, 0, false), (18, 1, true), (12, 0, true)]);
+    }
+
+    #[test]
+    fn no_more_than_the_limit() {
+        let line = format!("m: {}\r\n", vec!["a"; 2 * VALUES_MAX].join(","));
+        assert_eq!(texts(HeaderName::Contact, &line).len(), VALUES_MAX);
+    }
+}

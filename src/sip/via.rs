@@ -157,3 +157,74 @@ fn sent_by<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<u16>), Parse
         None => Err(ParseError::new(ParseErrorKind::Port, start)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_forms() {
+        let via = Via::parse(b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKx;rport;ttl=16").unwrap();
+        assert_eq!((via.transport, via.sent_by_host), (&b"UDP"[..], &b"192.0.2.1"[..]));
+        assert_eq!((via.sent_by_port, via.branch), (Some(5060), Some(&b"z9hG4bKx"[..])));
+        assert_eq!((via.rport, via.received, via.ttl), (Some(None), None, Some(16)));
+        assert!(via.has_magic_cookie());
+        assert_eq!(via.sent_by_ip(), Some("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn white_space_wherever_the_grammar_has_it() {
+        let text =
+            b" SIP / 2.0\r\n /\tTLS  [2001:DB8::1] : 5061 ; hidden ;\r\n branch = z9hG4bKa ; \
+                     rport = 7; received=2001:db8::2 ; maddr=m.example ";
+        let via = Via::parse(text).unwrap();
+        assert_eq!((via.transport, via.sent_by_host), (&b"TLS"[..], &b"[2001:DB8::1]"[..]));
+        assert_eq!((via.sent_by_port, via.rport), (Some(5061), Some(Some(&b"7"[..]))));
+        assert_eq!(via.rport_span.unwrap().of(text), b"rport = 7");
+        assert_eq!(via.received_span.unwrap().of(text), b"received=2001:db8::2");
+        assert_eq!(via.maddr, Some(&b"m.example"[..]));
+        assert_eq!(via.params_end as usize, text.len() - 1);
+        assert_eq!(via.span, Span::new(1, text.len() - 1));
+    }
+
+    #[test]
+    fn absent_parts() {
+        let via = Via::parse(b"SIP/7.0/X host").unwrap();
+        assert_eq!((via.branch, via.sent_by_port, via.has_magic_cookie()), (None, None, false));
+        assert_eq!(via.params_end, 14);
+        let bare = Via::parse(b"SIP/2.0/UDP a;branch=z9hG4bK;rport=").unwrap();
+        assert_eq!((bare.has_magic_cookie(), bare.rport), (false, Some(None)));
+    }
+
+    #[test]
+    fn faults() {
+        let cases: &[(&str, ParseErrorKind)] = &[
+            ("", ParseErrorKind::Via),
+            ("SIP/2.0", ParseErrorKind::Via),
+            ("SIP/2.0/UDP", ParseErrorKind::Via),
+            ("SIP/2.0/UDP;branch=a", ParseErrorKind::Via),
+            ("SIP/2.0/UDP ;branch=a", ParseErrorKind::Via),
+            ("SIP/2.0/UDP [::1;branch=a", ParseErrorKind::Via),
+            ("SIP/2.0/UDP [zz]", ParseErrorKind::Via),
+            ("SIP/2.0/UDP a:70000", ParseErrorKind::Port),
+            ("SIP/2.0/UDP a:", ParseErrorKind::Port),
+            ("SIP/2.0/UDP a;;b", ParseErrorKind::Parameter),
+            ("SIP/2.0/UDP a b", ParseErrorKind::Via),
+            ("SIP/2.0/UDP a;b=\"c", ParseErrorKind::Quote),
+            ("SIP/2.0/UDP a,b", ParseErrorKind::Via),
+        ];
+        for (text, kind) in cases {
+            assert_eq!(Via::parse(text.as_bytes()).map_err(|f| f.kind), Err(*kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn truncations() {
+        let text = b"SIP/2.0/UDP [2001:db8::1]:5060;branch=z9hG4bKx;received=\"q\";rport=1";
+        for len in 0..text.len() {
+            if let Ok(via) = Via::parse(&text[..len]) {
+                assert!(via.params_end as usize <= len);
+            }
+        }
+    }
+}

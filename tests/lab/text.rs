@@ -80,7 +80,7 @@ impl Sip {
     pub fn response(&self, status: u16, tag: &str, more: &[&str]) -> String {
         let mut out = format!("SIP/2.0 {status} Whatever\r\n");
         for (name, value) in &self.headers {
-            let copied = ["Via", "From", "Call-ID", "CSeq", "Record-Route"];
+            let copied = ["Via", "From", "f", "Call-ID", "CSeq", "Record-Route"];
             if copied.iter().any(|it| it.eq_ignore_ascii_case(name)) {
                 out.push_str(&format!("{name}: {value}\r\n"));
             } else if name.eq_ignore_ascii_case("To") {

@@ -1,0 +1,81 @@
+//! SIGTERM: what lives may finish, what is new is refused, and the process ends in time with status 0.
+
+use std::time::{Duration, Instant};
+
+use super::support::phone::PATIENCE;
+use super::support::{Phone, Setup, Transport, returned};
+
+#[test]
+fn an_idle_proxy_ends_at_once() {
+    for shards in [1, 2] {
+        let mut server = Setup::new().shards(shards).limit("drain_timeout", "\"30s\"").start();
+        let mut phone = Phone::connect(Transport::Wss, &server, "alice");
+        phone.register_self();
+        let started = Instant::now();
+        server.terminate();
+        let status = server.wait_exit(PATIENCE).expect("the end, long before the drain timeout");
+        assert!(status.success(), "{status}\n{}", server.log());
+        assert!(started.elapsed() < PATIENCE);
+        assert!(matches!(phone.incoming(PATIENCE), Some(super::support::Incoming::Closed)));
+    }
+}
+
+#[test]
+fn a_living_transaction_may_finish_while_new_work_is_refused() {
+    for shards in [1, 2] {
+        let core = Phone::core(Transport::Udp);
+        let mut server = Setup::new().shards(shards).limit("drain_timeout", "\"20s\"").start();
+        let mut core = core.connect(&server, "core");
+        let mut alice = Phone::connect(Transport::Wss, &server, "alice");
+        alice.register_self();
+        let invite = core.draft("INVITE", "sip:alice@example.com");
+        core.send(&invite.build());
+        let heard = alice.request("INVITE");
+        core.status(100);
+        alice.answer(&heard, 180);
+        core.status(180);
+        server.terminate();
+        let status = until_draining(&mut alice);
+        assert_eq!(status, 503);
+        let busy = alice.response(&heard, 486);
+        alice.respond(&heard, &busy);
+        let ack = alice.request("ACK");
+        assert_eq!(ack.one("cseq"), "1 ACK");
+        let got = core.status(486);
+        returned(&invite.message(), &busy.message(), &got);
+        let ack = invite.clone().set("CSeq", "1 ACK").set("To", got.one("to")).without("Contact");
+        let start = ack.start.replacen("INVITE", "ACK", 1);
+        core.send(&super::support::Draft { start, ..ack }.build());
+        let status = server.wait_exit(Duration::from_secs(20)).expect("the end");
+        assert!(status.success(), "{status}\n{}", server.log());
+    }
+}
+
+/// The signal takes a moment: asks until the answer is another.
+fn until_draining(phone: &mut Phone) -> u16 {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = phone.ask(&phone.draft("OPTIONS", "sip:example.com")).status();
+        if status != 200 || Instant::now() > deadline {
+            return status;
+        }
+    }
+}
+
+#[test]
+fn what_does_not_finish_is_cut_at_the_drain_timeout() {
+    let core = Phone::core(Transport::Udp);
+    let mut server = Setup::new().limit("drain_timeout", "\"1s\"").start();
+    let mut core = core.connect(&server, "core");
+    let mut alice = Phone::connect(Transport::Wss, &server, "alice");
+    alice.register_self();
+    core.send(&core.draft("INVITE", "sip:alice@example.com").build());
+    let heard = alice.request("INVITE");
+    alice.answer(&heard, 180);
+    let started = Instant::now();
+    server.terminate();
+    let status = server.wait_exit(PATIENCE).expect("the end");
+    let took = started.elapsed();
+    assert!(status.success(), "{status}\n{}", server.log());
+    assert!(took > Duration::from_millis(800) && took < Duration::from_secs(3), "{took:?}");
+}

@@ -1,0 +1,25 @@
+//! End to end: the program as a child process, spoken to over real sockets by clients that share no code with it.
+
+mod address_lookup;
+mod attacker;
+mod bad_sip;
+mod body;
+mod calls_to_upstream;
+mod drain;
+mod edge_mode;
+mod fork;
+mod frames;
+mod harness;
+mod ipv6;
+mod matrix;
+mod registrar;
+mod routing;
+mod same_user;
+mod slow_clients;
+mod stale_flows;
+mod start;
+mod stream;
+mod support;
+mod timers;
+mod tokens;
+mod upgrade;

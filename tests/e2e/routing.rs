@@ -1,0 +1,106 @@
+//! Route and Request-URI as real clients send them (RFC 3261 §16.4).
+
+use super::support::call::within;
+use super::support::{Dialog, Phone, Setup, Transport, call, forwarded, still};
+
+#[test]
+fn a_preloaded_route_that_names_the_proxy_is_removed() {
+    let server = Setup::new().start();
+    let mut bob = Phone::connect(Transport::Wss, &server, "bob");
+    bob.register_self();
+    let contact = bob.contact.clone();
+    for transport in Transport::ALL {
+        let mut alice = Phone::connect(transport, &server, "alice");
+        let proxy = alice.proxy;
+        for route in [
+            format!("<sip:{proxy};lr>"),
+            format!("<sip:{proxy};transport={};lr=on>", transport.uri()),
+            format!("<sip:{proxy};lr>, <sip:{proxy};lr>"),
+        ] {
+            let draft = alice.draft("MESSAGE", "sip:bob@example.com").with("Route", route);
+            alice.send(&draft.build());
+            let heard = bob.request("MESSAGE");
+            assert_eq!(heard.all("route").count(), 0, "{heard:?}");
+            forwarded(&draft.message(), &heard, Transport::Wss, &contact);
+            bob.answer(&heard, 200);
+            alice.status(200);
+        }
+    }
+}
+
+#[test]
+fn parameters_of_the_request_uri_do_not_matter_for_the_look_up() {
+    let server = Setup::new().start();
+    let mut bob = Phone::connect(Transport::Wss, &server, "bob");
+    bob.register_self();
+    let contact = bob.contact.clone();
+    let mut alice = Phone::connect(Transport::Tcp, &server, "alice");
+    for uri in [
+        "sip:bob@example.com;transport=udp",
+        "sip:bob@EXAMPLE.com:5060;transport=tcp;user=phone",
+        "sip:%62ob@example.com;transport=ws",
+    ] {
+        let draft = alice.draft("MESSAGE", uri);
+        alice.send(&draft.build());
+        let heard = bob.request("MESSAGE");
+        forwarded(&draft.message(), &heard, Transport::Wss, &contact);
+        bob.answer(&heard, 200);
+        alice.status(200);
+    }
+}
+
+#[test]
+fn unknown_methods_and_header_fields_pass() {
+    let server = Setup::new().start();
+    let mut bob = Phone::connect(Transport::Wss, &server, "bob");
+    bob.register_self();
+    let contact = bob.contact.clone();
+    let mut alice = Phone::connect(Transport::Udp, &server, "alice");
+    for method in ["SUBSCRIBE", "PUBLISH", "REFER", "NEWMETHOD", "x.y-z!"] {
+        let draft = alice.draft(method, "sip:bob@example.com").with("Event", "presence");
+        alice.send(&draft.build());
+        let heard = bob.request(method);
+        forwarded(&draft.message(), &heard, Transport::Wss, &contact);
+        bob.answer(&heard, 200);
+        alice.status(200);
+    }
+}
+
+#[test]
+fn a_client_may_call_itself_on_another_connection() {
+    let server = Setup::new().start();
+    let mut one = Phone::connect(Transport::Wss, &server, "alice");
+    one.register_self();
+    let mut two = Phone::connect(Transport::Ws, &server, "alice");
+    let contact = one.contact.clone();
+    let mut up = call(&mut two, "sip:alice@example.com", &mut one, &contact);
+    within(&mut up.callee, "BYE", &mut one, &mut two);
+    still(&mut [&mut one, &mut two]);
+}
+
+#[test]
+fn a_second_invite_in_the_dialog_follows_the_route() {
+    for shards in [1, 2] {
+        let server = Setup::new().shards(shards).start();
+        let mut alice = Phone::connect(Transport::Wss, &server, "alice");
+        let mut bob = Phone::connect(Transport::Ws, &server, "bob");
+        alice.register_self();
+        bob.register_self();
+        let contact = bob.contact.clone();
+        let mut up = call(&mut alice, "sip:bob@example.com", &mut bob, &contact);
+        let again = up.callee.draft(&bob, "INVITE").with("Contact", format!("<{}>", bob.contact));
+        bob.send(&again.build());
+        let heard = alice.request("INVITE");
+        forwarded(&again.message(), &heard, Transport::Wss, &up.callee.target);
+        bob.status(100);
+        alice.answer(&heard, 200);
+        let ok = bob.status(200);
+        let number = up.callee.cseq;
+        let mut refreshed = Dialog { cseq: number, ..up.callee.clone() };
+        assert_eq!(ok.cseq().0, number);
+        bob.send(&refreshed.draft(&bob, "ACK").build());
+        alice.request("ACK");
+        within(&mut up.caller, "BYE", &mut alice, &mut bob);
+        still(&mut [&mut alice, &mut bob]);
+    }
+}

@@ -1,0 +1,99 @@
+//! Clients that never read cost their own connections only.
+
+use std::time::{Duration, Instant};
+
+use super::support::phone::{From, PHONES};
+use super::support::{Phone, Setup, Transport};
+
+const SLOW: usize = 20;
+const MESSAGES: usize = 2000;
+/// 20 queues of 64 KiB, a copy of each request that waits for its answer, and as much again for pools.
+const GROWTH_MAX: u64 = 16 << 20;
+
+#[test]
+fn twenty_clients_that_never_read_do_not_fill_the_memory_or_hold_up_others() {
+    let core = Phone::core(Transport::Tcp);
+    let server = Setup::new().limit("write_timeout", "\"60s\"").start();
+    let mut core = core.connect(&server, "core");
+    let from = From { receive_buffer: Some(4096), ..From::host(PHONES) };
+    let mut slow: Vec<Phone> = (0..SLOW)
+        .map(|number| {
+            let user = format!("slow{number}");
+            let mut phone = Phone::connect_from(Transport::Wss, &server, &user, from);
+            phone.register_self();
+            phone
+        })
+        .collect();
+    let mut good = Phone::connect(Transport::Wss, &server, "good");
+    good.register_self();
+    let before = server.memory();
+    let (mut refused, mut most) = (0, before);
+    let body = "x".repeat(3500);
+    for number in 0..MESSAGES {
+        let uri = format!("sip:slow{}@example.com", number % SLOW);
+        core.send(&core.draft("MESSAGE", &uri).body("text/plain", body.clone()).build());
+        if number % SLOW == SLOW - 1 {
+            refused += deliver(&mut core, &mut good);
+            most = most.max(server.memory());
+        }
+    }
+    assert!(refused > 0, "full queues refuse");
+    assert!(refused <= MESSAGES);
+    let growth = most - before;
+    println!("{refused} of {MESSAGES} refused, memory grew by {} KiB", growth >> 10);
+    assert!(growth < GROWTH_MAX, "memory grew by {growth} bytes");
+    assert_eq!(server.metric("sipring_flows_closed_slow_total"), 0, "slow is not yet dead");
+    // The slow ones were not cut: what was queued is there, whole and in order.
+    for phone in &mut slow {
+        let heard = phone.request("MESSAGE");
+        assert_eq!(heard.body, body.as_bytes());
+    }
+}
+
+/// A message to the good client in the middle of it all: it arrives and is answered at once. Returns how many 480s
+/// the sender heard meanwhile.
+fn deliver(core: &mut Phone, good: &mut Phone) -> usize {
+    let draft = core.draft("MESSAGE", "sip:good@example.com").body("text/plain", "for the good");
+    let sent = Instant::now();
+    core.send(&draft.build());
+    let heard = good.request("MESSAGE");
+    assert_eq!(heard.body, b"for the good");
+    good.answer(&heard, 200);
+    let mut refused = 0;
+    loop {
+        let answer = core.next();
+        if answer.one("call-id") == draft.value("Call-ID") {
+            assert_eq!(answer.status(), 200, "{answer:?}");
+            break;
+        }
+        assert_eq!(answer.status(), 480, "{answer:?}");
+        assert!(answer.all("retry-after").count() == 1, "{answer:?}");
+        refused += 1;
+    }
+    let took = sent.elapsed();
+    assert!(took < Duration::from_secs(2), "the good client waited {took:?}");
+    refused
+}
+
+#[test]
+fn a_write_that_never_ends_closes_its_flow_and_its_requests_are_answered() {
+    let core = Phone::core(Transport::Tcp);
+    let server = Setup::new().limit("write_timeout", "\"500ms\"").start();
+    let mut core = core.connect(&server, "core");
+    let from = From { receive_buffer: Some(4096), ..From::host(PHONES) };
+    let mut slow = Phone::connect_from(Transport::Wss, &server, "slow", from);
+    slow.register_self();
+    let body = "x".repeat(8000);
+    const COUNT: usize = 200;
+    for _ in 0..COUNT {
+        let draft = core.draft("MESSAGE", "sip:slow@example.com").body("text/plain", body.clone());
+        core.send(&draft.build());
+    }
+    for _ in 0..COUNT {
+        let answer = core.next();
+        assert_eq!(answer.status(), 480, "{answer:?}");
+    }
+    server.wait_metric("sipring_flows_closed_slow_total", 1, Duration::from_secs(5));
+    let answer = core.ask(&core.draft("MESSAGE", "sip:slow@example.com"));
+    assert_eq!(answer.status(), 480, "{answer:?}");
+}

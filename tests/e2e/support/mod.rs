@@ -1,0 +1,19 @@
+//! What the end-to-end tests are made of: the program under test as a child process, and clients that share no
+//! code with it.
+
+pub mod call;
+pub mod certificates;
+pub mod check;
+pub mod link;
+pub mod pairwise;
+pub mod phone;
+pub mod raw;
+pub mod server;
+pub mod sip;
+
+pub use call::{Dialog, call};
+pub use check::{fence, forwarded, returned, still};
+pub use link::{Incoming, Transport};
+pub use phone::Phone;
+pub use server::{Server, Setup};
+pub use sip::{Draft, Message};

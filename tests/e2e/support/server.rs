@@ -1,0 +1,403 @@
+//! The program under test as a child process: a configuration on free ports, its log kept for the moment when a
+//! test fails, its metrics, and its end. Only this child is ever signalled.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::certificates;
+use super::link::Transport;
+use super::phone::CORE;
+
+/// How long the start may take.
+const START: Duration = Duration::from_secs(10);
+/// How long the end may take beyond the drain timeout.
+const END: Duration = Duration::from_secs(5);
+
+/// A configuration in the making. Defaults: one shard, all five transports on 127.0.0.1, domain example.com,
+/// one upstream `core` that is whoever sends from 127.0.0.9, everything else goes to the location service; long
+/// transaction timers, so that no retransmission confuses a count; a short drain.
+pub struct Setup {
+    shards: usize,
+    ipv6: bool,
+    limits: BTreeMap<&'static str, String>,
+    timers: BTreeMap<&'static str, String>,
+    registrar: BTreeMap<&'static str, String>,
+    origins: Vec<&'static str>,
+    path: &'static str,
+    targets: Vec<String>,
+    core_settings: String,
+    routes: Vec<String>,
+    descriptors: Option<u32>,
+    ports: BTreeMap<Transport, u16>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            shards: 1,
+            ipv6: false,
+            limits: BTreeMap::from([("drain_timeout", "\"300ms\"".to_string())]),
+            timers: BTreeMap::from([("t1", "\"3s\"".to_string()), ("t2", "\"6s\"".to_string())]),
+            registrar: BTreeMap::from([("grace", "\"0s\"".to_string())]),
+            origins: Vec::new(),
+            path: "/",
+            targets: Vec::new(),
+            core_settings: String::new(),
+            routes: Vec::new(),
+            descriptors: None,
+            ports: BTreeMap::new(),
+        }
+    }
+}
+
+impl Setup {
+    pub fn new() -> Setup {
+        Setup::default()
+    }
+
+    pub fn shards(mut self, shards: usize) -> Setup {
+        self.shards = shards;
+        self
+    }
+
+    /// Listen on [::1] instead of 127.0.0.1.
+    pub fn ipv6(mut self) -> Setup {
+        self.ipv6 = true;
+        self
+    }
+
+    /// A key of `[limits]` with its TOML value.
+    pub fn limit(mut self, key: &'static str, value: &str) -> Setup {
+        self.limits.insert(key, value.to_string());
+        self
+    }
+
+    /// A key of `[timers]` with its TOML value.
+    pub fn timer(mut self, key: &'static str, value: &str) -> Setup {
+        self.timers.insert(key, value.to_string());
+        self
+    }
+
+    /// A key of `[registrar]` with its TOML value.
+    pub fn registrar(mut self, key: &'static str, value: &str) -> Setup {
+        self.registrar.insert(key, value.to_string());
+        self
+    }
+
+    /// Origins that WS and WSS accept.
+    pub fn origins(mut self, origins: &[&'static str]) -> Setup {
+        self.origins = origins.to_vec();
+        self
+    }
+
+    /// Path of WS and WSS.
+    pub fn path(mut self, path: &'static str) -> Setup {
+        self.path = path;
+        self
+    }
+
+    /// A target of the upstream `core`; users that begin with 9 are routed there.
+    pub fn target(mut self, target: String) -> Setup {
+        self.targets.push(target);
+        self
+    }
+
+    /// A further line for the upstream `core`.
+    pub fn core(mut self, line: &str) -> Setup {
+        self.core_settings.push_str(line);
+        self.core_settings.push('\n');
+        self
+    }
+
+    /// A `[[route]]` before the usual ones.
+    pub fn route(mut self, lines: &str) -> Setup {
+        self.routes.push(format!("[[route]]\n{lines}\n"));
+        self
+    }
+
+    /// Limit of open descriptors of the child.
+    pub fn descriptors(mut self, count: u32) -> Setup {
+        self.descriptors = Some(count);
+        self
+    }
+
+    /// A fixed port for that transport.
+    pub fn port(mut self, transport: Transport, port: u16) -> Setup {
+        self.ports.insert(transport, port);
+        self
+    }
+
+    /// Starts and waits until it says that it is ready.
+    pub fn start(self) -> Server {
+        let mut server = self.launch();
+        if let Err(why) = server.wait_ready() {
+            panic!("sipring did not get ready: {why}\n{}\n{}", server.config, server.log());
+        }
+        server
+    }
+
+    /// Starts and does not wait.
+    pub fn launch(self) -> Server {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        certificates::write_to(folder.path());
+        let ports: BTreeMap<Transport, u16> = Transport::ALL
+            .iter()
+            .map(|t| (*t, self.ports.get(t).copied().unwrap_or_else(free_port)))
+            .collect();
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let config = self.config(&ports, admin);
+        let file = folder.path().join("sipring.toml");
+        std::fs::write(&file, &config).expect("write configuration");
+        let program = env!("CARGO_BIN_EXE_sipring");
+        let mut command = match self.descriptors {
+            None => Command::new(program),
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
+        command.arg("--config").arg(&file).env("SSL_CERT_FILE", folder.path().join("ca.pem"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("start sipring");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (sender, lines) = channel();
+        let out = child.stdout.take().expect("stdout");
+        let err = child.stderr.take().expect("stderr");
+        let streams: [Box<dyn Read + Send>; 2] = [Box::new(out), Box::new(err)];
+        for stream in streams {
+            let (log, sender) = (Arc::clone(&log), sender.clone());
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    let mut log = log.lock().expect("log");
+                    log.push_str(&line);
+                    log.push('\n');
+                    let _ = sender.send(());
+                }
+            });
+        }
+        let ip = if self.ipv6 { "::1" } else { "127.0.0.1" }.parse().expect("address");
+        let addresses = ports.into_iter().map(|(t, port)| (t, SocketAddr::new(ip, port))).collect();
+        Server { child, exited: None, addresses, admin, log, lines, config, folder }
+    }
+
+    fn config(&self, ports: &BTreeMap<Transport, u16>, admin: SocketAddr) -> String {
+        let host = if self.ipv6 { "[::1]" } else { "127.0.0.1" };
+        let mut text = format!(
+            "[node]\nname = \"edge-1\"\ndomains = [\"example.com\"]\nshards = {}\n\n",
+            self.shards
+        );
+        for (transport, port) in ports {
+            text += &format!("[[listen]]\ntransport = \"{}\"\n", transport.name());
+            text += &format!("address = \"{host}:{port}\"\n");
+            if transport.is_secure() {
+                text += "certificate = \"edge\"\n";
+            }
+            if transport.is_web() {
+                text += &format!("path = \"{}\"\norigins = {:?}\n", self.path, self.origins);
+            }
+        }
+        text += "\n[[certificate]]\nname = \"edge\"\ncert = \"edge.pem\"\nkey = \"edge.key\"\n";
+        for (name, table) in
+            [("limits", &self.limits), ("timers", &self.timers), ("registrar", &self.registrar)]
+        {
+            text += &format!("\n[{name}]\n");
+            for (key, value) in table {
+                text += &format!("{key} = {value}\n");
+            }
+        }
+        let targets = match self.targets.is_empty() {
+            true => vec![format!("sip:{CORE}:9;transport=udp")],
+            false => self.targets.clone(),
+        };
+        text += &format!("\n[[upstream]]\nname = \"core\"\ntargets = {targets:?}\n");
+        text += &format!("from = [\"{CORE}/32\"]\n{}\n", self.core_settings);
+        for route in &self.routes {
+            text += route;
+        }
+        text += "[[route]]\nuser = \"^9\"\nto = \"upstream:core\"\n";
+        text += "[[route]]\ndomain = \"example.com\"\nto = \"location\"\n";
+        text += &format!("\n[log]\nlevel = \"info\"\n\n[admin]\naddress = \"{admin}\"\n");
+        text
+    }
+}
+
+/// A running proxy. Dropping it ends it, and wants it to end well.
+pub struct Server {
+    child: Child,
+    exited: Option<ExitStatus>,
+    addresses: BTreeMap<Transport, SocketAddr>,
+    /// Where metrics and health are.
+    pub admin: SocketAddr,
+    log: Arc<Mutex<String>>,
+    lines: Receiver<()>,
+    config: String,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Where it listens for that transport.
+    pub fn address(&self, transport: Transport) -> SocketAddr {
+        self.addresses[&transport]
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("log").clone()
+    }
+
+    /// Process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_ready(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some((200, _)) = http(self.admin, "/readyz") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err("not ready in time".into());
+            }
+            // A line of its log is a sign of progress, the end of its log the sign of its end.
+            match self.lines.recv_timeout(Duration::from_millis(20)) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.exited = Some(self.child.wait().expect("wait"));
+                    return Err(format!("it ended: {:?}", self.exited));
+                }
+            }
+        }
+    }
+
+    /// Sum over all shards of a metric; 0 when it is not there yet.
+    pub fn metric(&self, name: &str) -> u64 {
+        let (status, text) = http(self.admin, "/metrics").expect("metrics");
+        assert_eq!(status, 200, "{text}");
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter(|(key, _)| key.split('{').next() == Some(name))
+            .map(|(_, value)| value.parse::<f64>().expect("a number") as u64)
+            .sum()
+    }
+
+    /// Waits until a metric is at least that. Metrics are published several times a second.
+    #[track_caller]
+    pub fn wait_metric(&self, name: &str, least: u64, within: Duration) -> u64 {
+        self.wait_metrics(&[name], least, within)
+    }
+
+    /// The same for the sum of several.
+    #[track_caller]
+    pub fn wait_metrics(&self, names: &[&str], least: u64, within: Duration) -> u64 {
+        let deadline = Instant::now() + within;
+        loop {
+            let value = names.iter().map(|name| self.metric(name)).sum();
+            if value >= least {
+                return value;
+            }
+            assert!(Instant::now() < deadline, "{names:?}: {value}, not {least}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Proportional set size of the process in bytes.
+    pub fn memory(&self) -> u64 {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()));
+        let rollup = rollup.expect("smaps_rollup");
+        let line = rollup.lines().find(|line| line.starts_with("Pss:")).expect("Pss");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("kB") * 1024
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let pid = self.pid().to_string();
+        // A child that ended by itself is found out by whoever waits for it.
+        let _ = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
+    }
+
+    /// Waits for the end of the process: its pipes close with it.
+    pub fn wait_exit(&mut self, within: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + within;
+        while self.exited.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.exited = Some(self.child.wait().expect("wait"));
+                }
+                Err(RecvTimeoutError::Timeout) => return None,
+            }
+        }
+        self.exited
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        let awaited = self.exited.is_some();
+        let mut status = self.exited;
+        if status.is_none() {
+            self.terminate();
+            status = self.wait_exit(END);
+        }
+        if status.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if failed {
+            let log = self.log();
+            let tail = log.len().saturating_sub(8000);
+            let tail = (tail..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(log.len());
+            eprintln!("--- sipring ({}) said:\n{}", self.folder.path().display(), &log[tail..]);
+            return;
+        }
+        let status = status.unwrap_or_else(|| panic!("sipring did not end\n{}", self.log()));
+        assert!(!self.log().contains("panicked at"), "sipring panicked\n{}", self.log());
+        // Whoever waited for the end has judged it.
+        assert!(awaited || status.success(), "{status}\n{}", self.log());
+    }
+}
+
+/// A plain HTTP GET; `None` when nobody answers.
+pub fn http(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut tcp = TcpStream::connect(address).ok()?;
+    tcp.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    tcp.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_string()))
+}
+
+/// A port that nobody uses, below the range that the kernel gives to clients, never given twice in a run.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    let start = (u32::from(COUNT) * (std::process::id() % 97) / 97) as u16;
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = FIRST + (start + step) % COUNT;
+        let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        if TcpListener::bind(local).is_ok() && UdpSocket::bind(local).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
