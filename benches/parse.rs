@@ -21,6 +21,7 @@ fn small() -> Vec<u8> {
       Call-ID: 3848276298220188511@atlanta.example.com\r\n\
       CSeq: 1 MESSAGE\r\n\
       Contact: <sip:alice@198.51.100.7:5062;transport=udp>\r\n\
+      P-Asserted-Identity: \"Alice Example\" <sip:alice@example.com>\r\n\
       User-Agent: Example Phone 1.0\r\n\
       Content-Type: text/plain\r\n\
       Content-Length: 18\r\n\

@@ -1,5 +1,6 @@
-//! What TLS costs: the server's CPU time of a full and of a resumed handshake, of sealing and opening one record of
-//! 650 bytes, and (printed first) the memory of an idle established server session, AWS-LC's part included.
+//! What TLS costs: the server's CPU time of a full and of a resumed handshake, of sealing and
+//! opening one record of 650 bytes, and (printed first) the memory of an idle established server
+//! session, AWS-LC's part included.
 
 #![allow(missing_docs)]
 

@@ -7,14 +7,20 @@ use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
+use sipring::admin::{self, Source};
 use sipring::base::config::{Config, Listener};
 use sipring::base::id::Transport;
+use sipring::base::metrics::{Counters, Gauges};
 use sipring::io::config_file::{self, Fault, Loaded, SELF_SIGNED, Severity};
 use sipring::io::log::LinesDropped;
 use sipring::io::tls::{TlsMaterial, TlsMaterialError};
-use sipring::io::{log, secret};
+use sipring::io::{self, Runtime, log, secret};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -229,10 +235,62 @@ fn how_to_try(config: &Config, admin: Option<SocketAddr>) -> String {
     text
 }
 
-/// The join with the runtime.
-fn serve(prepared: Prepared, _ready: impl FnOnce(&Config)) -> Result<(), Box<dyn Error>> {
-    let Prepared { loaded: _, secret: _, tls: _, admin: _, log_lines_dropped: _ } = prepared;
-    Err("this build has no shards".into())
+/// Runs the shards and, beside them, what operators ask.
+fn serve(prepared: Prepared, ready: impl FnOnce(&Config)) -> Result<(), Box<dyn Error>> {
+    let Prepared { loaded, secret, tls, admin, log_lines_dropped } = prepared;
+    let shards = io::shard_count(loaded.control.shards);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+    let operate = move |runtime: Runtime| async move {
+        tokio::task::spawn_local(announce_the_end());
+        let Some(listener) = admin else { return };
+        let numbers = Numbers { runtime, started, log_lines_dropped };
+        if let Err(error) = admin::serve(listener, Rc::new(numbers)).await {
+            tracing::error!(%error, "admin: ended");
+        }
+    };
+    Ok(io::run(loaded.config, shards, tls, secret, operate, ready)?)
+}
+
+/// Tells systemd that the drain began. The runtime hears the same signals and does the draining.
+async fn announce_the_end() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else { return };
+    std::future::poll_fn(|context| {
+        let ended = [terminate.poll_recv(context), interrupt.poll_recv(context)];
+        if ended.iter().any(Poll::is_ready) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    notify(sd_notify::NotifyState::Stopping);
+}
+
+/// What the admin pages show.
+struct Numbers {
+    runtime: Runtime,
+    started: f64,
+    log_lines_dropped: LinesDropped,
+}
+
+impl Source for Numbers {
+    fn shards(&self) -> Vec<(Counters, Gauges)> {
+        let published = self.runtime.published.iter();
+        published.map(|one| (Counters::from_values(one.counters()), one.gauges())).collect()
+    }
+
+    fn phase(&self) -> admin::Phase {
+        match self.runtime.state.phase() {
+            io::Phase::Starting => admin::Phase::Starting,
+            io::Phase::Ready => admin::Phase::Ready,
+            io::Phase::Draining => admin::Phase::Draining,
+        }
+    }
+
+    fn started(&self) -> f64 {
+        self.started
+    }
+
+    fn log_lines_dropped(&self) -> u64 {
+        self.log_lines_dropped.count()
+    }
 }
 
 #[cfg(test)]

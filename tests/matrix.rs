@@ -1,6 +1,6 @@
-//! The promise as a table: every client transport × form of Contact × request × sender × placement of flow, owner and
-//! arrival on one to three shards. Delivered once, on the flow that registered, equal but for the declared edits; the
-//! answer returns to the sender with our Via taken off.
+//! The promise as a table: every client transport × form of Contact × request × sender × placement
+//! of flow, owner and arrival on one to three shards. Delivered once, on the flow that registered,
+//! equal but for the declared edits; the answer returns to the sender with our Via taken off.
 
 mod lab;
 

@@ -43,7 +43,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client on a socket that is connecting to `server`; the upgrade goes out as soon as TLS lets it.
+    /// A client on a socket that is connecting to `server`; the upgrade goes out as soon as TLS
+    /// lets it.
     pub fn new(
         socket: TcpStream,
         server: SocketAddr,
@@ -72,8 +73,9 @@ impl Client {
         self.pings
     }
 
-    /// Reads and writes until the socket has no more to give or take. An error means that the peer, or the way to
-    /// it, is broken; an ordinary end of the connection is the state [`State::Closed`].
+    /// Reads and writes until the socket has no more to give or take. An error means that the peer,
+    /// or the way to it, is broken; an ordinary end of the connection is the state
+    /// [`State::Closed`].
     pub fn ready(&mut self) -> Result<()> {
         self.flush()?;
         while self.state != State::Closed {
@@ -103,7 +105,8 @@ impl Client {
         Ok(())
     }
 
-    /// Handles what is complete at `from` of the input: its length, or `None` when more must come first.
+    /// Handles what is complete at `from` of the input: its length, or `None` when more must come
+    /// first.
     fn unwrap_one(&mut self, from: usize) -> Result<Option<usize>> {
         if self.state == State::Upgrading {
             let Some(length) = ws::read_upgrade(&self.input[from..])? else { return Ok(None) };
@@ -166,7 +169,8 @@ impl Client {
     }
 }
 
-/// Whether a socket wants to be asked again when it is ready; a connecting one says so in its own way.
+/// Whether a socket wants to be asked again when it is ready; a connecting one says so in its own
+/// way.
 fn would_wait(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }

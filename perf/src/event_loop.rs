@@ -1,5 +1,5 @@
-//! All clients of one run, and the one thread that serves them: opens them, a window at a time, and tells each when
-//! its socket is ready.
+//! All clients of one run, and the one thread that serves them: opens them, a window at a time, and
+//! tells each when its socket is ready.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

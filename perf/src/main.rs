@@ -1,6 +1,7 @@
-//! Load for sipring: many SIP clients over secure WebSocket (RFC 7118), all of them on one thread. One module a
-//! noun: `sip` and `ws` make and read bytes, `tls` trusts any certificate, `client` is one connection, `event_loop`
-//! waits for all of them. Each subcommand is a kind of load; results go to standard output, one JSON object a line.
+//! Load for sipring: many SIP clients over secure WebSocket (RFC 7118), all of them on one thread.
+//! One module a noun: `sip` and `ws` make and read bytes, `tls` trusts any certificate, `client` is
+//! one connection, `event_loop` waits for all of them. Each subcommand is a kind of load; results
+//! go to standard output, one JSON object a line.
 
 mod client;
 mod event_loop;

@@ -1,5 +1,5 @@
-//! SIP as one user of the load speaks it: the requests that it sends, shaped as JsSIP shapes them, and of what
-//! arrives only as much as decides what to do next.
+//! SIP as one user of the load speaks it: the requests that it sends, shaped as JsSIP shapes them,
+//! and of what arrives only as much as decides what to do next.
 
 use std::fmt::Write;
 
@@ -43,7 +43,8 @@ impl User {
         out
     }
 
-    /// 16 hexadecimal digits that look random and are the same in every run: a hash of the number and `what`.
+    /// 16 hexadecimal digits that look random and are the same in every run: a hash of the number
+    /// and `what`.
     fn random(&self, what: &str) -> String {
         let seed = what.bytes().fold(self.number as u64, |sum, byte| mix(sum ^ u64::from(byte)));
         format!("{:016x}", mix(seed))

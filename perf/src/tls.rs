@@ -1,5 +1,5 @@
-//! TLS as the load needs it: TLS 1.3, X25519, AES-128-GCM, no resumption, and any certificate is good: the peer is
-//! the program under test on this machine.
+//! TLS as the load needs it: TLS 1.3, X25519, AES-128-GCM, no resumption, and any certificate is
+//! good: the peer is the program under test on this machine.
 
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
-//! WebSocket from the client's side (RFC 6455): the upgrade request and its answer, masked frames out, unmasked
-//! frames in. Fragments are absent: the program under test sends one frame a message.
+//! WebSocket from the client's side (RFC 6455): the upgrade request and its answer, masked frames
+//! out, unmasked frames in. Fragments are absent: the program under test sends one frame a message.
 
 use anyhow::{Result, bail, ensure};
 
-/// Sec-WebSocket-Key of every client, and the Sec-WebSocket-Accept that must answer it (RFC 6455 §4.2.2).
+/// Sec-WebSocket-Key of every client, and the Sec-WebSocket-Accept that must answer it (RFC 6455
+/// §4.2.2).
 const KEY: &str = "c2lwcmluZy1sb2FkLWdlbg==";
 const ACCEPT: &str = "Ye6wAad3ffrWrH0lweJ50qpMMDM=";
 
@@ -61,7 +62,8 @@ pub fn write_upgrade(host: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(request.as_bytes());
 }
 
-/// Reads the answer to the upgrade: its length once it is complete, or an error unless it is a good 101.
+/// Reads the answer to the upgrade: its length once it is complete, or an error unless it is a good
+/// 101.
 pub fn read_upgrade(input: &[u8]) -> Result<Option<usize>> {
     let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
         ensure!(input.len() <= UPGRADE_MAX, "upgrade: the answer does not end");

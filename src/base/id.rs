@@ -25,8 +25,9 @@ impl fmt::Debug for ShardId {
     }
 }
 
-/// The name of one stream flow (RFC 5626 §2): shard 10 bits, slot 22 bits, generation 32 bits whose top 8 are
-/// the shard's incarnation. A slot that is used again has another generation, so a stale name finds nothing.
+/// The name of one stream flow (RFC 5626 §2): shard 10 bits, slot 22 bits, generation 32 bits whose
+/// top 8 are the shard's incarnation. A slot that is used again has another generation, so a stale
+/// name finds nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId(u64);
 
@@ -37,8 +38,8 @@ impl FlowId {
         FlowId((u64::from(shard.0) << 54) | (u64::from(slot) << 32) | u64::from(generation))
     }
 
-    /// The name that [`FlowId::to_bits`] gave. Any value is well formed; whether it names a living flow is
-    /// for that shard's table to say.
+    /// The name that [`FlowId::to_bits`] gave. Any value is well formed; whether it names a living
+    /// flow is for that shard's table to say.
     pub const fn from_bits(bits: u64) -> FlowId {
         FlowId(bits)
     }
@@ -120,7 +121,8 @@ impl Transport {
         }
     }
 
-    /// The value of a URI's `transport` parameter: `ws` for both WebSocket transports (RFC 7118 §4.2).
+    /// The value of a URI's `transport` parameter: `ws` for both WebSocket transports (RFC 7118
+    /// §4.2).
     pub const fn uri_name(self) -> &'static str {
         match self {
             Transport::Wss => "ws",
@@ -170,11 +172,13 @@ impl ListenerId {
     }
 }
 
-/// A connection that the engine asked for and that is not open yet; unique within its shard while pending.
+/// A connection that the engine asked for and that is not open yet; unique within its shard while
+/// pending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnectId(pub u32);
 
-/// The protocol-aware key under which a flow can be found by address. The answer to a look-up is a [`FlowId`].
+/// The protocol-aware key under which a flow can be found by address. The answer to a look-up is a
+/// [`FlowId`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowKey {
     /// What it speaks; WS and WSS to the same address are two keys.
@@ -190,14 +194,15 @@ pub struct FlowKey {
 pub struct DatagramPath {
     /// The UDP listener whose socket is used.
     pub listener: ListenerId,
-    /// The local address that the datagram came in on (IP_PKTINFO), used as source of answers (RFC 3581 §4).
+    /// The local address that the datagram came in on (IP_PKTINFO), used as source of answers (RFC
+    /// 3581 §4).
     pub local: SocketAddr,
     /// The peer.
     pub remote: SocketAddr,
 }
 
-/// A stream flow with what every shard needs to know of it, so that a request can be made for a flow that
-/// another shard owns.
+/// A stream flow with what every shard needs to know of it, so that a request can be made for a
+/// flow that another shard owns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StreamPath {
     /// Its name.

@@ -61,7 +61,8 @@ impl Engine {
         self.scratch.lines = lines;
     }
 
-    /// Answers without a transaction: the request was too broken, or there was no room, to open one.
+    /// Answers without a transaction: the request was too broken, or there was no room, to open
+    /// one.
     pub(super) fn answer_stateless(
         &mut self,
         arrival: &Arrival,
@@ -108,7 +109,8 @@ impl Engine {
         self.forget_accepted(tx, status);
     }
 
-    /// After a 2xx to INVITE only repeats are absorbed: its bytes are not needed for that (RFC 6026 §7.1).
+    /// After a 2xx to INVITE only repeats are absorbed: its bytes are not needed for that (RFC 6026
+    /// §7.1).
     fn forget_accepted(&mut self, tx: SlabKey, status: u16) {
         if !(200..300).contains(&status) {
             return;
@@ -201,8 +203,8 @@ impl Engine {
         }
     }
 
-    /// RFC 3261 §16.7 step 6 to 9: every branch has ended, the best final response goes to the sender. A 503 of a
-    /// server behind us is not ours to say (step 6).
+    /// RFC 3261 §16.7 step 6 to 9: every branch has ended, the best final response goes to the
+    /// sender. A 503 of a server behind us is not ours to say (step 6).
     pub(super) fn finish(&mut self, tx: SlabKey, message: Message<'_>) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         if transaction.context.sent != 0 {
@@ -234,7 +236,8 @@ impl Engine {
         self.pool.put(best);
     }
 
-    /// RFC 4320 §4.2: a non-INVITE request that nobody answered in time is not answered by us either.
+    /// RFC 4320 §4.2: a non-INVITE request that nobody answered in time is not answered by us
+    /// either.
     fn expire(&mut self, tx: SlabKey, message: Message<'_>) {
         self.counters.transactions_expired += 1;
         self.respond(tx, message, 408, Vec::new());
@@ -272,7 +275,8 @@ fn write_lines(node: &str, reject: &Reject, lines: &mut Vec<u8>) {
     }
 }
 
-/// What the top Via of a response of ours says of the source (RFC 3581 §4); nothing on WebSocket (RFC 7118 §5.2).
+/// What the top Via of a response of ours says of the source (RFC 3581 §4); nothing on WebSocket
+/// (RFC 7118 §5.2).
 fn via_params(arrival: &Arrival, message: Message<'_>) -> ViaParams {
     match message.top_via() {
         Ok(via) if !arrival.transport().is_websocket() => {

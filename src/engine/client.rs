@@ -25,7 +25,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What the sender hears when a server behind us cannot be reached (RFC 3261 §16.9 with §16.7 step 6).
+    /// What the sender hears when a server behind us cannot be reached (RFC 3261 §16.9 with §16.7
+    /// step 6).
     pub const UNREACHABLE: u16 = 500;
 }
 
@@ -58,8 +59,8 @@ impl Engine {
         }
     }
 
-    /// Branch and CSeq method (RFC 3261 §17.1.3); the branch's secret stands for the rest of it. The response to a
-    /// CANCEL of ours carries the branch of its INVITE.
+    /// Branch and CSeq method (RFC 3261 §17.1.3); the branch's secret stands for the rest of it.
+    /// The response to a CANCEL of ours carries the branch of its INVITE.
     fn matching(&self, message: Message<'_>, branch: BranchId) -> Option<SlabKey> {
         let transaction = self.transactions.client.get(branch.client)?;
         if transaction.secret != branch.secret {
@@ -80,8 +81,8 @@ impl Engine {
         }
     }
 
-    /// A provisional response to an INVITE: a CANCEL that waited goes out (RFC 3261 §9.1), Timer C starts anew
-    /// (§16.7 step 2).
+    /// A provisional response to an INVITE: a CANCEL that waited goes out (RFC 3261 §9.1), Timer C
+    /// starts anew (§16.7 step 2).
     fn on_ringing(&mut self, client: SlabKey, status: u16) {
         let Some(transaction) = self.transactions.client.get(client) else { return };
         if transaction.cancel == Cancel::Wanted {
@@ -186,8 +187,8 @@ impl Engine {
         }
     }
 
-    /// CANCEL of one branch, as a transaction of its own (RFC 3261 §9.1). If no final response follows in 64·T1,
-    /// the branch counts as cancelled.
+    /// CANCEL of one branch, as a transaction of its own (RFC 3261 §9.1). If no final response
+    /// follows in 64·T1, the branch counts as cancelled.
     fn send_cancel(&mut self, client: SlabKey, reason: Option<&[u8]>) {
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.client.get(client) else { return };
@@ -246,7 +247,8 @@ impl Engine {
         self.run_client_steps(client, None, &steps);
     }
 
-    /// RFC 3261 §16.8: the INVITE rang too long. It is cancelled; a branch that was and still says nothing is given up.
+    /// RFC 3261 §16.8: the INVITE rang too long. It is cancelled; a branch that was and still says
+    /// nothing is given up.
     fn on_timer_c(&mut self, client: SlabKey) {
         let Some(transaction) = self.transactions.client.get(client) else { return };
         if transaction.ended {
@@ -310,8 +312,8 @@ impl Engine {
     }
 }
 
-/// A response is taken only from the flow that its request went to; a datagram's source may differ (RFC 3261
-/// §18.1.2: the branch decides).
+/// A response is taken only from the flow that its request went to; a datagram's source may differ
+/// (RFC 3261 §18.1.2: the branch decides).
 fn came_from(transaction: &ClientTransaction, arrival: &Arrival) -> bool {
     match transaction.hop {
         Way::Flow(FlowRef::Stream(path)) => arrival.source.stream() == Some(path.flow),

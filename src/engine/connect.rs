@@ -1,5 +1,5 @@
-//! Connections that we open: one a target and shard, kept and used again (RFC 3261 §18.1.1). Requests wait here
-//! until theirs is made.
+//! Connections that we open: one a target and shard, kept and used again (RFC 3261 §18.1.1).
+//! Requests wait here until theirs is made.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,7 +31,16 @@ pub(super) struct Connects {
 
 #[derive(Debug)]
 struct Pending {
-    waiters: Vec<SlabKey>,
+    waiters: Vec<Waiter>,
+}
+
+/// What goes out once a connection is open.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// The request of this client transaction.
+    Client(SlabKey),
+    /// An ACK to a 2xx, which has no transaction.
+    Ack(Vec<u8>),
 }
 
 impl Connects {
@@ -50,7 +59,7 @@ impl Connects {
     }
 
     /// A connection was made: its peer and who waited for it.
-    fn made(&mut self, id: ConnectId) -> Option<(Peer, Vec<SlabKey>)> {
+    fn made(&mut self, id: ConnectId) -> Option<(Peer, Vec<Waiter>)> {
         let peer = self.by_id.remove(&id)?;
         let pending = self.pending.remove(&peer)?;
         Some((peer, pending.waiters))
@@ -64,21 +73,21 @@ impl Connects {
 }
 
 impl Engine {
-    /// Lets a client transaction wait for a connection to its hop, which is begun unless it is under way.
-    pub(super) fn connect_for(&mut self, client: SlabKey, hop: Hop) {
+    /// Lets something wait for a connection to its hop, which is begun unless it is under way.
+    pub(super) fn connect_for(&mut self, waiter: Waiter, hop: Hop) {
         let Hop::Dial { transport, remote } = hop else { return };
         let peer = (transport, remote);
         if let Some(pending) = self.connects.pending.get_mut(&peer) {
             if pending.waiters.len() < CONNECT_WAITERS_MAX {
-                pending.waiters.push(client);
+                pending.waiters.push(waiter);
             } else {
-                self.deferred.push_back(Deferred::Failed(client, Failure::Full));
+                self.give_up(waiter, Failure::Full);
             }
             return;
         }
         let connect = ConnectId(self.connects.next);
         self.connects.next = self.connects.next.wrapping_add(1);
-        self.connects.pending.insert(peer, Pending { waiters: vec![client] });
+        self.connects.pending.insert(peer, Pending { waiters: vec![waiter] });
         self.connects.by_id.insert(connect, peer);
         let target = ConnectTarget {
             secure: transport.is_secure(),
@@ -88,7 +97,8 @@ impl Engine {
         self.outputs.push_back(Output::Open { connect, target: Box::new(target) });
     }
 
-    /// The name that the peer's certificate must show: that of the upstream's target, else its address.
+    /// The name that the peer's certificate must show: that of the upstream's target, else its
+    /// address.
     fn server_name(&self, remote: SocketAddr) -> Box<str> {
         self.config
             .upstreams
@@ -98,13 +108,14 @@ impl Engine {
             .map_or_else(|| remote.ip().to_string().into(), |target| target.host.as_str().into())
     }
 
-    /// The flow's own path, once a connection of ours is open: it shows the name of our listener of its transport.
+    /// The flow's own path, once a connection of ours is open: it shows the name of our listener of
+    /// its transport.
     pub(super) fn path_of_connection(
         &mut self,
         flow: FlowId,
         connect: ConnectId,
         remote: SocketAddr,
-    ) -> (StreamPath, Vec<SlabKey>) {
+    ) -> (StreamPath, Vec<Waiter>) {
         let (peer, waiters) =
             self.connects.made(connect).unwrap_or(((Transport::Tcp, remote), Vec::new()));
         let listener: ListenerId = naming::egress_or_any(&self.config, peer.0, remote.ip());
@@ -114,8 +125,17 @@ impl Engine {
     }
 
     /// Sends what waited for the connection.
-    pub(super) fn release_waiters(&mut self, path: StreamPath, waiters: Vec<SlabKey>) {
-        for client in waiters {
+    pub(super) fn release_waiters(&mut self, path: StreamPath, waiters: Vec<Waiter>) {
+        for waiter in waiters {
+            let client = match waiter {
+                Waiter::Client(client) => client,
+                Waiter::Ack(block) => {
+                    let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
+                    self.counters.dropped_ack += u64::from(!sent);
+                    self.pool.put(block);
+                    continue;
+                }
+            };
             let Some(transaction) = self.transactions.client.get_mut(client) else { continue };
             transaction.hop = Way::Flow(FlowRef::Stream(path));
             if transaction.cancel == Cancel::Wanted {
@@ -131,8 +151,18 @@ impl Engine {
     pub(super) fn on_connect_failed(&mut self, connect: ConnectId) {
         self.counters.connects_failed += 1;
         let Some((_, waiters)) = self.connects.made(connect) else { return };
-        for client in waiters {
-            self.deferred.push_back(Deferred::Failed(client, Failure::Connect));
+        for waiter in waiters {
+            self.give_up(waiter, Failure::Connect);
+        }
+    }
+
+    fn give_up(&mut self, waiter: Waiter, failure: Failure) {
+        match waiter {
+            Waiter::Client(client) => self.deferred.push_back(Deferred::Failed(client, failure)),
+            Waiter::Ack(block) => {
+                self.counters.dropped_ack += 1;
+                self.pool.put(block);
+            }
         }
     }
 

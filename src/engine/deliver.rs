@@ -1,5 +1,5 @@
-//! Bytes toward a flow: wrapped and written here when the flow is ours, handed to its shard when not. The name of
-//! the flow decides; no address is ever looked at.
+//! Bytes toward a flow: wrapped and written here when the flow is ours, handed to its shard when
+//! not. The name of the flow decides; no address is ever looked at.
 
 use crate::base::event::CloseReason;
 use crate::base::id::{FlowId, FlowRef};
@@ -12,8 +12,9 @@ use super::mesh::LinkMessage;
 use super::output::Output;
 
 impl Engine {
-    /// Sends one SIP message. `origin` is the client transaction that must hear of a failure that shows only at
-    /// another shard; without it the message is a response or an ACK, which a full queue does not stop.
+    /// Sends one SIP message. `origin` is the client transaction that must hear of a failure that
+    /// shows only at another shard; without it the message is a response or an ACK, which a full
+    /// queue does not stop.
     pub(super) fn deliver(
         &mut self,
         to: FlowRef,

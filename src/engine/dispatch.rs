@@ -1,5 +1,5 @@
-//! A message came in whole: which shard is it for, which transaction does it belong to (RFC 3261 §17.1.3, §17.2.3,
-//! §18.1.2, §18.2.1)?
+//! A message came in whole: which shard is it for, which transaction does it belong to (RFC 3261
+//! §17.1.3, §17.2.3, §18.1.2, §18.2.1)?
 
 use crate::base::event::Event;
 use crate::base::id::{FlowRef, ShardId, Transport};
@@ -38,7 +38,8 @@ impl Engine {
         self.keep_parsed(parsed);
     }
 
-    /// RFC 3261 §16.3 step 1 and §21.4.1: answered when the sender can recognise the answer, never an ACK.
+    /// RFC 3261 §16.3 step 1 and §21.4.1: answered when the sender can recognise the answer, never
+    /// an ACK.
     fn on_unparsable(&mut self, arrival: &Arrival, message: Message<'_>, fault: ParseErrorKind) {
         if is_answerable(message) {
             self.counters.requests_received += 1;
@@ -113,7 +114,8 @@ impl Engine {
         }
     }
 
-    /// A request of a server that names its target by address alone belongs to the shard that knows who is there.
+    /// A request of a server that names its target by address alone belongs to the shard that knows
+    /// who is there.
     fn second_place(
         &mut self,
         arrival: &Arrival,
@@ -188,7 +190,8 @@ impl Engine {
     }
 }
 
-/// Where the body ends, by the rules of the transport (RFC 3261 §18.3, RFC 7118 §5); streams were framed by it.
+/// Where the body ends, by the rules of the transport (RFC 3261 §18.3, RFC 7118 §5); streams were
+/// framed by it.
 fn settle_body(transport: Transport, bytes: &[u8], parsed: &mut Parsed) -> Result<(), ParseError> {
     match transport {
         Transport::Udp => sip::datagram_body(parsed, bytes),

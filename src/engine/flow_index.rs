@@ -1,4 +1,5 @@
-//! Finds all transactions of one flow when it closes: lists by flow, adding and removing in constant time.
+//! Finds all transactions of one flow when it closes: lists by flow, adding and removing in
+//! constant time.
 
 use std::collections::HashMap;
 

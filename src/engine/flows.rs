@@ -1,4 +1,5 @@
-//! Flows come, speak and go: plaintext becomes whole SIP messages here, by the layers of each transport.
+//! Flows come, speak and go: plaintext becomes whole SIP messages here, by the layers of each
+//! transport.
 
 use crate::base::event::{CloseReason, Event};
 use crate::base::id::{DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
@@ -191,7 +192,8 @@ impl Engine {
         }
     }
 
-    /// One WebSocket message is one SIP message (RFC 7118 §5), or a keep-alive of CRLFs (RFC 5626 §3.5.1).
+    /// One WebSocket message is one SIP message (RFC 7118 §5), or a keep-alive of CRLFs (RFC 5626
+    /// §3.5.1).
     fn on_websocket_message(&mut self, arrival: &Arrival, payload: &[u8]) {
         if payload.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
             self.counters.keepalives_received += 1;
@@ -233,7 +235,8 @@ impl Engine {
         true
     }
 
-    /// Serves the whole messages at the front; returns how many bytes they took, `None` when the flow ended.
+    /// Serves the whole messages at the front; returns how many bytes they took, `None` when the
+    /// flow ended.
     fn read_messages(&mut self, name: FlowId, scan: &mut Scan, bytes: &[u8]) -> Option<usize> {
         let mut used = 0;
         while used < bytes.len() {
@@ -271,10 +274,15 @@ impl Engine {
 
     fn on_stream_ping(&mut self, name: FlowId) {
         self.counters.keepalives_received += 1;
-        self.write_raw(name, |out| out.extend_from_slice(PONG));
+        // On a connection that we opened, two CRLFs may be two pongs: only its opener pings (RFC
+        // 5626 §4.4.1).
+        if self.flows.get(name).is_some_and(|flow| flow.accepted) {
+            self.write_raw(name, |out| out.extend_from_slice(PONG));
+        }
     }
 
-    /// Where the next message starts is not known any more: an answer if one can be made, then the end.
+    /// Where the next message starts is not known any more: an answer if one can be made, then the
+    /// end.
     fn on_lost_framing(&mut self, name: FlowId, rest: &[u8], scan: &Scan, fault: FrameError) {
         let (status, phrase) = match fault {
             FrameError::HeaderTooLarge | FrameError::MessageTooLarge => (513, None),

@@ -1,4 +1,5 @@
-//! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs, which have none.
+//! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs,
+//! which have none.
 
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
@@ -13,6 +14,7 @@ use crate::transaction::{Client, ClientInvite};
 
 use super::Engine;
 use super::client::Failure;
+use super::connect::Waiter;
 use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
 
 /// Max-Breadth of a request that names none (RFC 5393 §5.3.3).
@@ -114,12 +116,13 @@ impl Engine {
         self.counters.requests_forwarded += 1;
         match way {
             Way::Flow(_) => self.mark_target(client),
-            Way::Connecting => self.connect_for(client, hop),
+            Way::Connecting => self.connect_for(Waiter::Client(client), hop),
         }
         self.run_client_steps(client, None, &steps);
     }
 
-    /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction (RFC 3261 §16.11).
+    /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction
+    /// (RFC 3261 §16.11).
     pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
         let sender = Sender::of(&self.config, arrival);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
@@ -161,12 +164,21 @@ impl Engine {
         hop: Hop,
         onward: &Onward<'_>,
     ) -> bool {
-        let Way::Flow(flow) = self.way(hop, onward.egress) else { return false };
+        let way = self.way(hop, onward.egress);
         let mut block = self.pool.take(message.bytes().len() + 256);
         let edits = &mut self.scratch.edits;
         forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
-        let sent = self.deliver(flow, &block, None).is_ok();
-        self.pool.put(block);
+        let sent = match way {
+            Way::Connecting => {
+                self.connect_for(Waiter::Ack(block), hop);
+                true
+            }
+            Way::Flow(flow) => {
+                let sent = self.deliver(flow, &block, None).is_ok();
+                self.pool.put(block);
+                sent
+            }
+        };
         self.counters.requests_forwarded += u64::from(sent);
         sent
     }
@@ -229,7 +241,8 @@ fn callee(hop: Hop) -> Option<FlowRef> {
     }
 }
 
-/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; endpoints hear 480.
+/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; endpoints hear
+/// 480.
 fn gone_status(hop: Hop, arrival: &Arrival, config: &crate::base::config::Config) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,

@@ -1,6 +1,7 @@
-//! Who is at a host and port: the contacts of living bindings and the accepted flows, for requests that carry no
-//! token of ours. One shard knows each host and port (see [`crate::proxy::place::index_shard`]). Only servers that
-//! the configuration names may ask: nobody else reaches a client by address.
+//! Who is at a host and port: the contacts of living bindings and the accepted flows, for requests
+//! that carry no token of ours. One shard knows each host and port (see
+//! [`crate::proxy::place::index_shard`]). Only servers that the configuration names may ask: nobody
+//! else reaches a client by address.
 
 use std::collections::HashMap;
 
@@ -10,20 +11,23 @@ use crate::base::hash::KeyedHash;
 use crate::base::id::{FlowRef, StreamPath, Transport};
 use crate::sip::{Scheme, Uri};
 
-/// Entries under one host and port; more are not indexed, which costs a look-up without token a miss.
+/// Entries under one host and port; more are not indexed, which costs a look-up without token a
+/// miss.
 const ENTRIES_MAX: usize = 64;
 
 /// Something that can be found by host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// A registered Contact (canonical form), its address of record (keyed hash) and the flow it is bound to.
+    /// A registered Contact (canonical form), its address of record (keyed hash) and the flow it is
+    /// bound to.
     Contact { contact: Box<[u8]>, owner: u64, flow: FlowRef },
     /// A flow that a client opened to us.
     Accepted(StreamPath),
 }
 
 impl Entry {
-    /// A Contact of one address of record is one entry, whatever flow it is bound to; a flow is one entry.
+    /// A Contact of one address of record is one entry, whatever flow it is bound to; a flow is one
+    /// entry.
     fn means_the_same(&self, other: &Entry) -> bool {
         match (self, other) {
             (
@@ -83,8 +87,9 @@ impl Index {
         found
     }
 
-    /// The accepted flow that `uri` means. RFC 7118 §4.2 names WS and WSS both `ws`, so `transport=ws` looks for WS
-    /// and then for WSS; `sips:` and the non-standard `transport=wss` for WSS alone.
+    /// The accepted flow that `uri` means. RFC 7118 §4.2 names WS and WSS both `ws`, so
+    /// `transport=ws` looks for WS and then for WSS; `sips:` and the non-standard `transport=wss`
+    /// for WSS alone.
     pub fn accepted(&self, host: &[u8], uri: &Uri<'_>) -> Option<FlowRef> {
         let entries = self.by_host.get(host)?;
         let flow_of = |transport: Transport| -> Option<FlowRef> {

@@ -54,8 +54,8 @@ impl Engine {
         self.answer_stateless(&handover.arrival, view, &reject);
     }
 
-    /// Writes for another shard. When the flow is gone that shard hears it, so that whatever it holds of the flow
-    /// ends: transactions and bindings alike.
+    /// Writes for another shard. When the flow is gone that shard hears it, so that whatever it
+    /// holds of the flow ends: transactions and bindings alike.
     fn on_deliver(&mut self, from: ShardId, flow: FlowId, block: &[u8], origin: Option<SlabKey>) {
         if let Some(flow) = self.flows.get_mut(flow) {
             flow.touch(from);
@@ -88,7 +88,8 @@ impl Engine {
         }
     }
 
-    /// A flow, here or at another shard, is gone: branches on it fail, requests from it are orphans, bindings go.
+    /// A flow, here or at another shard, is gone: branches on it fail, requests from it are
+    /// orphans, bindings go.
     pub(super) fn on_flow_gone(&mut self, flow: FlowId) {
         let mut keys = std::mem::take(&mut self.scratch.keys);
         keys.clear();
@@ -104,7 +105,8 @@ impl Engine {
         self.unbind_flow(flow);
     }
 
-    /// The sender of a request is gone: nobody can be answered, an INVITE of theirs must not ring on.
+    /// The sender of a request is gone: nobody can be answered, an INVITE of theirs must not ring
+    /// on.
     fn orphan(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         transaction.orphaned = true;
@@ -114,7 +116,8 @@ impl Engine {
         }
     }
 
-    /// Adds an accepted flow to the directory, or takes it out, while some server may look up addresses.
+    /// Adds an accepted flow to the directory, or takes it out, while some server may look up
+    /// addresses.
     pub(super) fn index_flow(&mut self, path: StreamPath, remote: SocketAddr, add: bool) {
         if !self.config.upstreams.iter().any(|upstream| upstream.address_lookup) {
             return;

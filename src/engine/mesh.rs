@@ -1,5 +1,5 @@
-//! What shards say to each other. New work may be refused when its lane is full; duty is never lost. Bytes travel
-//! as blocks that the receiver keeps or pools.
+//! What shards say to each other. New work may be refused when its lane is full; duty is never
+//! lost. Bytes travel as blocks that the receiver keeps or pools.
 
 use crate::base::event::CloseReason;
 use crate::base::id::FlowId;
@@ -63,7 +63,8 @@ pub struct IndexChange {
 }
 
 impl LinkMessage {
-    /// Whether it is new work, which may be refused when its lane is full; all else is duty and never lost.
+    /// Whether it is new work, which may be refused when its lane is full; all else is duty and
+    /// never lost.
     pub fn is_work(&self) -> bool {
         matches!(self, LinkMessage::Request(_))
     }

@@ -1,12 +1,14 @@
 //! L4: one shard's whole protocol, from plaintext up, without I/O.
 //!
 //! **Contract: feed any number of inputs, then drain outputs to `None`, then wait for the earlier of I/O and
-//! [`Engine::next_deadline`].** Inputs run to completion: no await, no callback, no re-entry. Time never goes back.
+//! [`Engine::next_deadline`].** Inputs run to completion: no await, no callback, no re-entry. Time
+//! never goes back.
 //!
-//! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become messages),
-//! `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom), `targets` (where it may go),
-//! `fork` (copies and client transactions), `client` and `server` (what the machines want), `answer` (responses up
-//! and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked` (what other shards say), `alarm` (timers).
+//! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
+//! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
+//! `targets` (where it may go), `fork` (copies and client transactions), `client` and `server`
+//! (what the machines want), `answer` (responses up and of our own), `deliver` (bytes to a flow,
+//! here or elsewhere), `linked` (what other shards say), `alarm` (timers).
 
 mod alarm;
 mod answer;
@@ -84,7 +86,8 @@ pub struct Setup {
 /// One shard's protocol state. See the module's contract.
 ///
 /// Events: [`Engine::handle`], [`Engine::handle_timeout`]. Polls: [`Engine::pop_output`]. Getters:
-/// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`], [`Engine::is_quiet`].
+/// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`],
+/// [`Engine::is_quiet`].
 pub struct Engine {
     now: Time,
     shard: ShardId,
@@ -202,7 +205,8 @@ impl Engine {
         self.outputs.pop_front()
     }
 
-    /// Getter: bytes that an output named; valid until all outputs were popped and the next input comes.
+    /// Getter: bytes that an output named; valid until all outputs were popped and the next input
+    /// comes.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.arena[range]
     }
@@ -225,7 +229,8 @@ impl Engine {
         }
     }
 
-    /// Getter: whether no transaction still waits for an answer, so that a draining process may end.
+    /// Getter: whether no transaction still waits for an answer, so that a draining process may
+    /// end.
     pub fn is_quiet(&self) -> bool {
         self.transactions.server.iter().all(|(_, tx)| tx.context.sent != 0 || tx.orphaned)
     }

@@ -1,4 +1,5 @@
-//! An OPTIONS that is for us (RFC 3261 §11.2): what this proxy is able to do, and whether it takes new work.
+//! An OPTIONS that is for us (RFC 3261 §11.2): what this proxy is able to do, and whether it takes
+//! new work.
 
 use crate::base::slab::SlabKey;
 use crate::proxy::Reject;

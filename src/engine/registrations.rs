@@ -1,5 +1,5 @@
-//! REGISTER at the shard that owns the address of record, and what the other rooms must know of its bindings: when the
-//! next one expires, and at which host and port its client can be found.
+//! REGISTER at the shard that owns the address of record, and what the other rooms must know of its
+//! bindings: when the next one expires, and at which host and port its client can be found.
 
 use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
@@ -128,7 +128,8 @@ fn index_host(contact: &[u8]) -> Option<Vec<u8>> {
     Some(host)
 }
 
-/// RFC 5626 §4.4.1: how long a client may stay silent: our own pings are the keep-alive, so generously.
+/// RFC 5626 §4.4.1: how long a client may stay silent: our own pings are the keep-alive, so
+/// generously.
 fn flow_timer(limits: &crate::base::limits::Limits) -> u32 {
     let seconds = (limits.ping_interval + limits.pong_timeout).as_secs();
     u32::try_from(seconds).unwrap_or(u32::MAX).max(30)

@@ -1,4 +1,5 @@
-//! A request that opens a transaction: what is asked, by whom, and may they (RFC 3261 §16.3, §16.4, §9.2)?
+//! A request that opens a transaction: what is asked, by whom, and may they (RFC 3261 §16.3, §16.4,
+//! §9.2)?
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -174,8 +175,8 @@ fn is_for_us(message: Message<'_>, uri: Option<&Uri<'_>>) -> bool {
     }
 }
 
-/// Where responses go: the flow itself; for datagrams `maddr`, else with `rport` the source, else the source
-/// address with the port of sent-by (RFC 3261 §18.2.2, RFC 3581 §4).
+/// Where responses go: the flow itself; for datagrams `maddr`, else with `rport` the source, else
+/// the source address with the port of sent-by (RFC 3261 §18.2.2, RFC 3581 §4).
 pub(super) fn reply_to(arrival: &Arrival, message: Message<'_>) -> FlowRef {
     let FlowRef::Datagram(path) = arrival.source else { return arrival.source };
     let Ok(via) = message.top_via() else { return arrival.source };
@@ -188,7 +189,8 @@ pub(super) fn reply_to(arrival: &Arrival, message: Message<'_>) -> FlowRef {
     FlowRef::Datagram(DatagramPath { remote, ..path })
 }
 
-/// A `maddr` may not turn us into a reflector toward third parties: only the sender's own address is taken.
+/// A `maddr` may not turn us into a reflector toward third parties: only the sender's own address
+/// is taken.
 fn is_near(maddr: IpAddr, source: IpAddr) -> bool {
     maddr == source
 }

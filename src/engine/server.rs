@@ -19,8 +19,8 @@ impl Engine {
         self.run_stored_server_steps(tx, &steps);
     }
 
-    /// An ACK whose branch is that of an INVITE of ours. False when it is for the other side: the INVITE was
-    /// accepted, and its sender used the same branch again.
+    /// An ACK whose branch is that of an INVITE of ours. False when it is for the other side: the
+    /// INVITE was accepted, and its sender used the same branch again.
     pub(super) fn on_ack(&mut self, tx: SlabKey) -> bool {
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return false };

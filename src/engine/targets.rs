@@ -1,4 +1,5 @@
-//! Where a request may go (RFC 3261 §16.5): by token, by address, by the routing rules, by the location service.
+//! Where a request may go (RFC 3261 §16.5): by token, by address, by the routing rules, by the
+//! location service.
 
 use crate::base::config::{Config, RouteTo};
 use crate::base::id::{DatagramPath, FlowRef, Transport};
@@ -32,18 +33,18 @@ impl Engine {
         };
         let next = message.values(HeaderName::Route).nth(routing.popped);
         match routing.way {
-            Way::Flow(flow, kind) => self.to_flow(&uri, flow, kind, sender),
+            Way::Flow(flow, kind) => self.aim_at_flow(&uri, flow, kind, sender),
             Way::Outgoing | Way::Stale => match next {
-                Some(value) => self.to_route(value.text),
-                None => self.to_remote_target(message, &uri, arrival, sender, routing.way),
+                Some(value) => self.aim_at_route(value.text),
+                None => self.aim_at_remote_target(message, &uri, arrival, sender, routing.way),
             },
             Way::Initial if next.is_some() => Err(Reject::because(403, "Route to a foreign host")),
-            Way::Initial => self.to_request_uri(message, &uri, arrival, sender),
+            Way::Initial => self.aim_at_request_uri(message, &uri, arrival, sender),
         }
     }
 
     /// A token named the flow. Its security may not be less than the URI demands.
-    fn to_flow(
+    fn aim_at_flow(
         &mut self,
         uri: &Uri<'_>,
         flow: FlowRef,
@@ -67,7 +68,7 @@ impl Engine {
     }
 
     /// A foreign Route behind our token.
-    fn to_route(&mut self, value: &[u8]) -> Result<(), Reject> {
+    fn aim_at_route(&mut self, value: &[u8]) -> Result<(), Reject> {
         let address = NameAddr::parse(value).map_err(|_| Reject::phrase(400, "Bad Route"))?;
         let uri = Uri::parse(address.uri).map_err(|_| Reject::phrase(400, "Bad Route URI"))?;
         match route::dial(&self.config, &uri) {
@@ -81,7 +82,7 @@ impl Engine {
     }
 
     /// In a dialog of ours, no Route left: the Request-URI is the peer's Contact.
-    fn to_remote_target(
+    fn aim_at_remote_target(
         &mut self,
         message: Message<'_>,
         uri: &Uri<'_>,
@@ -90,7 +91,7 @@ impl Engine {
         way: Way,
     ) -> Result<(), Reject> {
         if naming::is_our_uri(&self.config, uri) {
-            return self.to_rules(message, uri, sender);
+            return self.aim_by_rules(message, uri, sender);
         }
         if let Some(dial) = route::dial(&self.config, uri) {
             let hop = Hop::Dial { transport: dial.transport, remote: dial.remote };
@@ -98,7 +99,7 @@ impl Engine {
             return Ok(());
         }
         if let Some(flow) = self.by_address(message, uri, sender) {
-            return self.to_flow(uri, flow, TokenKind::Dialog, sender);
+            return self.aim_at_flow(uri, flow, TokenKind::Dialog, sender);
         }
         match way {
             Way::Stale => Err(self.gone(sender.is_upstream())),
@@ -109,7 +110,7 @@ impl Engine {
         }
     }
 
-    fn to_request_uri(
+    fn aim_at_request_uri(
         &mut self,
         message: Message<'_>,
         uri: &Uri<'_>,
@@ -118,15 +119,15 @@ impl Engine {
     ) -> Result<(), Reject> {
         let ours = uri.scheme == Scheme::Tel || naming::is_our_uri(&self.config, uri);
         if ours {
-            return self.to_rules(message, uri, sender);
+            return self.aim_by_rules(message, uri, sender);
         }
         if let Some(flow) = self.by_address(message, uri, sender) {
-            return self.to_flow(uri, flow, TokenKind::Dialog, sender);
+            return self.aim_at_flow(uri, flow, TokenKind::Dialog, sender);
         }
         match target::first_route(&self.config, message, uri) {
             Some(RouteTo::Upstream(at)) => {
                 let at = *at;
-                self.to_upstream(at)
+                self.aim_at_upstream(at)
             }
             Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
             _ if sender.is_upstream() => Err(Reject::new(404)),
@@ -134,8 +135,9 @@ impl Engine {
         }
     }
 
-    /// Row 3 and 4b of the look-up: only servers that the configuration names find a client by its Contact or
-    /// address, and only when the Contact is exactly one binding's, or the server may look up addresses.
+    /// Row 3 and 4b of the look-up: only servers that the configuration names find a client by its
+    /// Contact or address, and only when the Contact is exactly one binding's, or the server may
+    /// look up addresses.
     fn by_address(
         &mut self,
         message: Message<'_>,
@@ -162,24 +164,24 @@ impl Engine {
     }
 
     /// `[[route]]`: the first match wins; none is 404.
-    fn to_rules(
+    fn aim_by_rules(
         &mut self,
         message: Message<'_>,
         uri: &Uri<'_>,
         sender: Sender,
     ) -> Result<(), Reject> {
         match target::first_route(&self.config, message, uri) {
-            Some(RouteTo::Location) => self.to_location(uri, sender),
+            Some(RouteTo::Location) => self.aim_at_location(uri, sender),
             Some(RouteTo::Upstream(at)) => {
                 let at = *at;
-                self.to_upstream(at)
+                self.aim_at_upstream(at)
             }
             Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
             None => Err(Reject::new(404)),
         }
     }
 
-    fn to_upstream(&mut self, at: usize) -> Result<(), Reject> {
+    fn aim_at_upstream(&mut self, at: usize) -> Result<(), Reject> {
         let Some(target) = self.config.upstreams[at].targets.first() else {
             return Err(Reject::because(500, "The upstream has no target"));
         };
@@ -189,7 +191,7 @@ impl Engine {
     }
 
     /// The bindings of the address of record, one copy a client (RFC 3261 §16.5, RFC 5626 §7).
-    fn to_location(&mut self, uri: &Uri<'_>, sender: Sender) -> Result<(), Reject> {
+    fn aim_at_location(&mut self, uri: &Uri<'_>, sender: Sender) -> Result<(), Reject> {
         let mut aor = std::mem::take(&mut self.scratch.key);
         aor.clear();
         uri.aor_into(&mut aor);
@@ -244,8 +246,8 @@ impl Choice {
         refused
     }
 
-    /// RFC 5630 §5.3: a `sips:` request goes to a `sips:` Contact over TLS only; a `sip:` request to a `sips:`
-    /// Contact goes over TLS with the scheme replaced. Tells whether to replace it.
+    /// RFC 5630 §5.3: a `sips:` request goes to a `sips:` Contact over TLS only; a `sip:` request
+    /// to a `sips:` Contact goes over TLS with the scheme replaced. Tells whether to replace it.
     fn judge(&self, binding: &Binding) -> Result<bool, Warning> {
         let contact_is_sips =
             binding.contact().get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"sips:"));
@@ -260,7 +262,8 @@ impl Choice {
     }
 }
 
-/// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme when `strip` says so.
+/// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme when
+/// `strip` says so.
 fn add(
     binding: &Binding,
     strip: bool,
@@ -292,8 +295,8 @@ fn add(
     Ok(())
 }
 
-/// The Contact's own address: it is where its REGISTER came from. Over UDP that is a client of ours by value, which a
-/// dialog token can name.
+/// The Contact's own address: it is where its REGISTER came from. Over UDP that is a client of ours
+/// by value, which a dialog token can name.
 fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
@@ -324,8 +327,8 @@ fn by_path(route: &[u8]) -> Option<Hop> {
     })
 }
 
-/// Instances that have their copy already: the flows of one instance are tried in turn, never forked to
-/// (RFC 5626 §7). Bindings come newest first.
+/// Instances that have their copy already: the flows of one instance are tried in turn, never
+/// forked to (RFC 5626 §7). Bindings come newest first.
 #[derive(Default)]
 struct Seen<'a>(smallvec::SmallVec<[&'a [u8]; 8]>);
 

@@ -1,5 +1,5 @@
-//! The transactions that live in one shard: what the machines of `transaction/` do not hold (messages, timers,
-//! flows) and the indexes that find them.
+//! The transactions that live in one shard: what the machines of `transaction/` do not hold
+//! (messages, timers, flows) and the indexes that find them.
 
 use std::collections::HashMap;
 
@@ -49,8 +49,8 @@ pub(super) struct ServerTransaction {
     pub reply_to: FlowRef,
     /// The last response that we sent, for repeats. Empty before the first.
     pub last: Vec<u8>,
-    /// The best final response so far and what its machine-made alternative would be. Empty: none, or
-    /// `context.best` was made by ourselves.
+    /// The best final response so far and what its machine-made alternative would be. Empty: none,
+    /// or `context.best` was made by ourselves.
     pub best: Vec<u8>,
     /// Why the best response is what it is, when we made it ourselves.
     pub best_reason: Option<&'static str>,

@@ -1,4 +1,5 @@
-//! Who sent a message: what the shard that received it knows, carried along to the shard that serves it.
+//! Who sent a message: what the shard that received it knows, carried along to the shard that
+//! serves it.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! When to ping a flow and when to give it up (RFC 5626 §4.4, RFC 6455 §5.5.2): decided from what was heard and
-//! when. Absent on purpose: the alarms themselves and the bytes of a ping.
+//! When to ping a flow and when to give it up (RFC 5626 §4.4, RFC 6455 §5.5.2): decided from what
+//! was heard and when. Absent on purpose: the alarms themselves and the bytes of a ping.
 
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ pub fn first_look(flow: &Flow, limits: &Limits) -> Duration {
     }
 }
 
-/// What a flow needs now. WebSocket flows are pinged when nothing was heard for the interval, and given up when
-/// nothing is heard in the time for a pong; an upgrade has its deadline; plain streams may be silent for the idle time,
-/// unless `busy` (a transaction of theirs lives).
+/// What a flow needs now. WebSocket flows are pinged when nothing was heard for the interval, and
+/// given up when nothing is heard in the time for a pong; an upgrade has its deadline; plain
+/// streams may be silent for the idle time, unless `busy` (a transaction of theirs lives).
 pub fn look(flow: &Flow, busy: bool, now: Time, limits: &Limits) -> Duty {
     let silent = now.saturating_since(flow.heard_at);
     match flow.layer {

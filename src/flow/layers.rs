@@ -1,5 +1,6 @@
-//! What is between the plaintext of a flow and its SIP messages: nothing but framing on TCP and TLS (RFC 3261 §18.3),
-//! an upgrade and then frames on WebSocket (RFC 7118). Holds bytes only while a message is unfinished.
+//! What is between the plaintext of a flow and its SIP messages: nothing but framing on TCP and TLS
+//! (RFC 3261 §18.3), an upgrade and then frames on WebSocket (RFC 7118). Holds bytes only while a
+//! message is unfinished.
 
 use crate::base::buf::Pool;
 use crate::base::id::Transport;

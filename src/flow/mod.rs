@@ -1,5 +1,5 @@
-//! L2: flows: their table, the layers between plaintext and SIP, tokens (RFC 3261 §18, RFC 5626). Keep-alive alarms are
-//! decided here by values and set by the engine.
+//! L2: flows: their table, the layers between plaintext and SIP, tokens (RFC 3261 §18, RFC 5626).
+//! Keep-alive alarms are decided here by values and set by the engine.
 
 pub mod arrival;
 pub mod keepalive;

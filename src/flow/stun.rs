@@ -1,4 +1,5 @@
-//! The one STUN request that a SIP port answers: a binding request as keep-alive (RFC 5626 §4.4.2, §8; RFC 8489).
+//! The one STUN request that a SIP port answers: a binding request as keep-alive (RFC 5626 §4.4.2,
+//! §8; RFC 8489).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,8 +9,8 @@ const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
 const XOR_MAPPED_ADDRESS: [u8; 2] = [0x00, 0x20];
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
-/// Appends the success response that tells `source` its reflexive address. False, and nothing is written, for
-/// anything but a well-formed binding request.
+/// Appends the success response that tells `source` its reflexive address. False, and nothing is
+/// written, for anything but a well-formed binding request.
 pub fn answer(request: &[u8], source: SocketAddr, out: &mut Vec<u8>) -> bool {
     if request.len() < HEADER
         || request[..2] != BINDING_REQUEST
@@ -18,7 +19,8 @@ pub fn answer(request: &[u8], source: SocketAddr, out: &mut Vec<u8>) -> bool {
     {
         return false;
     }
-    // RFC 8489 §14.2: port and address are XORed with the cookie and the transaction ID, which follow each other.
+    // RFC 8489 §14.2: port and address are XORed with the cookie and the transaction ID, which
+    // follow each other.
     let mask = &request[4..HEADER];
     let mut address = [0u8; 16];
     let (family, len) = match source.ip() {

@@ -1,5 +1,6 @@
-//! The flows of one shard (RFC 5626 §2): found by name only, in constant time. A name whose slot has another
-//! generation by now finds nothing. Absent on purpose: what the bytes mean (`layers`), when to ping (`keepalive`).
+//! The flows of one shard (RFC 5626 §2): found by name only, in constant time. A name whose slot
+//! has another generation by now finds nothing. Absent on purpose: what the bytes mean (`layers`),
+//! when to ping (`keepalive`).
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -15,7 +16,8 @@ use super::layers::Layer;
 /// Slots that are allocated together.
 const PAGE: usize = 256;
 
-/// How far beyond its bound a queue may grow by responses and frames that are not refused one by one.
+/// How far beyond its bound a queue may grow by responses and frames that are not refused one by
+/// one.
 const DUTY_FACTOR: usize = 4;
 
 /// One stream flow.
@@ -112,8 +114,8 @@ impl Flow {
         self.sent_writes = self.sent_writes.wrapping_add(writes as u32);
     }
 
-    /// Whether one more write fits. Requests are refused at the bound; all else at a multiple of it. An empty queue
-    /// takes a message of any size.
+    /// Whether one more write fits. Requests are refused at the bound; all else at a multiple of
+    /// it. An empty queue takes a message of any size.
     fn admits(&self, len: usize, is_request: bool, limits: &Limits) -> Result<(), Refused> {
         if self.queued_writes == 0 {
             return Ok(());
@@ -225,7 +227,8 @@ impl FlowTable {
         Ok(range)
     }
 
-    /// Appends bytes that are no SIP message (frames of the WebSocket itself, keep-alives) to `arena`.
+    /// Appends bytes that are no SIP message (frames of the WebSocket itself, keep-alives) to
+    /// `arena`.
     pub fn write_raw(
         &mut self,
         name: FlowId,

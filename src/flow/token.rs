@@ -1,9 +1,10 @@
-//! Flow tokens (RFC 5626 §5.2, §5.3): the user part of our Record-Route and Path URIs, which names the flow that a
-//! later request is for. Absent on purpose: what a token permits (the proxy decides) and whether its flow lives
-//! (that shard's table knows).
+//! Flow tokens (RFC 5626 §5.2, §5.3): the user part of our Record-Route and Path URIs, which names
+//! the flow that a later request is for. Absent on purpose: what a token permits (the proxy
+//! decides) and whether its flow lives (that shard's table knows).
 //!
-//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, client key 8 (unless zero), the
-//! caller's end, the callee's end, tag 12. The tag covers all of that and, for a dialog, the Call-ID.
+//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, client key 8
+//! (unless zero), the caller's end, the callee's end, tag 12. The tag covers all of that and, for a
+//! dialog, the Call-ID.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -12,7 +13,8 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use crate::base::hash::{Mac, derive_key, is_equal_in_constant_time};
 use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
 
-/// What every token begins with. All characters of a token are `unreserved` in a user part (RFC 3261 §25.1).
+/// What every token begins with. All characters of a token are `unreserved` in a user part (RFC
+/// 3261 §25.1).
 pub const PREFIX: &[u8] = b"ft.";
 
 const VERSION: u8 = 1;
@@ -47,10 +49,11 @@ pub enum TokenKind {
 pub struct Claims {
     /// What it is good for.
     pub kind: TokenKind,
-    /// Who sent the request that the token was put in, if it is a client of ours; in a Path, who registered. Of
-    /// datagram addresses all but the IPv6 flow label is kept.
+    /// Who sent the request that the token was put in, if it is a client of ours; in a Path, who
+    /// registered. Of datagram addresses all but the IPv6 flow label is kept.
     pub caller: Option<FlowRef>,
-    /// Who received it, if it is a client of ours; `None`: the rest of the route set or the Request-URI leads there.
+    /// Who received it, if it is a client of ours; `None`: the rest of the route set or the
+    /// Request-URI leads there.
     pub callee: Option<FlowRef>,
     /// Names the client over its reconnects; 0 when it is not known.
     pub client_key: u64,
@@ -79,7 +82,8 @@ impl TokenKey {
         TokenKey { mac: Mac::new(derive_key(secret, "flow token")), epoch }
     }
 
-    /// Appends the token of `claims`: at most 161 characters, 57 with two stream ends. The Call-ID is ignored for a Path.
+    /// Appends the token of `claims`: at most 161 characters, 57 with two stream ends. The Call-ID
+    /// is ignored for a Path.
     pub fn encode(&self, claims: &Claims, call_id: &[u8], out: &mut Vec<u8>) {
         let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
         let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };

@@ -1,5 +1,6 @@
-//! The branch of our Via: which shard, which client transaction, an unguessable secret, and the loop hash
-//! (RFC 3261 §8.1.1.7, §16.6 step 8, §16.3 step 4). A response finds its transaction without any table.
+//! The branch of our Via: which shard, which client transaction, an unguessable secret, and the
+//! loop hash (RFC 3261 §8.1.1.7, §16.6 step 8, §16.3 step 4). A response finds its transaction
+//! without any table.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -42,8 +43,8 @@ impl BranchId {
         out.extend_from_slice(&text[..len]);
     }
 
-    /// Reads the value of a branch parameter; `None` when it has not the shape of ours. Whether it is ours is
-    /// for the transaction's secret to say.
+    /// Reads the value of a branch parameter; `None` when it has not the shape of ours. Whether it
+    /// is ours is for the transaction's secret to say.
     pub fn decode(branch: &[u8]) -> Option<BranchId> {
         let text = branch.strip_prefix(COOKIE).filter(|text| text.len() == TEXT)?;
         let mut raw = [0u8; BYTES];
@@ -64,9 +65,9 @@ impl BranchId {
     }
 }
 
-/// Hash of the fields that decide where a request goes: To tag, From tag, Call-ID, CSeq number, Request-URI,
-/// Route, and in which role it was sent, since an upstream's request takes another way (RFC 3261 §16.6 step 8,
-/// RFC 5393 §4.2.1). A spiral changes one of them, a loop does not.
+/// Hash of the fields that decide where a request goes: To tag, From tag, Call-ID, CSeq number,
+/// Request-URI, Route, and in which role it was sent, since an upstream's request takes another way
+/// (RFC 3261 §16.6 step 8, RFC 5393 §4.2.1). A spiral changes one of them, a loop does not.
 pub fn loop_hash(
     hash: &KeyedHash,
     message: Message<'_>,

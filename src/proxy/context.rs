@@ -1,5 +1,6 @@
-//! The response context of one forwarded request (RFC 3261 §16.7): how many branches still live, which response
-//! is the best so far, what to do with the one that just came. Absent on purpose: bytes, flows, timers.
+//! The response context of one forwarded request (RFC 3261 §16.7): how many branches still live,
+//! which response is the best so far, what to do with the one that just came. Absent on purpose:
+//! bytes, flows, timers.
 
 /// One forwarded request's view of its responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +43,8 @@ impl ResponseContext {
         if status == 100 || self.sent != 0 { Verdict::Drop } else { Verdict::Forward }
     }
 
-    /// A final response ended its branch. `invite` tells that further 2xx are forwarded too (§16.7 step 5).
+    /// A final response ended its branch. `invite` tells that further 2xx are forwarded too (§16.7
+    /// step 5).
     pub fn on_final(&mut self, status: u16, invite: bool) -> Consequence {
         self.live = self.live.saturating_sub(1);
         if (200..300).contains(&status) {
@@ -96,8 +98,8 @@ impl ResponseContext {
     }
 }
 
-/// RFC 3261 §16.7 step 6: any 6xx before all else, then the lowest class; within 4xx those that tell the sender
-/// how to try again; 503 and 408 last of their class.
+/// RFC 3261 §16.7 step 6: any 6xx before all else, then the lowest class; within 4xx those that
+/// tell the sender how to try again; 503 and 408 last of their class.
 fn is_better(status: u16, best: u16) -> bool {
     best == 0 || rank(status) < rank(best)
 }

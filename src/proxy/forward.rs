@@ -1,6 +1,7 @@
-//! Request forwarding (RFC 3261 §16.6): the copy for one target, as edits of the bytes that came in. Declared edits:
-//! Request-URI, Via, Max-Forwards, Route, Record-Route, Path, Max-Breadth, Content-Length when absent, and identity
-//! header fields from those who may not assert them (RFC 3325 §5).
+//! Request forwarding (RFC 3261 §16.6): the copy for one target, as edits of the bytes that came
+//! in. Declared edits: Request-URI, Via, Max-Forwards, Route, Record-Route, Path, Max-Breadth,
+//! Content-Length when absent, and identity header fields from those who may not assert them (RFC
+//! 3325 §5).
 
 use crate::base::config::Config;
 use crate::base::id::{FlowRef, ListenerId, Transport};
@@ -37,7 +38,8 @@ pub struct Onward<'a> {
     pub trusted: bool,
 }
 
-/// Whether a request may open a dialog, so that Record-Route keeps us in it (RFC 3261 §16.6 step 4).
+/// Whether a request may open a dialog, so that Record-Route keeps us in it (RFC 3261 §16.6 step
+/// 4).
 pub fn opens_dialog(message: Message<'_>) -> bool {
     matches!(message.method(), Method::Invite | Method::Subscribe | Method::Refer)
         && message.to().ok().and_then(|to| to.tag()).is_none()
@@ -97,8 +99,8 @@ fn via(config: &Config, onward: &Onward<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// One value when both sides see the same listener, its token naming both clients; else one a side, the one
-/// that faces the next hop on top (RFC 5658 §5).
+/// One value when both sides see the same listener, its token naming both clients; else one a side,
+/// the one that faces the next hop on top (RFC 5658 §5).
 fn record_route(
     config: &Config,
     tokens: &TokenKey,
@@ -126,7 +128,8 @@ fn record_route(
     }
 }
 
-/// RFC 3327 §5.2 with RFC 5626 §5.1: the registrar behind us sends requests for this client back by it.
+/// RFC 3327 §5.2 with RFC 5626 §5.1: the registrar behind us sends requests for this client back by
+/// it.
 fn path(config: &Config, tokens: &TokenKey, onward: &Onward<'_>, out: &mut Vec<u8>) {
     let claims =
         Claims { kind: TokenKind::Path, caller: onward.caller, callee: None, client_key: 0 };
@@ -162,8 +165,8 @@ fn own_uri(
     out.extend_from_slice(b";lr");
 }
 
-/// RFC 3261 §18.2.1 and RFC 3581 §4: where the request really came from. Not for WebSocket, whose sent-by is a
-/// made-up name and whose answers go by the connection (RFC 7118 §5.2).
+/// RFC 3261 §18.2.1 and RFC 3581 §4: where the request really came from. Not for WebSocket, whose
+/// sent-by is a made-up name and whose answers go by the connection (RFC 7118 §5.2).
 fn source_address(message: Message<'_>, arrival: &Arrival, edits: &mut Edits) {
     let Ok(via) = message.top_via() else { return };
     if arrival.transport().is_websocket() {

@@ -7,8 +7,9 @@ use crate::base::config::{Config, Listener};
 use crate::base::id::{ListenerId, Transport};
 use crate::sip::{Scheme, Uri};
 
-/// Whether host and port name this proxy: a domain of ours or an address that we listen on or advertise, and
-/// no port or one of ours. The host of an upstream that shares our address differs by its port.
+/// Whether host and port name this proxy: a domain of ours or an address that we listen on or
+/// advertise, and no port or one of ours. The host of an upstream that shares our address differs
+/// by its port.
 pub fn is_ours(config: &Config, host: &[u8], port: Option<u16>) -> bool {
     if port.is_some_and(|port| !config.listeners.iter().any(|l| shows_port(l, port))) {
         return false;
@@ -16,8 +17,8 @@ pub fn is_ours(config: &Config, host: &[u8], port: Option<u16>) -> bool {
     config.is_our_domain(host) || is_our_host(config, host, port)
 }
 
-/// Whether host and port name one of our listeners, by address or advertised name; domains do not count.
-/// Without a port the default ports of SIP are meant (RFC 3261 §19.1.2).
+/// Whether host and port name one of our listeners, by address or advertised name; domains do not
+/// count. Without a port the default ports of SIP are meant (RFC 3261 §19.1.2).
 pub fn is_our_listener(config: &Config, host: &[u8], port: Option<u16>) -> bool {
     let ip = parse_ip(host);
     config.listeners.iter().any(|listener| {
@@ -27,7 +28,8 @@ pub fn is_our_listener(config: &Config, host: &[u8], port: Option<u16>) -> bool 
     })
 }
 
-/// Whether the address is one that we listen on with a stream or datagram socket: never to be dialled.
+/// Whether the address is one that we listen on with a stream or datagram socket: never to be
+/// dialled.
 pub fn is_our_socket(config: &Config, address: SocketAddr) -> bool {
     config.listeners.iter().any(|listener| {
         let bound = listener.address;
@@ -100,7 +102,8 @@ pub fn write_address(address: SocketAddr, out: &mut Vec<u8>) {
     write_port(address.port(), out);
 }
 
-/// Appends an IP address; IPv6 in brackets when asked (sent-by and URIs want them, `received` does not).
+/// Appends an IP address; IPv6 in brackets when asked (sent-by and URIs want them, `received` does
+/// not).
 pub fn write_ip(ip: IpAddr, brackets: bool, out: &mut Vec<u8>) {
     use std::io::Write;
     // Writing to a Vec does not fail.
@@ -130,8 +133,9 @@ pub fn write_number(mut number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// The listener from which we speak to `remote` over `transport`, and whose name we show there: the same
-/// transport and address family, loopback to loopback; `None` when no listener of that transport and family exists.
+/// The listener from which we speak to `remote` over `transport`, and whose name we show there: the
+/// same transport and address family, loopback to loopback; `None` when no listener of that
+/// transport and family exists.
 pub fn egress(config: &Config, transport: Transport, remote: IpAddr) -> Option<ListenerId> {
     let fits = |listener: &Listener| {
         listener.transport == transport && listener.address.is_ipv4() == remote.is_ipv4()
@@ -148,8 +152,8 @@ pub fn egress(config: &Config, transport: Transport, remote: IpAddr) -> Option<L
     Some(ListenerId(u16::try_from(position).expect("listeners are counted by u16")))
 }
 
-/// The listener whose name an outgoing connection shows: as [`egress`], else any stream listener of that family,
-/// else the first listener at all (a proxy without one does not start).
+/// The listener whose name an outgoing connection shows: as [`egress`], else any stream listener of
+/// that family, else the first listener at all (a proxy without one does not start).
 pub fn egress_or_any(config: &Config, transport: Transport, remote: IpAddr) -> ListenerId {
     egress(config, transport, remote)
         .or_else(|| egress(config, Transport::Tcp, remote))

@@ -5,8 +5,9 @@ use crate::sip::{Edits, HeaderName, Message};
 
 use super::naming;
 
-/// Appends the response as it goes to the sender of the request. A Content-Length is added where the next hop is
-/// a stream and there was none (RFC 3261 §18.3). Returns false when no Via would be left: the response was ours alone.
+/// Appends the response as it goes to the sender of the request. A Content-Length is added where
+/// the next hop is a stream and there was none (RFC 3261 §18.3). Returns false when no Via would be
+/// left: the response was ours alone.
 pub fn forward(
     message: Message<'_>,
     toward: Transport,

@@ -1,5 +1,6 @@
-//! Route pre-processing (RFC 3261 §16.4): who the sender is, which leading Route values are ours and removed, and
-//! what their flow tokens say (RFC 5626 §5.3). A token names a flow; an address never does.
+//! Route pre-processing (RFC 3261 §16.4): who the sender is, which leading Route values are ours
+//! and removed, and what their flow tokens say (RFC 5626 §5.3). A token names a flow; an address
+//! never does.
 
 use crate::base::config::{Config, Upstream};
 use crate::base::id::{FlowRef, Transport};
@@ -21,8 +22,9 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// Finds the role from the address that a message came from: a source that an upstream's `from` lists;
-    /// without `from`, exactly a target's address (a connection that we opened to it, or its datagrams).
+    /// Finds the role from the address that a message came from: a source that an upstream's `from`
+    /// lists; without `from`, exactly a target's address (a connection that we opened to it, or its
+    /// datagrams).
     pub fn of(config: &Config, arrival: &Arrival) -> Sender {
         config
             .upstreams
@@ -61,16 +63,18 @@ pub struct Routing {
 pub enum Way {
     /// No token: the request is judged as an initial one, also with a To tag.
     Initial,
-    /// A valid dialog token that selects nothing: the request leaves by its next Route or its Request-URI.
+    /// A valid dialog token that selects nothing: the request leaves by its next Route or its
+    /// Request-URI.
     Outgoing,
-    /// A dialog token of another run of this process: whom it named is gone, what it permitted is not.
+    /// A dialog token of another run of this process: whom it named is gone, what it permitted is
+    /// not.
     Stale,
     /// This flow, whatever the URIs say.
     Flow(FlowRef, TokenKind),
 }
 
-/// Reads the leading Route values that name us. A token that is forged, belongs to another Call-ID, or stands in a
-/// request that it is not for, is 403 and never followed.
+/// Reads the leading Route values that name us. A token that is forged, belongs to another Call-ID,
+/// or stands in a request that it is not for, is 403 and never followed.
 pub fn preprocess(
     config: &Config,
     tokens: &TokenKey,
@@ -129,8 +133,8 @@ fn follow(
     }
 }
 
-/// The other end than the sender's. A token of which the sender holds no end selects its only end; with two ends
-/// the sender is no party of the dialog.
+/// The other end than the sender's. A token of which the sender holds no end selects its only end;
+/// with two ends the sender is no party of the dialog.
 fn select(claims: &Claims, source: FlowRef, so_far: Way) -> Result<Way, Reject> {
     let is_source = |end: Option<FlowRef>| end.is_some_and(|end| end.same_peer(source));
     let is_near = |end: Option<FlowRef>| end.is_some_and(|end| same_host(end, source));
@@ -172,8 +176,8 @@ pub struct Dial<'a> {
     pub host: &'a str,
 }
 
-/// The address that a Route or Request-URI names, if it belongs to an upstream; `None` for everything else, and
-/// for our own sockets. `sips:` goes by TLS only.
+/// The address that a Route or Request-URI names, if it belongs to an upstream; `None` for
+/// everything else, and for our own sockets. `sips:` goes by TLS only.
 pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
     let secure = uri.scheme == crate::sip::Scheme::Sips;
     let transport = uri_transport(uri, secure)?;
@@ -197,7 +201,8 @@ pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
     permitted.then_some(Dial { transport, remote, host: "" })
 }
 
-/// RFC 3263 §4.1 for numeric hosts: the transport parameter, else TLS for `sips:` and UDP for `sip:`.
+/// RFC 3263 §4.1 for numeric hosts: the transport parameter, else TLS for `sips:` and UDP for
+/// `sip:`.
 fn uri_transport(uri: &Uri<'_>, secure: bool) -> Option<Transport> {
     let named = match uri.param("transport").flatten() {
         None => return Some(if secure { Transport::Tls } else { Transport::Udp }),

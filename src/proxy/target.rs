@@ -1,5 +1,6 @@
-//! The target set (RFC 3261 §16.5): where a request may go. Filled by the room that knows (location, upstreams,
-//! tokens), emptied by forwarding; its storage is used again for the next request.
+//! The target set (RFC 3261 §16.5): where a request may go. Filled by the room that knows
+//! (location, upstreams, tokens), emptied by forwarding; its storage is used again for the next
+//! request.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -79,7 +80,8 @@ impl TargetSet {
         self.list.is_empty()
     }
 
-    /// The target at a position, with its new Request-URI (if any) and its Route values. Panics beyond [`TargetSet::len`].
+    /// The target at a position, with its new Request-URI (if any) and its Route values. Panics
+    /// beyond [`TargetSet::len`].
     pub fn at(&self, index: usize) -> (&Target, Option<&[u8]>, &[u8]) {
         let target = &self.list[index];
         let uri = &self.text[target.uri.clone()];

@@ -1,4 +1,5 @@
-//! Request validation (RFC 3261 §16.3), in its order. What fails is the peer's fault and becomes an answer.
+//! Request validation (RFC 3261 §16.3), in its order. What fails is the peer's fault and becomes an
+//! answer.
 
 use crate::sip::{HeaderName, Message, Method, Scheme, Uri};
 
@@ -59,8 +60,8 @@ fn number_line(name: &[u8], number: u64) -> Vec<u8> {
 /// Extensions that we understand in Proxy-Require: none (RFC 3261 §16.3 step 5).
 const PROXY_EXTENSIONS: [&[u8]; 0] = [];
 
-/// Checks a request that opens a transaction, after parsing. `to_us` tells that it is for ourselves (an OPTIONS
-/// naming us, a REGISTER for a domain of ours): Max-Forwards 0 does not stop it.
+/// Checks a request that opens a transaction, after parsing. `to_us` tells that it is for ourselves
+/// (an OPTIONS naming us, a REGISTER for a domain of ours): Max-Forwards 0 does not stop it.
 pub fn validate(message: Message<'_>, to_us: bool, looped: bool) -> Result<(), Reject> {
     scheme(message)?;
     if !to_us && message.max_forwards().ok().flatten() == Some(0) {
@@ -82,8 +83,8 @@ fn scheme(message: Message<'_>) -> Result<(), Reject> {
     }
 }
 
-/// Unknown extensions are listed all in Unsupported (RFC 3261 §16.3 step 5). ACK and CANCEL carry none that
-/// matter (§8.2.2.3).
+/// Unknown extensions are listed all in Unsupported (RFC 3261 §16.3 step 5). ACK and CANCEL carry
+/// none that matter (§8.2.2.3).
 fn proxy_require(message: Message<'_>) -> Result<(), Reject> {
     if matches!(message.method(), Method::Ack | Method::Cancel) {
         return Ok(());

@@ -1,13 +1,14 @@
-//! The header lines of the answer to a REGISTER (RFC 3261 §10.3 step 8, RFC 3327 §5.3, RFC 5626 §6). Absent on
-//! purpose: status line, Via and the rest, which are copied from the request by whoever builds the response.
+//! The header lines of the answer to a REGISTER (RFC 3261 §10.3 step 8, RFC 3327 §5.3, RFC 5626
+//! §6). Absent on purpose: status line, Via and the rest, which are copied from the request by
+//! whoever builds the response.
 
 use crate::base::time::Time;
 
 use super::binding::Binding;
 use super::contact::Q_MAX;
 
-/// One `Contact` line: the URI and the parameters as registered, q when it was given, and what is left of the
-/// expiry in seconds, at least 1.
+/// One `Contact` line: the URI and the parameters as registered, q when it was given, and what is
+/// left of the expiry in seconds, at least 1.
 pub(super) fn contact_line(binding: &Binding, now: Time, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Contact: <");
     out.extend_from_slice(binding.contact());
@@ -37,7 +38,8 @@ pub(super) fn number_line(name: &str, number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A Warning that says why (RFC 3261 §20.43: 399, miscellaneous). `why` has no quotes or backslashes.
+/// A Warning that says why (RFC 3261 §20.43: 399, miscellaneous). `why` has no quotes or
+/// backslashes.
 pub(super) fn warning_line(node: &str, why: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Warning: 399 ");
     out.extend_from_slice(node.as_bytes());

@@ -1,12 +1,14 @@
-//! One binding (RFC 3261 §10, RFC 5626 §6): an address of record, a Contact, and how to get there. Compact: a
-//! fixed part and one block of bytes, since there may be millions. Absent on purpose: rules.
+//! One binding (RFC 3261 §10, RFC 5626 §6): an address of record, a Contact, and how to get there.
+//! Compact: a fixed part and one block of bytes, since there may be millions. Absent on purpose:
+//! rules.
 
 use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
 use crate::base::time::Time;
 
 use super::links::{LISTS, Links};
 
-/// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path together.
+/// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path
+/// together.
 pub(super) const BINDING_BYTES_MAX: usize = 8 * 1024;
 
 /// How a request gets to a binding.
@@ -14,11 +16,12 @@ pub(super) const BINDING_BYTES_MAX: usize = 8 * 1024;
 pub enum BindingFlow {
     /// On the flow that the REGISTER came by. A stream flow takes its binding along when it ends.
     Flow(FlowRef),
-    /// By the values of [`Binding::path`] as Route (RFC 3327 §5.4). Without any (REGISTERed through a hop that
-    /// added none, or a foreign Contact that is to be resolved): by the Contact itself, under the relay rules.
+    /// By the values of [`Binding::path`] as Route (RFC 3327 §5.4). Without any (REGISTERed through
+    /// a hop that added none, or a foreign Contact that is to be resolved): by the Contact itself,
+    /// under the relay rules.
     Path,
-    /// To the Contact's own address and port over [`Binding::transport`]: it is the address that the REGISTER
-    /// came from, so that no relay rule applies.
+    /// To the Contact's own address and port over [`Binding::transport`]: it is the address that
+    /// the REGISTER came from, so that no relay rule applies.
     Dial,
 }
 
@@ -130,7 +133,8 @@ impl Binding {
         Binding { links: [Links::NONE; LISTS], block, parts: draft.parts, facts }
     }
 
-    /// Takes over bytes and facts; the block is left alone when nothing in it changed, as in a refresh.
+    /// Takes over bytes and facts; the block is left alone when nothing in it changed, as in a
+    /// refresh.
     pub(super) fn update(&mut self, draft: &Draft, facts: Facts) {
         if *self.block != draft.bytes[..] {
             self.block = draft.bytes.as_slice().into();
@@ -165,7 +169,8 @@ impl Binding {
         path.split(|byte| *byte == b'\n').filter(|value| !value.is_empty())
     }
 
-    /// The value of `+sip.instance` as it was registered, angle brackets included, quotes not (RFC 5626 §4.1).
+    /// The value of `+sip.instance` as it was registered, angle brackets included, quotes not (RFC
+    /// 5626 §4.1).
     pub fn instance(&self) -> Option<&[u8]> {
         let (start, end) = self.parts.instance;
         (end > start).then(|| &self.block[usize::from(start)..usize::from(end)])
@@ -196,7 +201,8 @@ impl Binding {
         self.facts.ob
     }
 
-    /// What the REGISTER came over. That a binding is secure is this transport's property, not its Contact's.
+    /// What the REGISTER came over. That a binding is secure is this transport's property, not its
+    /// Contact's.
     pub fn transport(&self) -> Transport {
         self.facts.transport
     }

@@ -1,5 +1,5 @@
-//! Reading a REGISTER's Contact values (RFC 3261 §10.2.1, §20.10, RFC 5626 §4.2) and comparing Contacts.
-//! Absent on purpose: what becomes of them.
+//! Reading a REGISTER's Contact values (RFC 3261 §10.2.1, §20.10, RFC 5626 §4.2) and comparing
+//! Contacts. Absent on purpose: what becomes of them.
 
 use crate::sip::{NameAddr, ParseError, Scheme, Uri};
 
@@ -59,8 +59,9 @@ impl<'a> Wanted<'a> {
         Ok(wanted)
     }
 
-    /// Whether this Contact means the binding: equal instance and reg-id (RFC 5626 §6), or equal URIs
-    /// (RFC 3261 §10.3 step 7). With a reg-id the URI says nothing about bindings that have one too.
+    /// Whether this Contact means the binding: equal instance and reg-id (RFC 5626 §6), or equal
+    /// URIs (RFC 3261 §10.3 step 7). With a reg-id the URI says nothing about bindings that have
+    /// one too.
     pub(super) fn means(&self, binding: &Binding) -> bool {
         match self.instance.filter(|_| self.reg_id != 0) {
             Some(instance) if binding.reg_id() != 0 => {
@@ -70,8 +71,8 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Writes the parameters that the registrar shows again: all but q and expires, as written, each with its
-    /// semicolon before it. Returns where the instance stands in them.
+    /// Writes the parameters that the registrar shows again: all but q and expires, as written,
+    /// each with its semicolon before it. Returns where the instance stands in them.
     pub(super) fn params_into(&self, out: &mut Vec<u8>) -> Option<(usize, usize)> {
         let mut instance = None;
         for (name, value) in self.address.params() {
@@ -110,9 +111,10 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Writes the form under which a Contact is indexed: user, host and port, the user unescaped, the host in lower
-/// case, parameters dropped. Equal URIs have equal forms; URIs of one form still have to be compared, since they
-/// may differ in parameters. False, and nothing is written, for URIs that are not SIP.
+/// Writes the form under which a Contact is indexed: user, host and port, the user unescaped, the
+/// host in lower case, parameters dropped. Equal URIs have equal forms; URIs of one form still have
+/// to be compared, since they may differ in parameters. False, and nothing is written, for URIs
+/// that are not SIP.
 pub fn canonical_contact(uri: &Uri<'_>, out: &mut Vec<u8>) -> bool {
     if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
         return false;

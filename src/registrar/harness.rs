@@ -43,8 +43,8 @@ impl Desk {
         }
     }
 
-    /// One REGISTER for the To URI `aor` with these Call-ID and CSeq; `lines` are more header lines, each with a
-    /// line feed behind it.
+    /// One REGISTER for the To URI `aor` with these Call-ID and CSeq; `lines` are more header
+    /// lines, each with a line feed behind it.
     pub(super) fn register(
         &mut self,
         aor: &str,

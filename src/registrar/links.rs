@@ -1,5 +1,5 @@
-//! Doubly linked lists through the bindings of a slab: one list an address of record, flow, Contact and expiry
-//! bucket. A list's head lives in a map of [`super::location::Location`].
+//! Doubly linked lists through the bindings of a slab: one list an address of record, flow, Contact
+//! and expiry bucket. A list's head lives in a map of [`super::location::Location`].
 
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -53,7 +53,8 @@ pub(super) fn push(
     key
 }
 
-/// Takes the binding under `key` out of the list that begins at `head` and returns the head that remains.
+/// Takes the binding under `key` out of the list that begins at `head` and returns the head that
+/// remains.
 pub(super) fn unlink(
     bindings: &mut Slab<Binding>,
     list: List,

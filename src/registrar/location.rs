@@ -1,6 +1,6 @@
-//! One shard's location service (RFC 3261 §10): a bounded table from addresses of record to bindings, also by
-//! flow and by Contact. Absent on purpose: what a REGISTER may do to it (`register`), how to choose among
-//! bindings, and other shards.
+//! One shard's location service (RFC 3261 §10): a bounded table from addresses of record to
+//! bindings, also by flow and by Contact. Absent on purpose: what a REGISTER may do to it
+//! (`register`), how to choose among bindings, and other shards.
 //!
 //! Nothing here depends on the order of a hash table: maps only find heads of lists.
 
@@ -17,8 +17,8 @@ use crate::sip::Uri;
 use super::binding::{Binding, Draft, Facts, Way};
 use super::links::{BuildHashed, END, List, push, unlink, walk};
 
-/// Width of an expiry bucket. A binding is out of force at its very moment; it leaves the table at most this
-/// much later.
+/// Width of an expiry bucket. A binding is out of force at its very moment; it leaves the table at
+/// most this much later.
 const BUCKET: Duration = Duration::from_secs(8);
 /// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
 const CONTACT_CANDIDATES_MAX: usize = 32;
@@ -26,8 +26,8 @@ const CONTACT_CANDIDATES_MAX: usize = 32;
 /// The bindings of the addresses of record that this shard owns.
 ///
 /// Getters: [`Location::lookup`], [`Location::was_known`], [`Location::contact_match`],
-/// [`Location::next_expiry`], [`Location::len`]. Events: [`Location::remove_flow`], [`Location::expire`].
-/// Bindings are added by [`super::register()`].
+/// [`Location::next_expiry`], [`Location::len`]. Events: [`Location::remove_flow`],
+/// [`Location::expire`]. Bindings are added by [`super::register()`].
 pub struct Location {
     hash: KeyedHash,
     bindings: Slab<Binding>,
@@ -45,8 +45,9 @@ pub struct Location {
 }
 
 impl Location {
-    /// An empty table for at most `bindings_max` bindings, under a secret hash. As many addresses of record
-    /// without bindings are remembered as known; beyond that, those that end later are forgotten.
+    /// An empty table for at most `bindings_max` bindings, under a secret hash. As many addresses
+    /// of record without bindings are remembered as known; beyond that, those that end later are
+    /// forgotten.
     pub fn new(hash: KeyedHash, bindings_max: usize) -> Location {
         Location {
             hash,
@@ -74,9 +75,9 @@ impl Location {
         self.by_aor.contains_key(&self.hash.of(aor))
     }
 
-    /// The one binding in force whose Contact equals `uri` by the rules of RFC 3261 §19.1.4; `None` when there
-    /// is none or more than one. `canonical` is what [`super::canonical_contact`] makes of `uri`. A Contact on
-    /// a host in our domains is never found this way.
+    /// The one binding in force whose Contact equals `uri` by the rules of RFC 3261 §19.1.4; `None`
+    /// when there is none or more than one. `canonical` is what [`super::canonical_contact`] makes
+    /// of `uri`. A Contact on a host in our domains is never found this way.
     pub fn contact_match(&self, uri: &Uri<'_>, canonical: &[u8], now: Time) -> Option<&Binding> {
         let head = *self.by_contact.get(&self.hash.of(canonical))?;
         let mut found = None;
@@ -93,8 +94,9 @@ impl Location {
         found
     }
 
-    /// Event: a stream flow ended. Its bindings go with it, each shown to `gone` before; those whose Contact can
-    /// be dialled stay and are dialled from now on. Returns how many went. Takes time by the bindings of that flow.
+    /// Event: a stream flow ended. Its bindings go with it, each shown to `gone` before; those
+    /// whose Contact can be dialled stay and are dialled from now on. Returns how many went. Takes
+    /// time by the bindings of that flow.
     pub fn remove_flow(&mut self, flow: FlowId, mut gone: impl FnMut(&Binding)) -> usize {
         let mut removed = 0;
         let mut next = self.flow_head(flow);
@@ -116,9 +118,9 @@ impl Location {
         removed
     }
 
-    /// Event: `now` may have passed [`Location::next_expiry`]. Looks at no more than `max` bindings; each that is
-    /// out of force is shown to `gone` and removed. Returns how many were; [`Location::next_expiry`] stays in the
-    /// past while there is more to do.
+    /// Event: `now` may have passed [`Location::next_expiry`]. Looks at no more than `max`
+    /// bindings; each that is out of force is shown to `gone` and removed. Returns how many were;
+    /// [`Location::next_expiry`] stays in the past while there is more to do.
     pub fn expire(&mut self, now: Time, max: usize, mut gone: impl FnMut(&Binding)) -> usize {
         let mut removed = 0;
         for _ in 0..max {
@@ -140,7 +142,8 @@ impl Location {
         removed
     }
 
-    /// When [`Location::expire`] wants to be called next. May be early, never late by more than 8 seconds.
+    /// When [`Location::expire`] wants to be called next. May be early, never late by more than 8
+    /// seconds.
     pub fn next_expiry(&self) -> Option<Time> {
         self.by_expiry.first_key_value().map(|(&bucket, _)| end_of(bucket))
     }
@@ -231,7 +234,8 @@ impl Location {
         if old_contact != contact {
             self.enter_contact(key);
         }
-        // A later expiry is found when the old bucket is due; only an earlier one has to move at once.
+        // A later expiry is found when the old bucket is due; only an earlier one has to move at
+        // once.
         if bucket < old_bucket {
             self.leave_bucket(key);
             self.enter_bucket(key, bucket);

@@ -1,5 +1,5 @@
-//! What a REGISTER is going to change (RFC 3261 §10.3 steps 6 and 7): made while everything can still be refused,
-//! then carried out without a way to fail. Absent on purpose: the answer.
+//! What a REGISTER is going to change (RFC 3261 §10.3 steps 6 and 7): made while everything can
+//! still be refused, then carried out without a way to fail. Absent on purpose: the answer.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use super::location::Location;
 use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
 use super::way::way;
 
-/// Expiries above this are granted up to a tenth shorter, so that clients that came at once do not return at once.
+/// Expiries above this are granted up to a tenth shorter, so that clients that came at once do not
+/// return at once.
 const SPREAD_ABOVE_SECONDS: u64 = 600;
 /// Retry-After of a table that is full, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 30;

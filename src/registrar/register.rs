@@ -1,6 +1,7 @@
-//! One REGISTER (RFC 3261 §10.3, RFC 3327 §5.3, RFC 5626 §6): checked in the RFC's order, then all of its changes
-//! are made or none. Absent on purpose: whether the Request-URI's domain is ours, authentication and whether the
-//! sender may register this address of record (steps 1, 3 and 4): the caller has answered them.
+//! One REGISTER (RFC 3261 §10.3, RFC 3327 §5.3, RFC 5626 §6): checked in the RFC's order, then all
+//! of its changes are made or none. Absent on purpose: whether the Request-URI's domain is ours,
+//! authentication and whether the sender may register this address of record (steps 1, 3 and 4):
+//! the caller has answered them.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -102,8 +103,8 @@ impl Registered {
     }
 }
 
-/// Applies a REGISTER to the table that owns its address of record. On success the answer is 200 with
-/// [`Registered::headers`]; on [`Reject`] nothing has changed.
+/// Applies a REGISTER to the table that owns its address of record. On success the answer is 200
+/// with [`Registered::headers`]; on [`Reject`] nothing has changed.
 pub fn register(
     location: &mut Location,
     request: Message<'_>,
@@ -210,8 +211,8 @@ impl<'a> Sender<'a> {
         Ok(Contacts::All)
     }
 
-    /// Whether a REGISTER of ours may change the binding: another Call-ID, or a higher CSeq (RFC 3261 §10.3
-    /// steps 6 and 7).
+    /// Whether a REGISTER of ours may change the binding: another Call-ID, or a higher CSeq (RFC
+    /// 3261 §10.3 steps 6 and 7).
     pub(super) fn may_change(&self, binding: &Binding) -> bool {
         binding.call_id() != self.call_id || self.cseq > binding.cseq()
     }
@@ -253,9 +254,9 @@ fn read_aor(
     Ok(())
 }
 
-/// Whether the hop nearest to the client says that it keeps the client's flow. RFC 5626 §6 looks at the first
-/// Path value, but a Path grows at its top (RFC 3327 §5.2), so that the nearest hop's is the last: either will do,
-/// since a needless 439 stops clients for good.
+/// Whether the hop nearest to the client says that it keeps the client's flow. RFC 5626 §6 looks at
+/// the first Path value, but a Path grows at its top (RFC 3327 §5.2), so that the nearest hop's is
+/// the last: either will do, since a needless 439 stops clients for good.
 fn first_hop_has_ob(path: &[u8]) -> bool {
     let has_ob = |value: &[u8]| {
         let uri = NameAddr::parse(value).ok().and_then(|address| Uri::parse(address.uri).ok());

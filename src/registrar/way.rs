@@ -1,5 +1,5 @@
-//! How requests get to a Contact (RFC 3261 §10, RFC 3327 §5.4, RFC 5626 §5.3, §6): on the flow that it was
-//! registered by, by its Path, or by dialling it. Absent on purpose: the sending.
+//! How requests get to a Contact (RFC 3261 §10, RFC 3327 §5.4, RFC 5626 §5.3, §6): on the flow that
+//! it was registered by, by its Path, or by dialling it. Absent on purpose: the sending.
 
 use crate::base::id::FlowRef;
 use crate::sip::{Scheme, Uri};
@@ -8,10 +8,10 @@ use super::binding::Way;
 use super::contact::Wanted;
 use super::register::Sender;
 
-/// How requests get to a Contact, and whether it can be dialled when its stream flow has ended. A Contact on
-/// another host than its source is delivered on the flow all the same, unless the configuration wants it
-/// resolved: address translation is the rule. What was registered through another hop is never delivered on
-/// that hop's flow.
+/// How requests get to a Contact, and whether it can be dialled when its stream flow has ended. A
+/// Contact on another host than its source is delivered on the flow all the same, unless the
+/// configuration wants it resolved: address translation is the rule. What was registered through
+/// another hop is never delivered on that hop's flow.
 pub(super) fn way(sender: &Sender<'_>, wanted: &Wanted<'_>, ob: bool) -> (Way, bool) {
     let context = sender.context;
     if sender.has_path || !sender.is_direct {
@@ -46,7 +46,8 @@ fn is_resolvable(uri: &Uri<'_>) -> bool {
     is_sip && !is_websocket && !uri.host[start..].eq_ignore_ascii_case(INVALID)
 }
 
-/// Whether the client's Via names the address that its datagram came from: no translation in between.
+/// Whether the client's Via names the address that its datagram came from: no translation in
+/// between.
 fn is_sent_by_source(sender: &Sender<'_>) -> bool {
     let via = sender.request.top_via();
     via.is_ok_and(|via| via.sent_by_ip() == Some(sender.context.source_ip))

@@ -64,11 +64,10 @@ impl<'a> Cursor<'a> {
     /// The longest run of `class`, perhaps empty.
     #[inline(always)]
     pub fn take(&mut self, class: u8) -> &'a [u8] {
-        let start = self.pos;
-        while self.peek().is_some_and(|byte| is(class, byte)) {
-            self.pos += 1;
-        }
-        &self.bytes[start..self.pos]
+        let rest = self.rest();
+        let len = rest.iter().position(|&byte| !is(class, byte)).unwrap_or(rest.len());
+        self.pos += len;
+        &rest[..len]
     }
 
     /// The longest run of `class`, at least one byte.

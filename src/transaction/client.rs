@@ -1,5 +1,6 @@
-//! Non-INVITE client transaction (RFC 3261 §17.1.2): resends the request, passes the final response up once.
-//! Absent on purpose: the messages. A timeout is not a 408 (RFC 4320 §4.2): the core decides what it means.
+//! Non-INVITE client transaction (RFC 3261 §17.1.2): resends the request, passes the final response
+//! up once. Absent on purpose: the messages. A timeout is not a 408 (RFC 4320 §4.2): the core
+//! decides what it means.
 //!
 //! ```text
 //!                                    |Request from TU
@@ -114,8 +115,8 @@ impl Client {
         }
     }
 
-    /// Event: the request could not be sent, or the flow it was sent on is gone (RFC 3261 §17.1.4). In state
-    /// Completed nothing of ours is under way: nothing changes.
+    /// Event: the request could not be sent, or the flow it was sent on is gone (RFC 3261 §17.1.4).
+    /// In state Completed nothing of ours is under way: nothing changes.
     pub fn on_transport_failed(&mut self) -> Steps {
         match self.state {
             State::Trying | State::Proceeding => {

@@ -1,5 +1,6 @@
-//! INVITE client transaction (RFC 3261 §17.1.1 as changed by RFC 6026 §8.4): resends the INVITE, acknowledges
-//! non-2xx, lets 2xx through for a while. Absent on purpose: the messages, timer C, CANCEL, the ACK to a 2xx.
+//! INVITE client transaction (RFC 3261 §17.1.1 as changed by RFC 6026 §8.4): resends the INVITE,
+//! acknowledges non-2xx, lets 2xx through for a while. Absent on purpose: the messages, timer C,
+//! CANCEL, the ACK to a 2xx.
 //!
 //! ```text
 //!                                     |INVITE from TU
@@ -127,8 +128,8 @@ impl ClientInvite {
         }
     }
 
-    /// Event: the INVITE or the ACK could not be sent, or the flow it was sent on is gone (RFC 3261 §17.1.4).
-    /// In state Accepted nothing of ours is under way: nothing changes.
+    /// Event: the INVITE or the ACK could not be sent, or the flow it was sent on is gone (RFC 3261
+    /// §17.1.4). In state Accepted nothing of ours is under way: nothing changes.
     pub fn on_transport_failed(&mut self) -> Steps {
         match self.state {
             State::Calling | State::Proceeding | State::Completed => {

@@ -1,5 +1,6 @@
-//! Which server transaction a request belongs to (RFC 3261 §17.2.3), as keyed hashes of fixed size. Absent on
-//! purpose: the table; matching of responses, whose branch is ours and says where to look (§17.1.3).
+//! Which server transaction a request belongs to (RFC 3261 §17.2.3), as keyed hashes of fixed size.
+//! Absent on purpose: the table; matching of responses, whose branch is ours and says where to look
+//! (§17.1.3).
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -26,13 +27,15 @@ impl ServerKey {
     }
 }
 
-/// The key of the server transaction that `request` belongs to or would create, were its method `as_method`:
-/// the request's own method in general; [`Method::Invite`] for the INVITE that a CANCEL is about (§9.2). ACK
-/// always means its INVITE. `None` when a field that counts is missing or malformed.
+/// The key of the server transaction that `request` belongs to or would create, were its method
+/// `as_method`: the request's own method in general; [`Method::Invite`] for the INVITE that a
+/// CANCEL is about (§9.2). ACK always means its INVITE. `None` when a field that counts is missing
+/// or malformed.
 ///
-/// With the magic cookie these are branch, sent-by with its port, and method. Without it (RFC 2543 peers) the
-/// Request-URI, From tag, Call-ID, CSeq number, method and top Via count, and the To tag unless it is about an
-/// INVITE: the To tag of its ACK is the one of our response, which the INVITE could not have.
+/// With the magic cookie these are branch, sent-by with its port, and method. Without it (RFC 2543
+/// peers) the Request-URI, From tag, Call-ID, CSeq number, method and top Via count, and the To tag
+/// unless it is about an INVITE: the To tag of its ACK is the one of our response, which the INVITE
+/// could not have.
 pub fn server_key(
     hash: &KeyedHash,
     request: Message<'_>,
@@ -57,8 +60,9 @@ pub fn server_key(
     Some(ServerKey(fields.finish()))
 }
 
-/// The key that requests share which reached us on different ways from one fork (RFC 3261 §8.2.2.2). `None`
-/// when a field is missing or malformed, and for requests without a From tag, which cannot be told apart.
+/// The key that requests share which reached us on different ways from one fork (RFC 3261
+/// §8.2.2.2). `None` when a field is missing or malformed, and for requests without a From tag,
+/// which cannot be told apart.
 pub fn merge_key(hash: &KeyedHash, request: Message<'_>) -> Option<MergeKey> {
     let cseq = request.cseq().ok()?;
     let mut fields = Fields::new(hash, 3);

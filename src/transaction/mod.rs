@@ -1,9 +1,10 @@
-//! L2: the transaction layer (RFC 3261 §17, RFC 6026, RFC 4320): four machines, their timers, and the keys by
-//! which requests find them.
+//! L2: the transaction layer (RFC 3261 §17, RFC 6026, RFC 4320): four machines, their timers, and
+//! the keys by which requests find them.
 //!
-//! A machine is a pure value of a few bytes. It holds no message: its owner keeps the request and the last
-//! response and does what the returned [`Steps`] say, in their order. Absent on purpose: sockets, clocks,
-//! tables, routing, dialogs, and timer C, which belongs to the proxy (RFC 3261 §16.6 step 11).
+//! A machine is a pure value of a few bytes. It holds no message: its owner keeps the request and
+//! the last response and does what the returned [`Steps`] say, in their order. Absent on purpose:
+//! sockets, clocks, tables, routing, dialogs, and timer C, which belongs to the proxy (RFC 3261
+//! §16.6 step 11).
 
 mod client;
 mod client_invite;

@@ -1,5 +1,6 @@
-//! Non-INVITE server transaction (RFC 3261 §17.2.2, RFC 4320, RFC 6026 §8.8): repeats the last response, says
-//! 100 when the core is slow, never sends 408. Absent on purpose: the messages; how long the core may take.
+//! Non-INVITE server transaction (RFC 3261 §17.2.2, RFC 4320, RFC 6026 §8.8): repeats the last
+//! response, says 100 when the core is slow, never sends 408. Absent on purpose: the messages; how
+//! long the core may take.
 //!
 //! ```text
 //!                                   |Request received
@@ -44,7 +45,8 @@ use super::timer::Timer;
 /// One request other than INVITE and ACK that we received.
 ///
 /// Events: [`Server::start`], [`Server::on_request_again`], [`Server::on_timer`],
-/// [`Server::on_transport_failed`]. Command: [`Server::on_respond`]. Getter: [`Server::is_answered`].
+/// [`Server::on_transport_failed`]. Command: [`Server::on_respond`]. Getter:
+/// [`Server::is_answered`].
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
     state: State,
@@ -62,7 +64,8 @@ enum State {
 }
 
 impl Server {
-    /// Event: a request came over a transport that is `reliable` or not. The caller passes it to the core.
+    /// Event: a request came over a transport that is `reliable` or not. The caller passes it to
+    /// the core.
     pub fn start(reliable: bool, timers: &Timers) -> (Server, Steps) {
         let machine = Server { state: State::Trying, reliable };
         let wait = Timer::Trying.first(timers, reliable);
@@ -77,9 +80,9 @@ impl Server {
         }
     }
 
-    /// Command: the core answers with `status`. [`Step::SendResponse`] means that response, which the caller
-    /// has stored; without it the response ends here: provisional ones but a 100 that is due, 408, and what
-    /// comes after a final one.
+    /// Command: the core answers with `status`. [`Step::SendResponse`] means that response, which
+    /// the caller has stored; without it the response ends here: provisional ones but a 100 that is
+    /// due, 408, and what comes after a final one.
     pub fn on_respond(&mut self, status: u16, timers: &Timers) -> Steps {
         match (self.state, status) {
             (State::Trying, 100) if self.reliable => {
@@ -121,8 +124,9 @@ impl Server {
         }
     }
 
-    /// Event: a response could not be sent. The machine stays where it is, so that repeats of the request are
-    /// still absorbed (RFC 6026 §8.8, which changed RFC 3261 §17.2.4 and with it figure 8).
+    /// Event: a response could not be sent. The machine stays where it is, so that repeats of the
+    /// request are still absorbed (RFC 6026 §8.8, which changed RFC 3261 §17.2.4 and with it figure
+    /// 8).
     pub fn on_transport_failed(&mut self) -> Steps {
         match self.state {
             State::Terminated => Steps::NONE,

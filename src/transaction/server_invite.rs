@@ -1,5 +1,6 @@
-//! INVITE server transaction (RFC 3261 §17.2.1 as changed by RFC 6026 §8.6): repeats the last response, resends
-//! a non-2xx until its ACK comes. Absent on purpose: the messages, when to send 100, resending 2xx (the UAS does).
+//! INVITE server transaction (RFC 3261 §17.2.1 as changed by RFC 6026 §8.6): repeats the last
+//! response, resends a non-2xx until its ACK comes. Absent on purpose: the messages, when to send
+//! 100, resending 2xx (the UAS does).
 //!
 //! ```text
 //!                                       |INVITE
@@ -43,8 +44,8 @@
 //!                                 +------------+
 //! ```
 //!
-//! The figure of RFC 6026 shows no action at timer H; the text of RFC 3261 §17.2.1, which it left standing,
-//! demands that the core be told.
+//! The figure of RFC 6026 shows no action at timer H; the text of RFC 3261 §17.2.1, which it left
+//! standing, demands that the core be told.
 
 use crate::base::config::Timers;
 
@@ -76,8 +77,8 @@ enum State {
 }
 
 impl ServerInvite {
-    /// A machine for an INVITE that came over a transport that is `reliable` or not. The caller passes the
-    /// INVITE to the core, which has 200 ms to answer anything before a 100 is due.
+    /// A machine for an INVITE that came over a transport that is `reliable` or not. The caller
+    /// passes the INVITE to the core, which has 200 ms to answer anything before a 100 is due.
     pub fn new(reliable: bool, timers: &Timers) -> ServerInvite {
         let resend = Interval::new(Timer::G.first(timers, reliable));
         ServerInvite { state: State::Proceeding, reliable, has_response: false, resend }
@@ -93,8 +94,8 @@ impl ServerInvite {
         }
     }
 
-    /// Command: the core answers with `status`. [`Step::SendResponse`] means that response, which the caller
-    /// has stored; without it the response ends here.
+    /// Command: the core answers with `status`. [`Step::SendResponse`] means that response, which
+    /// the caller has stored; without it the response ends here.
     pub fn on_respond(&mut self, status: u16, timers: &Timers) -> Steps {
         match (self.state, status) {
             (State::Proceeding, 0..200) => {
@@ -160,8 +161,8 @@ impl ServerInvite {
         }
     }
 
-    /// Event: a response could not be sent. The machine stays where it is, so that repeats of the INVITE are
-    /// still absorbed (RFC 6026 §7.1).
+    /// Event: a response could not be sent. The machine stays where it is, so that repeats of the
+    /// INVITE are still absorbed (RFC 6026 §7.1).
     pub fn on_transport_failed(&mut self) -> Steps {
         match self.state {
             State::Proceeding | State::Accepted | State::Completed => {

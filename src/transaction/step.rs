@@ -14,7 +14,8 @@ pub enum Step {
     SendResponse,
     /// Build a 100 (Trying), store it as the last response and send it (RFC 4320 §4.1).
     SendTrying,
-    /// Build and send the ACK for the non-2xx that came in (RFC 3261 §17.1.1.3); for a repeat, once more.
+    /// Build and send the ACK for the non-2xx that came in (RFC 3261 §17.1.1.3); for a repeat, once
+    /// more.
     SendAck,
     /// The message that came in goes up to the proxy core.
     PassUp,
@@ -24,8 +25,9 @@ pub enum Step {
     Arm(Timer, Duration),
     /// Stop the timer.
     Cancel(Timer),
-    /// Tell the core that what the transaction waited for did not come: a client transaction's final response
-    /// (INVITE: treat as 408; others: expired, RFC 4320 §4.2), a server transaction's ACK (timer H).
+    /// Tell the core that what the transaction waited for did not come: a client transaction's
+    /// final response (INVITE: treat as 408; others: expired, RFC 4320 §4.2), a server
+    /// transaction's ACK (timer H).
     TimedOut,
     /// Tell the core that the transport failed.
     TransportFailed,
@@ -62,8 +64,8 @@ impl Steps {
         self
     }
 
-    /// The end of a machine that now only waits: armed, or ended at once when there is nothing to wait for
-    /// (the RFC's zero seconds over reliable transports).
+    /// The end of a machine that now only waits: armed, or ended at once when there is nothing to
+    /// wait for (the RFC's zero seconds over reliable transports).
     pub(super) fn then_linger(self, timer: Timer, wait: Duration) -> Steps {
         self.then(if wait.is_zero() { Step::Ended } else { Step::Arm(timer, wait) })
     }

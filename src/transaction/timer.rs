@@ -1,4 +1,5 @@
-//! The timers of RFC 3261 §17 (table 4) and RFC 6026 by their letters, and how long each runs at first.
+//! The timers of RFC 3261 §17 (table 4) and RFC 6026 by their letters, and how long each runs at
+//! first.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ pub enum Timer {
     A,
     /// INVITE client transaction timeout.
     B,
-    /// Proxy INVITE transaction timeout (RFC 3261 §16.6 step 11): armed by the proxy, not by a machine.
+    /// Proxy INVITE transaction timeout (RFC 3261 §16.6 step 11): armed by the proxy, not by a
+    /// machine.
     C,
     /// Wait for response retransmits after a non-2xx to INVITE.
     D,
@@ -34,12 +36,14 @@ pub enum Timer {
     L,
     /// Wait for retransmits of 2xx and for 2xx of other branches (RFC 6026 §8.11).
     M,
-    /// A non-INVITE request without any response gets its 100 (RFC 4320 §4.1, which gave it no letter).
+    /// A non-INVITE request without any response gets its 100 (RFC 4320 §4.1, which gave it no
+    /// letter).
     Trying,
 }
 
 impl Timer {
-    /// How long it runs when it is armed first. Zero for the waits that reliable transports do not need.
+    /// How long it runs when it is armed first. Zero for the waits that reliable transports do not
+    /// need.
     pub fn first(self, timers: &Timers, reliable: bool) -> Duration {
         match self {
             Timer::A | Timer::E | Timer::G => timers.t1,

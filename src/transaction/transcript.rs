@@ -1,4 +1,5 @@
-//! Tests only: a virtual clock that drives one machine, honours Arm and Cancel, and writes down every step.
+//! Tests only: a virtual clock that drives one machine, honours Arm and Cancel, and writes down
+//! every step.
 
 use std::time::Duration;
 
@@ -69,8 +70,8 @@ impl<M: Machine> Transcript<M> {
         self
     }
 
-    /// Compares what was seen with `expected`, a line a step. Arm and Cancel are not written down: that they
-    /// were honoured shows in the times.
+    /// Compares what was seen with `expected`, a line a step. Arm and Cancel are not written down:
+    /// that they were honoured shows in the times.
     #[track_caller]
     pub(super) fn expect(&mut self, expected: &[&str]) {
         assert_eq!(self.lines, expected);

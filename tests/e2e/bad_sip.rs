@@ -200,7 +200,8 @@ fn a_loop_is_found() {
     let draft = alice.draft("MESSAGE", "sip:9000@example.com");
     alice.send(&draft.build());
     let heard = core.request("MESSAGE");
-    // The server sends it back as it came, as a proxy does: the proxy has seen it, and nothing is different.
+    // The server sends it back as it came, as a proxy does: the proxy has seen it, and nothing is
+    // different.
     let mut back = Draft::new(heard.start.clone()).with("Via", core.via());
     for header in heard.headers.iter().filter(|h| h.name != "content-length") {
         let name = String::from_utf8_lossy(&header.line);

@@ -1,5 +1,5 @@
-//! A registrar behind the proxy (RFC 3327, RFC 5626 §5.1): Path leads back to the client's flow, and to nothing once
-//! that flow is dead.
+//! A registrar behind the proxy (RFC 3327, RFC 5626 §5.1): Path leads back to the client's flow,
+//! and to nothing once that flow is dead.
 
 use super::support::phone::PATIENCE;
 use super::support::sip::uri_of;

@@ -1,4 +1,5 @@
-//! The clients of these tests against a trivial server of their own, so that a failure elsewhere is the proxy's.
+//! The clients of these tests against a trivial server of their own, so that a failure elsewhere is
+//! the proxy's.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 

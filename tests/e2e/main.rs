@@ -1,4 +1,5 @@
-//! End to end: the program as a child process, spoken to over real sockets by clients that share no code with it.
+//! End to end: the program as a child process, spoken to over real sockets by clients that share no
+//! code with it.
 
 mod address_lookup;
 mod attacker;

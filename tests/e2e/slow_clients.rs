@@ -7,7 +7,8 @@ use super::support::{Phone, Setup, Transport};
 
 const SLOW: usize = 20;
 const MESSAGES: usize = 2000;
-/// 20 queues of 64 KiB, a copy of each request that waits for its answer, and as much again for pools.
+/// 20 queues of 64 KiB, a copy of each request that waits for its answer, and as much again for
+/// pools.
 const GROWTH_MAX: u64 = 16 << 20;
 
 #[test]
@@ -50,8 +51,8 @@ fn twenty_clients_that_never_read_do_not_fill_the_memory_or_hold_up_others() {
     }
 }
 
-/// A message to the good client in the middle of it all: it arrives and is answered at once. Returns how many 480s
-/// the sender heard meanwhile.
+/// A message to the good client in the middle of it all: it arrives and is answered at once.
+/// Returns how many 480s the sender heard meanwhile.
 fn deliver(core: &mut Phone, good: &mut Phone) -> usize {
     let draft = core.draft("MESSAGE", "sip:good@example.com").body("text/plain", "for the good");
     let sent = Instant::now();

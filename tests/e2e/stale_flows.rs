@@ -1,5 +1,5 @@
-//! A client is gone: what was meant for it is answered at once, and nobody else hears it, neither a newcomer in the
-//! same slot nor one with the very same addresses.
+//! A client is gone: what was meant for it is answered at once, and nobody else hears it, neither a
+//! newcomer in the same slot nor one with the very same addresses.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,8 @@ use super::support::phone::{From, PATIENCE, PHONES};
 use super::support::{Dialog, Incoming, Phone, Server, Setup, Transport, call, still};
 
 const STREAMS: [Transport; 4] = [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
-/// From the detection to the answer; what is measured includes the time until metrics are published.
+/// From the detection to the answer; what is measured includes the time until metrics are
+/// published.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +55,16 @@ fn await_end(server: &Server, metric: &str, count: u64, alive: &mut [&mut Phone]
     }
 }
 
-/// A newcomer who has read everything that belongs to his own arrival (TLS session tickets come late).
+/// A newcomer who has read everything that belongs to his own arrival (TLS session tickets come
+/// late).
 fn arrived(transport: Transport, server: &Server, from: From) -> Phone {
     let mut newcomer = Phone::connect_from(transport, server, "newcomer", from);
     still(&mut [&mut newcomer]);
     newcomer
 }
 
-/// Initial requests and requests within both dialogs get their answers; the newcomer hears none of them.
+/// Initial requests and requests within both dialogs get their answers; the newcomer hears none of
+/// them.
 fn judge(scene: Scene, mut newcomer: Phone, started: Instant) {
     let Scene { mut caller, mut core, mut from_caller, mut from_core, server } = scene;
     for method in ["MESSAGE", "OPTIONS"] {

@@ -1,5 +1,6 @@
-//! N engines without I/O in one thread: flows are byte queues, links are a list, time is a number. Clients here speak
-//! WebSocket and SIP by code of their own, so that a fault of the engine's codecs cannot hide itself.
+//! N engines without I/O in one thread: flows are byte queues, links are a list, time is a number.
+//! Clients here speak WebSocket and SIP by code of their own, so that a fault of the engine's
+//! codecs cannot hide itself.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -39,8 +40,8 @@ pub fn listener_of(transport: Transport) -> ListenerId {
 /// The server behind the proxy, reached by UDP, whose network (198.51.100.0/24) counts as upstream.
 pub const CORE: &str = "198.51.100.7:5060";
 
-/// A configuration with one listener a transport, the domain example.com, and an upstream for numbers
-/// that begin with 9.
+/// A configuration with one listener a transport, the domain example.com, and an upstream for
+/// numbers that begin with 9.
 pub fn config() -> Config {
     let listener = |transport: Transport| Listener {
         transport,

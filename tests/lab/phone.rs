@@ -125,7 +125,8 @@ pub fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The server's frames in `bytes`: opcode and payload. Panics on anything but whole, unmasked, final frames.
+/// The server's frames in `bytes`: opcode and payload. Panics on anything but whole, unmasked,
+/// final frames.
 pub fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {

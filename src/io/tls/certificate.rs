@@ -1,6 +1,6 @@
-//! What we want to know of our own certificates (RFC 5280 §4.1): the DNS names that they are for, and until when
-//! they are valid. Only the way through DER to these two is here; whether a certificate can be used is judged by
-//! rustls, and nothing here sees a peer's certificate.
+//! What we want to know of our own certificates (RFC 5280 §4.1): the DNS names that they are for,
+//! and until when they are valid. Only the way through DER to these two is here; whether a
+//! certificate can be used is judged by rustls, and nothing here sees a peer's certificate.
 
 /// Context-specific constructed tag of `extensions` in a TBSCertificate.
 const EXTENSIONS: u8 = 0xa3;
@@ -134,8 +134,8 @@ fn number(digits: &[u8]) -> Option<i64> {
     })
 }
 
-/// Days from 1970-01-01 to a date of the Gregorian calendar; years are counted from March, so that the leap day
-/// is the last of its year.
+/// Days from 1970-01-01 to a date of the Gregorian calendar; years are counted from March, so that
+/// the leap day is the last of its year.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

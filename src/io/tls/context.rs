@@ -1,6 +1,7 @@
-//! What one shard needs to make TLS sessions: a server configuration for each TLS or WSS listener, one client
-//! configuration, and the buffers that its sessions share. Nothing here is shared between shards but certificates,
-//! roots and ticket keys, which never change. A reload makes a new context; sessions of the old one live on.
+//! What one shard needs to make TLS sessions: a server configuration for each TLS or WSS listener,
+//! one client configuration, and the buffers that its sessions share. Nothing here is shared
+//! between shards but certificates, roots and ticket keys, which never change. A reload makes a new
+//! context; sessions of the old one live on.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -50,7 +51,8 @@ pub enum TlsContextError {
 }
 
 impl TlsContext {
-    /// Prepares sessions for the listeners of `config`. A listener that names no certificate shows the first one.
+    /// Prepares sessions for the listeners of `config`. A listener that names no certificate shows
+    /// the first one.
     ///
     /// # Errors
     /// A listener's certificate is not in `material`.
@@ -68,7 +70,8 @@ impl TlsContext {
         })
     }
 
-    /// A session for a connection that `listener` accepted. Panics when that listener speaks no TLS.
+    /// A session for a connection that `listener` accepted. Panics when that listener speaks no
+    /// TLS.
     pub fn accept(&self, listener: ListenerId) -> Session {
         let config = self.servers[listener.index()].as_ref().expect("a listener of TLS or WSS");
         let connection = UnbufferedServerConnection::new(Arc::clone(config))
@@ -76,9 +79,9 @@ impl TlsContext {
         Session::server(connection, Rc::clone(&self.shared))
     }
 
-    /// A session for a connection that we open. `server_name` is what the target's URI says, a DNS name or an IP
-    /// address (with or without brackets); the server must prove it. Empty stands for `remote`. A DNS name is
-    /// also sent as server_name (RFC 6066 §3), an address is not.
+    /// A session for a connection that we open. `server_name` is what the target's URI says, a DNS
+    /// name or an IP address (with or without brackets); the server must prove it. Empty stands for
+    /// `remote`. A DNS name is also sent as server_name (RFC 6066 §3), an address is not.
     ///
     /// # Errors
     /// [`TlsError::BadServerName`], [`TlsError::NoRoots`].
@@ -144,7 +147,8 @@ fn client_config(material: &TlsMaterial) -> ClientConfig {
     config
 }
 
-/// AWS-LC with the groups and suites in the order of their cost: X25519MLKEM768 is 18 µs dearer than X25519.
+/// AWS-LC with the groups and suites in the order of their cost: X25519MLKEM768 is 18 µs dearer
+/// than X25519.
 pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
         kx_groups: vec![

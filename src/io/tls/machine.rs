@@ -1,6 +1,7 @@
-//! Turning the crank of rustls' unbuffered state machine, for servers and clients alike. What rustls demands and
-//! this file keeps: bytes that it did not discard are presented again, with more behind them; a record to send is
-//! taken before its state object is dropped; after an error it never sees input again.
+//! Turning the crank of rustls' unbuffered state machine, for servers and clients alike. What
+//! rustls demands and this file keeps: bytes that it did not discard are presented again, with more
+//! behind them; a record to send is taken before its state object is dropped; after an error it
+//! never sees input again.
 
 use rustls::CommonState;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -11,7 +12,8 @@ use rustls::unbuffered::{
 
 use super::TlsError;
 
-/// Bytes that a record adds to its plaintext, at most: header 5, explicit nonce of TLS 1.2 8, content type 1, tag 16.
+/// Bytes that a record adds to its plaintext, at most: header 5, explicit nonce of TLS 1.2 8,
+/// content type 1, tag 16.
 const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
 /// Plaintext bytes of one record (RFC 8446 §5.1).
 const RECORD_PLAIN_MAX: usize = 1 << 14;
@@ -53,8 +55,8 @@ pub(super) struct Rest {
     pub(super) peer_closed: bool,
 }
 
-/// Runs until more input is needed. Records to send go to `out`; plaintext is copied to `scratch`, because rustls
-/// only lends it, and handed to `plain` there.
+/// Runs until more input is needed. Records to send go to `out`; plaintext is copied to `scratch`,
+/// because rustls only lends it, and handed to `plain` there.
 pub(super) fn run<M: Machine>(
     machine: &mut M,
     tls: &mut [u8],
@@ -90,8 +92,8 @@ pub(super) fn run<M: Machine>(
     }
 }
 
-/// Takes what the machine still wants to send after an error: its alert. It must not look for input again: handshake
-/// messages that it remembers refer to bytes that are gone.
+/// Takes what the machine still wants to send after an error: its alert. It must not look for input
+/// again: handshake messages that it remembers refer to bytes that are gone.
 pub(super) fn drain<M: Machine>(machine: &mut M, out: &mut Vec<u8>) {
     while machine.common().wants_write() {
         match machine.process(&mut []).state {
@@ -123,8 +125,8 @@ pub(super) fn close_notify<M: Machine>(
     write(machine, held, room, out, |traffic, room| traffic.queue_close_notify(room))
 }
 
-/// Reaches the state in which application data may be written, and lets `put` write with `room` bytes at first, then
-/// with what it asks for.
+/// Reaches the state in which application data may be written, and lets `put` write with `room`
+/// bytes at first, then with what it asks for.
 fn write<M: Machine>(
     machine: &mut M,
     held: &mut [u8],
@@ -133,8 +135,8 @@ fn write<M: Machine>(
     mut put: impl FnMut(&mut WriteTraffic<'_, M::Data>, &mut [u8]) -> Result<usize, EncryptError>,
 ) -> Result<(), TlsError> {
     loop {
-        // The held bytes and not an empty slice: of a handshake message that is still incomplete the machine
-        // remembers where it lies in them.
+        // The held bytes and not an empty slice: of a handshake message that is still incomplete
+        // the machine remembers where it lies in them.
         match machine.process(held).state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                 let start = out.len();

@@ -1,6 +1,6 @@
-//! Certificates, keys and trusted roots, as they come from files (PEM, RFC 7468) or are made at start. Reading
-//! takes time and may fail with something for a person to mend, so that it is the control thread's work; the
-//! result goes to every shard.
+//! Certificates, keys and trusted roots, as they come from files (PEM, RFC 7468) or are made at
+//! start. Reading takes time and may fail with something for a person to mend, so that it is the
+//! control thread's work; the result goes to every shard.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,8 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Everything that contexts are made from. It may go to other threads; nothing in it changes once it is there.
+/// Everything that contexts are made from. It may go to other threads; nothing in it changes once
+/// it is there.
 pub struct TlsMaterial {
     pub(super) certificates: Vec<Certificate>,
     pub(super) roots: Arc<RootCertStore>,
@@ -103,8 +104,8 @@ pub enum TlsWarning {
 }
 
 impl TlsMaterial {
-    /// Reads certificates and keys, and the roots to verify servers with: those in `upstream_ca`, or the system's.
-    /// Ticket keys are new; see [`TlsMaterial::keep_tickets_of`].
+    /// Reads certificates and keys, and the roots to verify servers with: those in `upstream_ca`,
+    /// or the system's. Ticket keys are new; see [`TlsMaterial::keep_tickets_of`].
     ///
     /// # Errors
     /// The first file that cannot be used, and why.
@@ -125,8 +126,8 @@ impl TlsMaterial {
         TlsMaterial::new(certificates, roots)
     }
 
-    /// Makes a certificate named `name` for `hosts` (DNS names and addresses; none: [`SELF_SIGNED_HOSTS`]) with a
-    /// new P-256 key. Servers are verified with the system's roots.
+    /// Makes a certificate named `name` for `hosts` (DNS names and addresses; none:
+    /// [`SELF_SIGNED_HOSTS`]) with a new P-256 key. Servers are verified with the system's roots.
     ///
     /// # Errors
     /// A host is no name, or the system gives no randomness.
@@ -178,8 +179,8 @@ impl TlsMaterial {
         self.tickets = old.tickets.clone();
     }
 
-    /// Every [`super::ticket::ROTATE_EVERY`]: new tickets get a new key, the current key still opens. Contexts made
-    /// before keep the old keys; make new ones.
+    /// Every [`super::ticket::ROTATE_EVERY`]: new tickets get a new key, the current key still
+    /// opens. Contexts made before keep the old keys; make new ones.
     ///
     /// # Errors
     /// [`TlsMaterialError::Random`]; the keys stay as they were.

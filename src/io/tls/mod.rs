@@ -1,19 +1,23 @@
-//! The TLS room (RFC 8446, RFC 5246): between the bytes of a stream socket and the plaintext that the engine sees.
+//! The TLS room (RFC 8446, RFC 5246): between the bytes of a stream socket and the plaintext that
+//! the engine sees.
 //!
-//! [`TlsMaterial`] is what the control thread reads from files: certificates, trusted roots, ticket keys. Each
-//! shard turns it into a [`TlsContext`] of its own, which makes one [`Session`] for every flow. A session is
-//! fed received bytes, hands out plaintext, and appends what must be sent to the caller's buffer; it does no I/O.
+//! [`TlsMaterial`] is what the control thread reads from files: certificates, trusted roots, ticket
+//! keys. Each shard turns it into a [`TlsContext`] of its own, which makes one [`Session`] for
+//! every flow. A session is fed received bytes, hands out plaintext, and appends what must be sent
+//! to the caller's buffer; it does no I/O.
 //!
 //! Decisions:
-//! - TLS 1.2 and 1.3; X25519 first, X25519MLKEM768 accepted. As a server rustls follows the client's order of
-//!   groups and cipher suites, so ours only decides what we offer ourselves.
-//! - No ALPN (RFC 7301): a server without it ignores the extension, so that browsers (`http/1.1`), SIP phones
-//!   (`sip` or nothing) and curl (`h2`, `http/1.1`) all connect, and what a listener speaks is its configuration.
-//! - One ticket a handshake, no stored sessions; every shard can open every ticket (see [`ticket`]).
+//! - TLS 1.2 and 1.3; X25519 first, X25519MLKEM768 accepted. As a server rustls follows the
+//!   client's order of groups and cipher suites, so ours only decides what we offer ourselves.
+//! - No ALPN (RFC 7301): a server without it ignores the extension, so that browsers (`http/1.1`),
+//!   SIP phones (`sip` or nothing) and curl (`h2`, `http/1.1`) all connect, and what a listener
+//!   speaks is its configuration.
+//! - One ticket a handshake, no stored sessions; every shard can open every ticket (see
+//!   [`ticket`]).
 //! - Outgoing sessions verify the peer's DNS or IP subjectAltName; none of them is resumed.
 //!
-//! Absent on purpose: client certificates in either direction, SIP URI identities (RFC 5922 §7.1), early data,
-//! OCSP stapling, key logging.
+//! Absent on purpose: client certificates in either direction, SIP URI identities (RFC 5922 §7.1),
+//! early data, OCSP stapling, key logging.
 
 mod certificate;
 mod context;
@@ -38,8 +42,8 @@ pub enum Progress {
     Handshaking,
     /// Application data may flow both ways.
     Established,
-    /// The peer has sent close_notify, or we have: nothing more will be read. While it was the peer who closed,
-    /// data can still be sealed (RFC 8446 §6.1). Reported by every later call.
+    /// The peer has sent close_notify, or we have: nothing more will be read. While it was the peer
+    /// who closed, data can still be sealed (RFC 8446 §6.1). Reported by every later call.
     PeerClosed,
     /// Over. What must still be sent (an alert) was appended. Reported by every later call.
     Failed(TlsError),

@@ -1,5 +1,6 @@
-//! Which certificate a client is shown (RFC 6066 §3, RFC 9525 §6.3): one whose subjectAltName has the name that the
-//! client asked for, exactly or by wildcard, and whose key the client can verify; else the listener's own.
+//! Which certificate a client is shown (RFC 6066 §3, RFC 9525 §6.3): one whose subjectAltName has
+//! the name that the client asked for, exactly or by wildcard, and whose key the client can verify;
+//! else the listener's own.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,5 +1,6 @@
-//! One TLS session of one flow (RFC 8446, RFC 5246), as server or client. Bytes of a record that has not arrived
-//! whole wait in a block that the session borrows from its shard, so that an idle session holds none.
+//! One TLS session of one flow (RFC 8446, RFC 5246), as server or client. Bytes of a record that
+//! has not arrived whole wait in a block that the session borrows from its shard, so that an idle
+//! session holds none.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,8 +23,9 @@ const BLOCKS_KEPT: usize = 64;
 /// Capacity of a block that is worth keeping: the largest record that TLS 1.2 allows, rounded up.
 const BLOCK_KEPT_BYTES_MAX: usize = 20 * 1024;
 
-/// A TLS session. Events: [`Session::start`], [`Session::receive`], [`Session::seal`], [`Session::close_notify`];
-/// each appends the bytes to send to `out`, in the order in which they must leave.
+/// A TLS session. Events: [`Session::start`], [`Session::receive`], [`Session::seal`],
+/// [`Session::close_notify`]; each appends the bytes to send to `out`, in the order in which they
+/// must leave.
 pub struct Session {
     peer: Peer,
     /// A prefix of what the peer sends next; empty between records.
@@ -55,8 +57,8 @@ pub(super) struct Shared {
     /// Where plaintext is handed out; taken while a session uses it.
     scratch: Cell<Vec<u8>>,
     blocks: RefCell<Vec<Vec<u8>>>,
-    /// How the certificate resolver, which rustls calls, tells the session that is running what the client asked
-    /// for. Only this shard's thread takes the lock, so it is never contended.
+    /// How the certificate resolver, which rustls calls, tells the session that is running what the
+    /// client asked for. Only this shard's thread takes the lock, so it is never contended.
     pub(super) sni: Arc<Mutex<Option<Box<str>>>>,
 }
 
@@ -83,10 +85,10 @@ impl Session {
         Session { peer, held: Vec::new(), sni: None, state: State::Open, shared }
     }
 
-    /// Feeds bytes that arrived, which are decrypted in place. Each record's plaintext is handed to `plain`, in a
-    /// buffer that may be changed and is used again for the next record. Handshake messages, alerts, tickets and
-    /// answers are appended to `out`; send them also when the session failed. Whatever follows a failure or the
-    /// peer's close_notify is ignored.
+    /// Feeds bytes that arrived, which are decrypted in place. Each record's plaintext is handed to
+    /// `plain`, in a buffer that may be changed and is used again for the next record. Handshake
+    /// messages, alerts, tickets and answers are appended to `out`; send them also when the session
+    /// failed. Whatever follows a failure or the peer's close_notify is ignored.
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -114,11 +116,13 @@ impl Session {
         self.progress()
     }
 
-    /// Encrypts `plaintext`, of any length, into as many records as it takes, and appends them to `out`.
+    /// Encrypts `plaintext`, of any length, into as many records as it takes, and appends them to
+    /// `out`.
     ///
     /// # Errors
     /// [`TlsError::Handshaking`] before the session is established, [`TlsError::Closed`] after
-    /// [`Session::close_notify`], the session's own error after it failed. Nothing of `plaintext` is sent then.
+    /// [`Session::close_notify`], the session's own error after it failed. Nothing of `plaintext`
+    /// is sent then.
     pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         match self.state {
             State::Failed(error) => return Err(error),
@@ -137,8 +141,8 @@ impl Session {
         sealed
     }
 
-    /// Appends close_notify (RFC 8446 §6.1), once; nothing can be sealed or received after it. A session that is
-    /// still handshaking or has failed sends none.
+    /// Appends close_notify (RFC 8446 §6.1), once; nothing can be sealed or received after it. A
+    /// session that is still handshaking or has failed sends none.
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
         if !matches!(self.state, State::Open | State::PeerClosed) {
             return;
@@ -157,7 +161,8 @@ impl Session {
         self.common().is_handshaking()
     }
 
-    /// Server side: the name that the client asked for, lower case, as soon as its ClientHello has arrived.
+    /// Server side: the name that the client asked for, lower case, as soon as its ClientHello has
+    /// arrived.
     pub fn sni(&self) -> Option<&str> {
         self.sni.as_deref()
     }
@@ -229,7 +234,8 @@ impl Session {
         }
         let (now, rest) = bytes.split_at_mut(fits);
         self.held.extend_from_slice(now);
-        // A header alone lets rustls refuse what is no TLS; any other part of a record tells it nothing.
+        // A header alone lets rustls refuse what is no TLS; any other part of a record tells it
+        // nothing.
         if missing(&self.held).is_some() && self.held.len() != RECORD_HEADER_BYTES {
             return rest;
         }
@@ -306,8 +312,8 @@ impl Shared {
     }
 }
 
-/// Bytes that the record at the front of `held` lacks. `None` when it is whole: then rustls keeps it because the
-/// handshake message in it goes on in the next record.
+/// Bytes that the record at the front of `held` lacks. `None` when it is whole: then rustls keeps
+/// it because the handshake message in it goes on in the next record.
 fn missing(held: &[u8]) -> Option<usize> {
     let Some(&[high, low]) = held.get(3..RECORD_HEADER_BYTES) else {
         return Some(RECORD_HEADER_BYTES - held.len());

@@ -1,9 +1,10 @@
-//! Session tickets (RFC 8446 §4.6.1, RFC 5077): the session's secrets, sealed under a key that all shards share, so
-//! that a client may resume on any of them and nothing is stored. No lock: keys never change in place. Rotation
-//! makes new [`TicketKeys`], which still open what the key before sealed.
+//! Session tickets (RFC 8446 §4.6.1, RFC 5077): the session's secrets, sealed under a key that all
+//! shards share, so that a client may resume on any of them and nothing is stored. No lock: keys
+//! never change in place. Rotation makes new [`TicketKeys`], which still open what the key before
+//! sealed.
 //!
-//! A ticket is: key name (16 bytes), nonce (12), sealed state, tag (16). AES-256-GCM-SIV (RFC 8452), because
-//! nonces are random and the number of tickets under one key is not ours to bound.
+//! A ticket is: key name (16 bytes), nonce (12), sealed state, tag (16). AES-256-GCM-SIV (RFC
+//! 8452), because nonces are random and the number of tickets under one key is not ours to bound.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use rustls::server::ProducesTickets;
 /// How often the control thread should rotate. A ticket can be opened for one to two of these.
 pub const ROTATE_EVERY: Duration = Duration::from_secs(6 * 3600);
 
-/// What clients are told (RFC 8446 §4.6.1 ticket_lifetime): the time for which a ticket surely opens.
+/// What clients are told (RFC 8446 §4.6.1 ticket_lifetime): the time for which a ticket surely
+/// opens.
 const LIFETIME: Duration = ROTATE_EVERY;
 const KEY_NAME_BYTES: usize = 16;
 /// Ours have some 200 bytes; what is longer is not ours.
@@ -44,7 +46,8 @@ impl TicketKeys {
         Ok(TicketKeys { current: Arc::new(TicketKey::generate()?), previous: None })
     }
 
-    /// The keys that come after these: a new one seals, the current one still opens, the previous one is gone.
+    /// The keys that come after these: a new one seals, the current one still opens, the previous
+    /// one is gone.
     ///
     /// # Errors
     /// The system gives no randomness.

@@ -1,5 +1,6 @@
-//! A blocking SIP phone (or server) for tests: one API over UDP, TCP, TLS, WS and WSS. Nothing happens between
-//! calls: no keep-alive, no retransmission, no answer that the test did not ask for.
+//! A blocking SIP phone (or server) for tests: one API over UDP, TCP, TLS, WS and WSS. Nothing
+//! happens between calls: no keep-alive, no retransmission, no answer that the test did not ask
+//! for.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
@@ -101,7 +102,8 @@ impl Phone {
         }
     }
 
-    /// A server behind the proxy, not yet listening or connected: its address can go into the configuration.
+    /// A server behind the proxy, not yet listening or connected: its address can go into the
+    /// configuration.
     pub fn core(transport: Transport) -> Core {
         let address = SocketAddr::new(CORE.parse().expect("address"), 0);
         if transport == Transport::Udp {
@@ -191,7 +193,8 @@ impl Phone {
         self.links[0].send(bytes)
     }
 
-    /// Sends a request and returns its final response, which must be the next thing that comes but for a 100.
+    /// Sends a request and returns its final response, which must be the next thing that comes but
+    /// for a 100.
     #[track_caller]
     pub fn ask(&mut self, draft: &Draft) -> Message {
         self.send(&draft.build());
@@ -289,7 +292,8 @@ impl Phone {
         assert_eq!(unread, 0, "{self:?} has unread bytes");
     }
 
-    /// Sends a response on the connection that its request came by. The To tag is the phone's own and constant.
+    /// Sends a response on the connection that its request came by. The To tag is the phone's own
+    /// and constant.
     #[track_caller]
     pub fn respond(&mut self, request: &Message, draft: &Draft) {
         let sent = self.links[request.link].send(&draft.build());

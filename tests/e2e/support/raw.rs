@@ -145,8 +145,8 @@ fn take_frame(pending: &mut Vec<u8>) -> Option<RawFrame> {
     Some(RawFrame { head, payload })
 }
 
-/// An upgrade request with everything that RFC 6455 §4.1 and RFC 7118 §4 demand. `changes` replace header fields
-/// by name; an empty value removes one.
+/// An upgrade request with everything that RFC 6455 §4.1 and RFC 7118 §4 demand. `changes` replace
+/// header fields by name; an empty value removes one.
 pub fn upgrade(path: &str, changes: &[(&str, &str)]) -> String {
     let mut headers = vec![
         ("Host", "edge.example.com:443"),

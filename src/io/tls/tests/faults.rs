@@ -1,4 +1,5 @@
-//! What must fail, and how: garbage, truncation, forgery, closing, servers that are not who they should be.
+//! What must fail, and how: garbage, truncation, forgery, closing, servers that are not who they
+//! should be.
 
 use std::io::Write;
 

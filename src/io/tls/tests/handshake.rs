@@ -1,4 +1,5 @@
-//! What must work: both versions, every chunking, resumption, the choice of certificates, key updates.
+//! What must work: both versions, every chunking, resumption, the choice of certificates, key
+//! updates.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -1,5 +1,5 @@
-//! Whole sessions in memory: ours against ours, and ours against rustls' buffered connections and against OpenSSL,
-//! which know nothing of this room. Here: what these tests have in common.
+//! Whole sessions in memory: ours against ours, and ours against rustls' buffered connections and
+//! against OpenSSL, which know nothing of this room. Here: what these tests have in common.
 
 mod faults;
 mod handshake;
@@ -29,7 +29,8 @@ const VERSIONS: [(&SupportedProtocolVersion, &str); 2] = [(&TLS12, "TLSv1.2"), (
 const CHUNKS: [usize; 4] = [1, 7, 2048, usize::MAX];
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Two certificates of one CA in files, and the material made from them: `edge` (edge.test, *.wild.test) and `main`.
+/// Two certificates of one CA in files, and the material made from them: `edge` (edge.test,
+/// *.wild.test) and `main`.
 struct World {
     material: TlsMaterial,
     files: Vec<CertificateFiles>,
@@ -92,7 +93,8 @@ impl World {
     }
 }
 
-/// A client that makes its TLS 1.3 records by hand (RFC 8446 §5.2), so that it can cut them as no library would.
+/// A client that makes its TLS 1.3 records by hand (RFC 8446 §5.2), so that it can cut them as no
+/// library would.
 struct RawClient {
     up: Direction,
     down: Direction,
@@ -255,7 +257,8 @@ fn feed(
     progress
 }
 
-/// Carries bytes between a session and a buffered client until both are silent; returns what the session read.
+/// Carries bytes between a session and a buffered client until both are silent; returns what the
+/// session read.
 fn meet(server: &mut Session, client: &mut ClientConnection, chunk: usize) -> Vec<u8> {
     let mut got = Vec::new();
     loop {
