@@ -358,7 +358,8 @@ pub enum RingError {
     /// EPERM or ENOSYS although the kernel is new enough: a filter.
     #[error(
         "io_uring is forbidden here ({error}), most likely by a container's seccomp profile: allow the \
-         system calls io_uring_setup, io_uring_enter and io_uring_register (docker: --security-opt seccomp=PROFILE)"
+         system calls io_uring_setup, io_uring_enter and io_uring_register \
+         (docker: --security-opt seccomp=PROFILE)"
     )]
     Filtered {
         /// The system's words.
