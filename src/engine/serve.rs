@@ -15,7 +15,7 @@ use crate::proxy::route::{self, Sender};
 use crate::proxy::{Reject, naming, target, validate};
 use crate::sip::{HeaderName, Message, Method, Parsed, Uri};
 use crate::transaction::ServerKey;
-use crate::transaction::{Server, ServerInvite, Steps};
+use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
 use super::Engine;
 use super::transactions::{Armed, ServerMachine, ServerTransaction};
@@ -58,6 +58,7 @@ impl Engine {
             mark: None,
             is_invite,
             orphaned: false,
+            merge: None,
             reported: false,
         };
         let Some(tx) = self.transactions.server.insert(transaction) else {
@@ -106,6 +107,9 @@ impl Engine {
         let for_us = ours && is_for_us(message, uri.as_ref().ok());
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         validate::validate(message, for_us, has_looped(message, hash))?;
+        if for_us {
+            self.refuse_merged(tx, message)?;
+        }
         if for_us && message.method() == Method::Options {
             return self.answer_options(tx, message);
         }
@@ -134,6 +138,20 @@ impl Engine {
             self.answer_trying(tx, message);
         }
         self.fork(tx, message, &arrival, sender, routing.popped, hash)
+    }
+
+    /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends here.
+    fn refuse_merged(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
+        let Some(key) = merge_key(&self.placement, message) else { return Ok(()) };
+        let first = self.transactions.merged.get(&key);
+        if first.is_some_and(|first| self.transactions.server.get(*first).is_some()) {
+            return Err(Reject::because(482, "Merged request"));
+        }
+        self.transactions.merged.insert(key, tx);
+        if let Some(transaction) = self.transactions.server.get_mut(tx) {
+            transaction.merge = Some(key);
+        }
+        Ok(())
     }
 
     /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours.

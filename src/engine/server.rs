@@ -120,10 +120,13 @@ impl Engine {
     /// Forgets a server transaction. Branches that still run end by themselves.
     pub(super) fn end_server(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.remove(tx) else { return };
-        let ServerTransaction { key, block, parsed, last, best, mut timers, mark, .. } =
+        let ServerTransaction { key, merge, block, parsed, last, best, mut timers, mark, .. } =
             transaction;
         if self.transactions.by_key.get(&key) == Some(&tx) {
             self.transactions.by_key.remove(&key);
+        }
+        if let Some(merge) = merge {
+            self.transactions.merged.remove(&merge);
         }
         if let Some(mark) = mark {
             self.transactions.by_source.remove(mark);

@@ -17,8 +17,8 @@ use crate::transaction::Client;
 use crate::transaction::ClientInvite;
 use crate::transaction::Server;
 use crate::transaction::ServerInvite;
-use crate::transaction::ServerKey;
 use crate::transaction::Timer;
+use crate::transaction::{MergeKey, ServerKey};
 
 use super::flow_index::{FlowIndex, FlowMark};
 
@@ -66,6 +66,8 @@ pub(super) struct ServerTransaction {
     pub is_invite: bool,
     /// The sender of the request is gone: no response can be delivered.
     pub orphaned: bool,
+    /// Its entry among the requests for ourselves.
+    pub merge: Option<MergeKey>,
     /// The log was told of its end.
     pub reported: bool,
 }
@@ -149,6 +151,8 @@ pub(super) struct Transactions {
     pub client: Slab<ClientTransaction>,
     /// Server transactions by key.
     pub by_key: HashMap<ServerKey, SlabKey, KeyedHash>,
+    /// Server transactions for ourselves by what makes merged requests equal (RFC 3261 §8.2.2.2).
+    pub merged: HashMap<MergeKey, SlabKey, KeyedHash>,
     /// Server transactions by the stream flow that their request came on.
     pub by_source: FlowIndex,
     /// Client transactions by the stream flow that their request went to.
@@ -162,6 +166,7 @@ impl Transactions {
             server: Slab::new(max),
             client: Slab::new(max.saturating_mul(2)),
             by_key: HashMap::with_hasher(hash.clone()),
+            merged: HashMap::with_hasher(hash.clone()),
             by_source: FlowIndex::new(max, hash.clone()),
             by_target: FlowIndex::new(max.saturating_mul(2), hash),
         }
