@@ -6,7 +6,7 @@ use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
-use crate::sip::{self, Message, Method};
+use crate::sip::{self, HeaderName, Message, Method};
 use crate::transaction::{Client, Step, Steps, Timer};
 
 use super::alarm::Alarm;
@@ -45,6 +45,12 @@ impl Engine {
         if !came_from(transaction, arrival) {
             self.counters.dropped_foreign_response += 1;
             return self.report_drop(arrival.source, "foreign_response", message);
+        }
+        if transaction.server.is_some() && message.values(HeaderName::Via).nth(1).is_none() {
+            // Without our Via nobody is left whom it could be for (RFC 3261 §16.7 step 3): the
+            // machine must not take for a final response what can be sent to nobody.
+            self.counters.dropped_malformed += 1;
+            return self.report_drop(arrival.source, "malformed", message);
         }
         let timers = self.config.timers;
         let status = message.status();
