@@ -71,7 +71,12 @@ impl Engine {
             };
             self.start_branch(tx, message, arrival, target.hop, onward);
         }
-        Ok(())
+        match self.transactions.server.get(tx) {
+            Some(server) if server.branches.is_empty() => {
+                Err(Reject::retry_after(500, 5, "Too many transactions"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn start_branch(
