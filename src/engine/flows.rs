@@ -16,10 +16,10 @@ use crate::ws::assemble::{Event as WsEvent, Receiver};
 use crate::ws::frame::{CloseCode, Opcode, write_close, write_frame};
 use crate::ws::handshake::{Rules, Upgrade, accept, write_answer};
 
-use super::Engine;
 use super::alarm::Alarm;
 use super::input::Origin;
 use super::output::Output;
+use super::{Deferred, Engine};
 
 /// The lone CRLF that answers a ping (RFC 5626 §3.5.1).
 const PONG: &[u8] = b"\r\n";
@@ -397,7 +397,7 @@ impl Engine {
         }
         flow.layer.release(&mut self.pool);
         self.outputs.push_back(Output::Event(Event::FlowClosed { flow: path.flow, why }));
-        self.on_flow_gone(path.flow);
+        self.deferred.push_back(Deferred::Gone(path.flow));
     }
 
     fn count_close(&mut self, why: CloseReason) {
