@@ -10,6 +10,7 @@ use crate::flow::keepalive;
 use crate::flow::layers::Layer;
 use crate::flow::table::Flow;
 use crate::proxy::Reject;
+use crate::proxy::route::Sender;
 use crate::sip::frame::{self, Frame, FrameError, Scan};
 use crate::sip::{self, Message};
 use crate::ws::assemble::{Event as WsEvent, Receiver};
@@ -47,6 +48,7 @@ impl Engine {
         };
         let accepted = matches!(origin, Origin::Accepted(_));
         let mut flow = Flow::new(path, key.local, key.remote, accepted, self.now);
+        flow.trunk = Sender::of(&self.config, &flow.arrival()).is_upstream();
         let look = keepalive::first_look(&flow, &self.config.limits);
         flow.timer = Some(self.wheel.arm(self.now + look, Alarm::Flow(name)));
         let is_open = !matches!(flow.layer, Layer::Upgrade(_));
