@@ -212,7 +212,8 @@ impl Engine {
         let cancel = built.then_some(ClientTransaction {
             machine: ClientMachine::Other(machine),
             server: None,
-            secret: 0,
+            // Its branch is that of the INVITE: no response names it by this.
+            secret: self.rng.next_u64(),
             hop: Way::Flow(flow),
             block,
             timers: Armed::default(),
