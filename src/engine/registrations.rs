@@ -1,6 +1,8 @@
 //! REGISTER at the shard that owns the address of record, and what the other rooms must know of its
 //! bindings: when the next one expires, and at which host and port its client can be found.
 
+use std::time::Duration;
+
 use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::proxy::{Reject, naming, place};
@@ -94,7 +96,9 @@ impl Engine {
 
     /// Has the alarm ring when the next binding expires.
     pub(super) fn arm_expiry(&mut self) {
-        let Some(at) = self.location.next_expiry() else { return };
+        let Some(next) = self.location.next_expiry() else { return };
+        // What is left of a bounded look comes with the next call, not within this one.
+        let at = next.max(self.now + Duration::from_millis(1));
         if self.expiry_alarm.is_some_and(|(armed, _)| armed <= at) {
             return;
         }
