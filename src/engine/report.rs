@@ -14,9 +14,15 @@ pub(super) const URI_MAX: usize = 256;
 /// Bytes of a method that a log line shows.
 const METHOD_MAX: usize = 32;
 
-/// The bytes as text, cut at `max`.
+/// The bytes as one word of text, cut at `max`. White space and control characters, which none of
+/// these fields has by its grammar, would let a peer write fields and lines of its own.
 pub(super) fn text(bytes: &[u8], max: usize) -> Box<str> {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into()
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(max)]);
+    let is_foreign = |it: char| it.is_control() || it.is_whitespace();
+    if text.contains(is_foreign) {
+        return text.replace(is_foreign, "\u{fffd}").into();
+    }
+    text.into()
 }
 
 impl Engine {
@@ -37,5 +43,24 @@ impl Engine {
             took_ms: u32::try_from(took).unwrap_or(u32::MAX),
         };
         self.outputs.push_back(Output::Event(Event::Transaction(Box::new(event))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_writes_no_lines_or_fields_of_its_own() {
+        for (bytes, expected) in [
+            (b"abc@host".as_slice(), "abc@host"),
+            (b"a status=200", "a\u{fffd}status=200"),
+            (b"a\r\n b\x1b[2J\x7f", "a\u{fffd}\u{fffd}\u{fffd}b\u{fffd}[2J\u{fffd}"),
+            ("a\u{2028}b\u{9b}".as_bytes(), "a\u{fffd}b\u{fffd}"),
+            (b"\xff", "\u{fffd}"),
+        ] {
+            assert_eq!(&*text(bytes, 64), expected);
+        }
+        assert_eq!(&*text(b"abcdef", 3), "abc");
     }
 }
