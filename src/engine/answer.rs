@@ -138,7 +138,9 @@ impl Engine {
         let target = branch.flow();
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         if status < 200 {
-            if transaction.context.on_provisional(status) == Verdict::Forward {
+            // RFC 4320 §4.1: to other requests there is no provisional response but our own 100.
+            let is_wanted = transaction.context.on_provisional(status) == Verdict::Forward;
+            if transaction.is_invite && is_wanted {
                 self.forward_up(tx, message);
             }
             return;
