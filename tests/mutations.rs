@@ -115,8 +115,9 @@ fn request(rng: &mut Rng, from: &Phone, name: usize, routes: &[String]) -> Strin
     let path = if rng.below(8) == 0 { "Path: <sip:198.51.100.7;lr>\r\n" } else { "" };
     format!(
         "{method} {uri} SIP/2.0\r\n{}\r\nMax-Forwards: 70\r\n{route}From: <sip:u{user}@example.com>;tag=a\r\n\
-To: <sip:u{user}@example.com>{tag}\r\nCall-ID: c{}\r\nCSeq: {} {method}\r\nContact: <sip:x{user}@df7jal23ls0d.invalid;\
-transport=ws>\r\nSupported: path, outbound\r\nExpires: {}\r\n{path}Content-Length: 0\r\n\r\n",
+To: <sip:u{user}@example.com>{tag}\r\nCall-ID: c{}\r\nCSeq: {} {method}\r\n\
+Contact: <sip:x{user}@df7jal23ls0d.invalid;transport=ws>\r\nSupported: path, outbound\r\n\
+Expires: {}\r\n{path}Content-Length: 0\r\n\r\n",
         from.via(&format!("m{}", name - rng.below(4.min(name as u64 + 1)) as usize)),
         name / 4,
         1 + rng.below(9),
@@ -128,7 +129,7 @@ fn phone(lab: &mut Lab, rng: &mut Rng, shards: u16, number: usize) -> Phone {
     let transport = Transport::ALL[rng.below(5) as usize];
     let shard = rng.below(u64::from(shards)) as u16;
     let remote = format!("203.0.113.{}:{}", 1 + number % 5, 40_000 + number);
-    let remote = if number % 7 == 0 { CORE.to_string() } else { remote };
+    let remote = if number.is_multiple_of(7) { CORE.to_string() } else { remote };
     Phone::connect(lab, shard, transport, &remote)
 }
 
@@ -189,7 +190,7 @@ fn run(seed: u8, rounds: usize) {
     let mut rng = Rng::new([seed; 32]);
     let shards = 1 + u16::from(seed % 3);
     let mut config = lab::config();
-    config.upstreams[0].address_lookup = seed % 2 == 0;
+    config.upstreams[0].address_lookup = seed.is_multiple_of(2);
     let mut lab = Lab::new(shards, config);
     let mut phones: Vec<Phone> = Vec::new();
     let (mut seen, mut routes) = (Vec::new(), Vec::new());
@@ -218,8 +219,7 @@ Expires: 600\r\nContent-Length: 0\r\n\r\n"
         let whole = request(&mut rng, &sender, round, &routes);
         let bent = if rng.below(2) == 0 { bend(&mut rng, &whole, &seen) } else { whole };
         sender.send(&mut lab, &bent);
-        for at in 0..phones.len() {
-            let phone = phones[at];
+        for phone in phones.clone() {
             for message in taken(&mut lab, &phone) {
                 seen.push(format!("{message:?}").replace("\\r\\n", "\r\n"));
                 if message.find("Record-Route").is_some() {
