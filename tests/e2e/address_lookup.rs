@@ -1,5 +1,6 @@
-//! Servers that rewrite Contacts to the address of the connection: with `address_lookup` their requests find the
-//! client's flow, whether the URI says `ws` or `wss`; a secure one never leads to an insecure flow.
+//! Servers that rewrite Contacts to the address of the connection: with `address_lookup` their
+//! requests find the client's flow, whether the URI says `ws` or `wss`; a secure one never leads to
+//! an insecure flow.
 
 use super::support::{Phone, Server, Setup, Transport, forwarded, still};
 

@@ -1,5 +1,5 @@
-//! An attacker names another client's address and port wherever SIP has room for an address. Not one byte may
-//! reach that client, and the attacker gets his answer.
+//! An attacker names another client's address and port wherever SIP has room for an address. Not
+//! one byte may reach that client, and the attacker gets his answer.
 
 use super::support::phone::{ATTACKERS, From};
 use super::support::sip::unique;
@@ -39,7 +39,8 @@ fn attacker(transport: Transport, server: &Server) -> Phone {
     Phone::connect_from(transport, server, &unique("mallory"), From::host(ATTACKERS))
 }
 
-/// Sends a request and returns its final status; what comes back to the attacker himself, he answers.
+/// Sends a request and returns its final status; what comes back to the attacker himself, he
+/// answers.
 fn attack(attacker: &mut Phone, draft: &Draft) -> u16 {
     attacker.send(&draft.build());
     loop {
@@ -52,7 +53,8 @@ fn attack(attacker: &mut Phone, draft: &Draft) -> u16 {
     }
 }
 
-/// Runs `attack_one` for every attacker's and victim's transport, then shows that the victim heard nothing.
+/// Runs `attack_one` for every attacker's and victim's transport, then shows that the victim heard
+/// nothing.
 fn everywhere(attack_one: impl Fn(&mut Phone, &Phone)) {
     for shards in [1, 2] {
         let Scene { mut victims, mut core, server } = scene(shards);
@@ -134,7 +136,8 @@ fn a_via_at_a_clients_address_brings_no_response_there() {
                 format!("SIP/2.0/{name} {ip}:{port};rport;received={ip}"),
                 format!("SIP/2.0/{name} {ip}:{port};received={ip};rport={port}"),
             ];
-            // RFC 3261 §18.2.2 wants a UDP response at maddr: a datagram, which is on nobody's connection.
+            // RFC 3261 §18.2.2 wants a UDP response at maddr: a datagram, which is on nobody's
+            // connection.
             if mallory.transport != Transport::Udp {
                 vias.push(format!("SIP/2.0/{name} {own}:{port};maddr={ip}"));
                 vias.push(format!("SIP/2.0/{name} {ip}:{port}"));

@@ -1,4 +1,5 @@
-//! Bodies are bytes: what no text frame can carry goes in a binary frame (RFC 7118 §4.2), and nothing is lost.
+//! Bodies are bytes: what no text frame can carry goes in a binary frame (RFC 7118 §4.2), and
+//! nothing is lost.
 
 use super::support::sip::Frame;
 use super::support::{Phone, Setup, Transport, fence, forwarded, returned};

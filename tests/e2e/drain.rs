@@ -1,4 +1,5 @@
-//! SIGTERM: what lives may finish, what is new is refused, and the process ends in time with status 0.
+//! SIGTERM: what lives may finish, what is new is refused, and the process ends in time with status
+//! 0.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! End to end: the program as a child process, spoken to over real sockets by clients that share no code with it.
+//! End to end: the program as a child process, spoken to over real sockets by clients that share no
+//! code with it.
 
 mod address_lookup;
 mod attacker;
@@ -6,7 +7,6 @@ mod bad_sip;
 mod body;
 mod calls_to_upstream;
 mod drain;
-mod edge_mode;
 mod fork;
 mod frames;
 mod harness;

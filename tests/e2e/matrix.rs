@@ -1,6 +1,7 @@
-//! The matrix: client transport × Contact × request × where the request comes from × shards. Whatever a Contact
-//! says, the request arrives once, on the connection that registered it, changed only as a proxy may, and the
-//! answer goes back. A pairwise cover of everything, and every row of the WebSocket transports.
+//! The matrix: client transport × Contact × request × where the request comes from × shards.
+//! Whatever a Contact says, the request arrives once, on the connection that registered it, changed
+//! only as a proxy may, and the answer goes back. A pairwise cover of everything, and every row of
+//! the WebSocket transports.
 
 use super::support::call::{Call, within};
 use super::support::pairwise::{Row, cover, product};
@@ -60,7 +61,8 @@ impl Contact {
         }
     }
 
-    /// What the Request-URI must be: the registered URI, but a `sip:` request stays one (RFC 5630 §5.3).
+    /// What the Request-URI must be: the registered URI, but a `sip:` request stays one (RFC 5630
+    /// §5.3).
     fn request_uri(self, value: &str) -> String {
         super::support::sip::uri_of(value).replacen("sips:", "sip:", 1)
     }

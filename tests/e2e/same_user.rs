@@ -10,7 +10,8 @@ struct Both {
     _server: Server,
 }
 
-/// Alice twice, the second with `wss_scheme` in her Contact, and a TLS server that may send `sips:` requests.
+/// Alice twice, the second with `wss_scheme` in her Contact, and a TLS server that may send `sips:`
+/// requests.
 fn both(setup: Setup, wss_scheme: &str) -> Both {
     let core = Phone::core(Transport::Tls);
     let server = setup.start();

@@ -1,5 +1,5 @@
-//! A client is gone: what was meant for it is answered at once, and nobody else hears it, neither a newcomer in the
-//! same slot nor one with the very same addresses.
+//! A client is gone: what was meant for it is answered at once, and nobody else hears it, neither a
+//! newcomer in the same slot nor one with the very same addresses.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,8 @@ use super::support::phone::{From, PATIENCE, PHONES};
 use super::support::{Dialog, Incoming, Phone, Server, Setup, Transport, call, still};
 
 const STREAMS: [Transport; 4] = [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
-/// From the detection to the answer; what is measured includes the time until metrics are published.
+/// From the detection to the answer; what is measured includes the time until metrics are
+/// published.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +55,16 @@ fn await_end(server: &Server, metric: &str, count: u64, alive: &mut [&mut Phone]
     }
 }
 
-/// A newcomer who has read everything that belongs to his own arrival (TLS session tickets come late).
+/// A newcomer who has read everything that belongs to his own arrival (TLS session tickets come
+/// late).
 fn arrived(transport: Transport, server: &Server, from: From) -> Phone {
     let mut newcomer = Phone::connect_from(transport, server, "newcomer", from);
     still(&mut [&mut newcomer]);
     newcomer
 }
 
-/// Initial requests and requests within both dialogs get their answers; the newcomer hears none of them.
+/// Initial requests and requests within both dialogs get their answers; the newcomer hears none of
+/// them.
 fn judge(scene: Scene, mut newcomer: Phone, started: Instant) {
     let Scene { mut caller, mut core, mut from_caller, mut from_core, server } = scene;
     for method in ["MESSAGE", "OPTIONS"] {
@@ -138,7 +141,7 @@ fn a_newcomer_with_the_same_addresses_is_not_the_one_who_left() {
             victim.reset();
             scene.server.wait_metric("sipring_flows_closed_total", closed + 1, PATIENCE);
             let started = Instant::now();
-            let from = From { local, receive_buffer: None, tls12: false };
+            let from = From { local, ..From::host(PHONES) };
             let newcomer = arrived(transport, &scene.server, from);
             assert_eq!(newcomer.local, local);
             judge(scene, newcomer, started);
@@ -158,7 +161,7 @@ fn a_newcomer_with_the_address_of_a_registered_contact_hears_nothing() {
         let closed = server.metric("sipring_flows_closed_total");
         victim.reset();
         server.wait_metric("sipring_flows_closed_total", closed + 1, PATIENCE);
-        let from = From { local, receive_buffer: None, tls12: false };
+        let from = From { local, ..From::host(PHONES) };
         let mut newcomer = arrived(transport, &server, from);
         // This Contact could be dialled; nobody listens there.
         let answer = core.ask(&core.draft("MESSAGE", "sip:victim@example.com"));

@@ -1,5 +1,5 @@
-//! Messages on TCP and TLS: wherever the network cuts them, and however many come at once (RFC 3261 §18.3,
-//! RFC 5626 §3.5.1).
+//! Messages on TCP and TLS: wherever the network cuts them, and however many come at once (RFC 3261
+//! §18.3, RFC 5626 §3.5.1).
 
 use super::support::phone::PATIENCE;
 use super::support::{Incoming, Phone, Setup, Transport, forwarded, still};

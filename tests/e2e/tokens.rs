@@ -1,5 +1,5 @@
-//! Flow tokens (RFC 5626 §5.2): only the very token that the proxy gave, in the dialog that it was given for, moves
-//! a request.
+//! Flow tokens (RFC 5626 §5.2): only the very token that the proxy gave, in the dialog that it was
+//! given for, moves a request.
 
 use super::support::call::within;
 use super::support::phone::{ATTACKERS, From};

@@ -1,4 +1,5 @@
-//! Dialogs as user agents keep them (RFC 3261 §12), and a call through the proxy from INVITE to BYE.
+//! Dialogs as user agents keep them (RFC 3261 §12), and a call through the proxy from INVITE to
+//! BYE.
 
 use super::check::{forwarded, returned};
 use super::phone::Phone;
@@ -66,7 +67,8 @@ impl Dialog {
             .with("CSeq", format!("{} {method}", self.cseq))
     }
 
-    /// The next hop is the proxy's listener that this phone talks to: host and port of the topmost route.
+    /// The next hop is the proxy's listener that this phone talks to: host and port of the topmost
+    /// route.
     #[track_caller]
     pub fn next_hop_is_proxy(&self, phone: &Phone) {
         let top = uri_of(self.routes.first().expect("a route set"));
@@ -90,7 +92,8 @@ pub struct Call {
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 
-/// `caller` calls `uri`; `callee` hears it under `contact`, rings, answers. Every message is checked.
+/// `caller` calls `uri`; `callee` hears it under `contact`, rings, answers. Every message is
+/// checked.
 #[track_caller]
 pub fn call(caller: &mut Phone, uri: &str, callee: &mut Phone, contact: &str) -> Call {
     let invite =

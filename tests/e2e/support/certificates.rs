@@ -1,5 +1,5 @@
-//! One certificate authority for the run: the proxy's certificate, the upstream server's certificate, and what
-//! TLS clients and servers of the tests need to use them.
+//! One certificate authority for the run: the proxy's certificate, the upstream server's
+//! certificate, and what TLS clients and servers of the tests need to use them.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

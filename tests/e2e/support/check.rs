@@ -4,10 +4,11 @@ use super::link::Transport;
 use super::phone::Phone;
 use super::sip::{Frame, Header, Message, param, unique};
 
-/// Header fields that a proxy may change in a request (RFC 3261 §16.6, RFC 3325).
-const EDITED: [&str; 8] = [
+/// Header fields that a proxy may change in a request (RFC 3261 §16.6, RFC 3325, RFC 5393).
+const EDITED: [&str; 9] = [
     "via",
     "max-forwards",
+    "max-breadth",
     "route",
     "record-route",
     "path",
@@ -16,8 +17,8 @@ const EDITED: [&str; 8] = [
     "p-preferred-identity",
 ];
 
-/// `got` is the request `sent`, forwarded once by a proxy over `transport` to the registered URI: only the
-/// declared edits, everything else equal byte for byte and in order.
+/// `got` is the request `sent`, forwarded once by a proxy over `transport` to the registered URI:
+/// only the declared edits, everything else equal byte for byte and in order.
 #[track_caller]
 pub fn forwarded(sent: &Message, got: &Message, transport: Transport, uri: &str) {
     let context = || format!("\n--- sent {sent:?}\n--- got {got:?}");
@@ -59,8 +60,8 @@ fn framed(sent: &Message, got: &Message, transport: Transport) {
     assert_eq!(got.frame, frame, "{got:?}");
 }
 
-/// `got` is the response `answered`, returned by a proxy to the sender of `request`: our Via popped, the rest
-/// equal byte for byte and in order.
+/// `got` is the response `answered`, returned by a proxy to the sender of `request`: our Via
+/// popped, the rest equal byte for byte and in order.
 #[track_caller]
 pub fn returned(request: &Message, answered: &Message, got: &Message) {
     let context = || format!("\n--- answered {answered:?}\n--- got {got:?}");
@@ -95,8 +96,8 @@ fn bare_via(value: &str) -> String {
     bare.join(";")
 }
 
-/// Shows that nothing else came: `sender` sends each receiver a message of its own, which must be the next that
-/// it hears, and must hear exactly the answer.
+/// Shows that nothing else came: `sender` sends each receiver a message of its own, which must be
+/// the next that it hears, and must hear exactly the answer.
 #[track_caller]
 pub fn fence(sender: &mut Phone, receivers: &mut [&mut Phone]) {
     for receiver in receivers {

@@ -1,5 +1,6 @@
-//! One connection or datagram socket of a test client: bytes in and out with a deadline, WebSocket by
-//! tungstenite, TLS by rustls. It reads only when asked, so that a client that nobody asks is a client that hangs.
+//! One connection or datagram socket of a test client: bytes in and out with a deadline, WebSocket
+//! by tungstenite, TLS by rustls. It reads only when asked, so that a client that nobody asks is a
+//! client that hangs.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -91,8 +92,8 @@ impl Io {
         }
     }
 
-    /// A connected stream with the TLS handshake done, if there is to be one. The certificate must be good for
-    /// the server's address.
+    /// A connected stream with the TLS handshake done, if there is to be one. The certificate must
+    /// be good for the server's address.
     pub fn connect(tcp: TcpStream, tls: Option<Arc<ClientConfig>>) -> io::Result<Io> {
         let Some(config) = tls else { return Ok(Io::Plain(tcp)) };
         let name = ServerName::from(tcp.peer_addr()?.ip());
@@ -144,16 +145,14 @@ impl Write for Io {
     }
 }
 
-/// A TCP connection from `local` (port 0: any; a port in use by a dead connection may be used again).
-pub fn connect_tcp(
-    local: SocketAddr,
-    remote: SocketAddr,
-    receive_buffer: Option<usize>,
-) -> io::Result<TcpStream> {
+/// A TCP connection from `local` (port 0: any; a port in use by a dead connection may be used
+/// again).
+pub fn connect_tcp(local: SocketAddr, remote: SocketAddr, slow: bool) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
+    if slow {
+        socket.set_recv_buffer_size(4096)?;
+        socket.set_tcp_mss(536)?;
     }
     socket.bind(&local.into())?;
     socket.connect_timeout(&remote.into(), Duration::from_secs(5))?;
@@ -177,8 +176,8 @@ impl Link {
         Link::Stream { io, pending: Vec::new() }
     }
 
-    /// A WebSocket over an open byte stream: the upgrade, with subprotocol `sip`, which tungstenite insists to see
-    /// again in the answer.
+    /// A WebSocket over an open byte stream: the upgrade, with subprotocol `sip`, which tungstenite
+    /// insists to see again in the answer.
     pub fn upgrade(io: Io, path: &str, origin: Option<&str>) -> Link {
         let remote = io.tcp().peer_addr().expect("peer");
         let scheme = if matches!(io, Io::Plain(_)) { "ws" } else { "wss" };

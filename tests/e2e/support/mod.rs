@@ -1,5 +1,5 @@
-//! What the end-to-end tests are made of: the program under test as a child process, and clients that share no
-//! code with it.
+//! What the end-to-end tests are made of: the program under test as a child process, and clients
+//! that share no code with it.
 
 pub mod call;
 pub mod certificates;

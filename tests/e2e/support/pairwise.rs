@@ -1,5 +1,5 @@
-//! A deterministic pairwise cover: from the full product of some factors, a small selection in which every pair
-//! of values that occurs in any permitted row occurs.
+//! A deterministic pairwise cover: from the full product of some factors, a small selection in
+//! which every pair of values that occurs in any permitted row occurs.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
-//! A blocking SIP phone (or server) for tests: one API over UDP, TCP, TLS, WS and WSS. Nothing happens between
-//! calls: no keep-alive, no retransmission, no answer that the test did not ask for.
+//! A blocking SIP phone (or server) for tests: one API over UDP, TCP, TLS, WS and WSS. Nothing
+//! happens between calls: no keep-alive, no retransmission, no answer that the test did not ask
+//! for.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
@@ -25,8 +26,8 @@ pub const CORE: &str = "127.0.0.9";
 pub struct From {
     /// Local address; port 0 takes any.
     pub local: SocketAddr,
-    /// Size of the socket's receive buffer.
-    pub receive_buffer: Option<usize>,
+    /// A small receive buffer and small segments, so that the kernels hold little on the way.
+    pub slow: bool,
     /// Offer TLS 1.2 only.
     pub tls12: bool,
 }
@@ -36,7 +37,7 @@ impl From {
     pub fn host(host: &str) -> From {
         From {
             local: SocketAddr::new(host.parse().expect("address"), 0),
-            receive_buffer: None,
+            slow: false,
             tls12: false,
         }
     }
@@ -101,7 +102,8 @@ impl Phone {
         }
     }
 
-    /// A server behind the proxy, not yet listening or connected: its address can go into the configuration.
+    /// A server behind the proxy, not yet listening or connected: its address can go into the
+    /// configuration.
     pub fn core(transport: Transport) -> Core {
         let address = SocketAddr::new(CORE.parse().expect("address"), 0);
         if transport == Transport::Udp {
@@ -191,7 +193,8 @@ impl Phone {
         self.links[0].send(bytes)
     }
 
-    /// Sends a request and returns its final response, which must be the next thing that comes but for a 100.
+    /// Sends a request and returns its final response, which must be the next thing that comes but
+    /// for a 100.
     #[track_caller]
     pub fn ask(&mut self, draft: &Draft) -> Message {
         self.send(&draft.build());
@@ -289,7 +292,8 @@ impl Phone {
         assert_eq!(unread, 0, "{self:?} has unread bytes");
     }
 
-    /// Sends a response on the connection that its request came by. The To tag is the phone's own and constant.
+    /// Sends a response on the connection that its request came by. The To tag is the phone's own
+    /// and constant.
     #[track_caller]
     pub fn respond(&mut self, request: &Message, draft: &Draft) {
         let sent = self.links[request.link].send(&draft.build());
@@ -396,7 +400,7 @@ fn open(transport: Transport, proxy: SocketAddr, from: From) -> (Link, SocketAdd
         let local = socket.local_addr().expect("address");
         return (Link::Udp { socket, peer: proxy }, local);
     }
-    let tcp = connect_tcp(local, proxy, from.receive_buffer)
+    let tcp = connect_tcp(local, proxy, from.slow)
         .unwrap_or_else(|error| panic!("{} to {proxy}: {error}", transport.via()));
     let local = tcp.local_addr().expect("address");
     let versions: &[_] = match from.tls12 {

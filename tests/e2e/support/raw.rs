@@ -26,7 +26,7 @@ impl Raw {
     /// Connects to the WS or WSS listener.
     pub fn connect(transport: Transport, server: &Server) -> Raw {
         let local = From::host(PHONES).local;
-        let tcp = connect_tcp(local, server.address(transport), None).expect("connect");
+        let tcp = connect_tcp(local, server.address(transport), false).expect("connect");
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
         let tls = transport.is_secure().then(|| certificates::client(&versions));
         Raw { io: Io::connect(tcp, tls).expect("handshake"), pending: Vec::new() }
@@ -145,8 +145,8 @@ fn take_frame(pending: &mut Vec<u8>) -> Option<RawFrame> {
     Some(RawFrame { head, payload })
 }
 
-/// An upgrade request with everything that RFC 6455 §4.1 and RFC 7118 §4 demand. `changes` replace header fields
-/// by name; an empty value removes one.
+/// An upgrade request with everything that RFC 6455 §4.1 and RFC 7118 §4 demand. `changes` replace
+/// header fields by name; an empty value removes one.
 pub fn upgrade(path: &str, changes: &[(&str, &str)]) -> String {
     let mut headers = vec![
         ("Host", "edge.example.com:443"),

@@ -1,5 +1,5 @@
-//! The program under test as a child process: a configuration on free ports, its log kept for the moment when a
-//! test fails, its metrics, and its end. Only this child is ever signalled.
+//! The program under test as a child process: a configuration on free ports, its log kept for the
+//! moment when a test fails, its metrics, and its end. Only this child is ever signalled.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,9 +21,10 @@ const START: Duration = Duration::from_secs(10);
 /// How long the end may take beyond the drain timeout.
 const END: Duration = Duration::from_secs(5);
 
-/// A configuration in the making. Defaults: one shard, all five transports on 127.0.0.1, domain example.com,
-/// one upstream `core` that is whoever sends from 127.0.0.9, everything else goes to the location service; long
-/// transaction timers, so that no retransmission confuses a count; a short drain.
+/// A configuration in the making. Defaults: one shard, all five transports on 127.0.0.1, domain
+/// example.com, one upstream `core` that is whoever sends from 127.0.0.9, everything else goes to
+/// the location service; long transaction timers, so that no retransmission confuses a count; a
+/// short drain.
 pub struct Setup {
     shards: usize,
     ipv6: bool,
@@ -216,6 +217,7 @@ impl Setup {
             }
         }
         let targets = match self.targets.is_empty() {
+            true if self.ipv6 => vec!["sip:[::1]:9;transport=udp".to_string()],
             true => vec![format!("sip:{CORE}:9;transport=udp")],
             false => self.targets.clone(),
         };
@@ -385,7 +387,8 @@ pub fn http(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     Some((status, body.to_string()))
 }
 
-/// A port that nobody uses, below the range that the kernel gives to clients, never given twice in a run.
+/// A port that nobody uses, below the range that the kernel gives to clients, never given twice in
+/// a run.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 10_000;

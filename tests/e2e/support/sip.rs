@@ -1,5 +1,6 @@
-//! SIP messages as the test's clients read and write them: plain text, independent of the crate's own codec, so
-//! that a fault there cannot hide itself. Strict on what it reads: what this reader refuses, a phone may refuse.
+//! SIP messages as the test's clients read and write them: plain text, independent of the crate's
+//! own codec, so that a fault there cannot hide itself. Strict on what it reads: what this reader
+//! refuses, a phone may refuse.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,8 @@ impl fmt::Debug for Message {
 }
 
 impl Message {
-    /// Reads one whole message. The body is everything after the empty line; a Content-Length must agree.
+    /// Reads one whole message. The body is everything after the empty line; a Content-Length must
+    /// agree.
     pub fn parse(bytes: &[u8]) -> Result<Message, String> {
         let end = find(bytes, b"\r\n\r\n").ok_or("no empty line")?;
         let mut lines: Vec<Vec<u8>> = Vec::new();
@@ -89,7 +91,8 @@ impl Message {
         Ok(message)
     }
 
-    /// Takes the first whole message off a stream buffer (RFC 3261 §18.3: Content-Length is mandatory there).
+    /// Takes the first whole message off a stream buffer (RFC 3261 §18.3: Content-Length is
+    /// mandatory there).
     pub fn take(buffer: &mut Vec<u8>) -> Result<Option<Message>, String> {
         let Some(end) = find(buffer, b"\r\n\r\n") else { return Ok(None) };
         let head = &buffer[..end];
@@ -331,7 +334,8 @@ impl Draft {
     }
 }
 
-/// A response to `request` as RFC 3261 §8.2.6 wants it: Via, From, To, Call-ID, CSeq and Record-Route copied.
+/// A response to `request` as RFC 3261 §8.2.6 wants it: Via, From, To, Call-ID, CSeq and
+/// Record-Route copied.
 pub fn response_to(request: &Message, status: u16, to_tag: &str) -> Draft {
     let mut draft = Draft::new(format!("SIP/2.0 {status} {}", phrase(status)));
     for header in &request.headers {
