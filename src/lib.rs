@@ -1,8 +1,8 @@
 //! sipring: a SIP/WebSocket edge proxy and registrar for Linux, on io_uring.
 //!
-//! Rooms, from the bottom: `base` (values), `sip` and `ws` (codecs), `flow`, `transaction`, `registrar`, `auth`
-//! (state machines), `proxy` (RFC 3261 §16), `engine` (one shard's protocol, no I/O), `io` and `admin` (the world).
-//! Imports go downward only; `tests/tidy.rs` enforces it.
+//! Rooms, from the bottom: `base` (values), `sip` and `ws` (codecs), `flow`, `transaction`,
+//! `registrar`, `auth` (state machines), `proxy` (RFC 3261 §16), `engine` (one shard's protocol, no
+//! I/O), `io` and `admin` (the world). Imports go downward only; `tests/tidy.rs` enforces it.
 
 pub mod admin;
 pub mod auth;

@@ -1,5 +1,5 @@
-//! The configuration as the engine sees it: checked, resolved, immutable. Reading and judging TOML is
-//! `io/config_file`; this file only says what there is to configure.
+//! The configuration as the engine sees it: checked, resolved, immutable. Reading and judging TOML
+//! is `io/config_file`; this file only says what there is to configure.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -132,7 +132,8 @@ pub struct UpstreamTarget {
 pub struct Route {
     /// Matches the Request-URI's user; absent matches all.
     pub user: Option<Regex>,
-    /// Matches the Request-URI's host (lower case); `Some("none")` matches `tel:` URIs; absent matches all.
+    /// Matches the Request-URI's host (lower case); `Some("none")` matches `tel:` URIs; absent
+    /// matches all.
     pub domain: Option<String>,
     /// Methods; empty matches all.
     pub methods: Vec<String>,

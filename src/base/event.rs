@@ -1,5 +1,5 @@
-//! What a shard tells the log: one row an event, values only. The driver turns them into lines; the engine never
-//! formats text for a log.
+//! What a shard tells the log: one row an event, values only. The driver turns them into lines; the
+//! engine never formats text for a log.
 
 use super::id::{FlowId, FlowRef, Transport};
 use std::net::SocketAddr;

@@ -25,8 +25,9 @@ impl fmt::Debug for ShardId {
     }
 }
 
-/// The name of one stream flow (RFC 5626 §2): shard 10 bits, slot 22 bits, generation 32 bits whose top 8 are
-/// the shard's incarnation. A slot that is used again has another generation, so a stale name finds nothing.
+/// The name of one stream flow (RFC 5626 §2): shard 10 bits, slot 22 bits, generation 32 bits whose
+/// top 8 are the shard's incarnation. A slot that is used again has another generation, so a stale
+/// name finds nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId(u64);
 
@@ -37,8 +38,8 @@ impl FlowId {
         FlowId((u64::from(shard.0) << 54) | (u64::from(slot) << 32) | u64::from(generation))
     }
 
-    /// The name that [`FlowId::to_bits`] gave. Any value is well formed; whether it names a living flow is
-    /// for that shard's table to say.
+    /// The name that [`FlowId::to_bits`] gave. Any value is well formed; whether it names a living
+    /// flow is for that shard's table to say.
     pub const fn from_bits(bits: u64) -> FlowId {
         FlowId(bits)
     }
@@ -120,7 +121,8 @@ impl Transport {
         }
     }
 
-    /// The value of a URI's `transport` parameter: `ws` for both WebSocket transports (RFC 7118 §4.2).
+    /// The value of a URI's `transport` parameter: `ws` for both WebSocket transports (RFC 7118
+    /// §4.2).
     pub const fn uri_name(self) -> &'static str {
         match self {
             Transport::Wss => "ws",
@@ -170,11 +172,13 @@ impl ListenerId {
     }
 }
 
-/// A connection that the engine asked for and that is not open yet; unique within its shard while pending.
+/// A connection that the engine asked for and that is not open yet; unique within its shard while
+/// pending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnectId(pub u32);
 
-/// The protocol-aware key under which a flow can be found by address. The answer to a look-up is a [`FlowId`].
+/// The protocol-aware key under which a flow can be found by address. The answer to a look-up is a
+/// [`FlowId`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowKey {
     /// What it speaks; WS and WSS to the same address are two keys.
@@ -190,17 +194,30 @@ pub struct FlowKey {
 pub struct DatagramPath {
     /// The UDP listener whose socket is used.
     pub listener: ListenerId,
-    /// The local address that the datagram came in on (IP_PKTINFO), used as source of answers (RFC 3581 §4).
+    /// The local address that the datagram came in on (IP_PKTINFO), used as source of answers (RFC
+    /// 3581 §4).
     pub local: SocketAddr,
     /// The peer.
     pub remote: SocketAddr,
+}
+
+/// A stream flow with what every shard needs to know of it, so that a request can be made for a
+/// flow that another shard owns.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StreamPath {
+    /// Its name.
+    pub flow: FlowId,
+    /// What it speaks to the client (a WS flow behind a TLS load balancer counts as WSS).
+    pub transport: Transport,
+    /// The listener that accepted it, or whose name it shows when we opened it.
+    pub listener: ListenerId,
 }
 
 /// Where a message came from or goes to: a stream flow by name, or a datagram association by value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FlowRef {
     /// A TCP, TLS, WS or WSS flow.
-    Stream(FlowId),
+    Stream(StreamPath),
     /// UDP.
     Datagram(DatagramPath),
 }
@@ -209,8 +226,35 @@ impl FlowRef {
     /// The stream flow's name, if it is one.
     pub const fn stream(self) -> Option<FlowId> {
         match self {
-            FlowRef::Stream(flow) => Some(flow),
+            FlowRef::Stream(path) => Some(path.flow),
             FlowRef::Datagram(_) => None,
+        }
+    }
+
+    /// What it speaks.
+    pub const fn transport(self) -> Transport {
+        match self {
+            FlowRef::Stream(path) => path.transport,
+            FlowRef::Datagram(_) => Transport::Udp,
+        }
+    }
+
+    /// The listener whose name it shows.
+    pub const fn listener(self) -> ListenerId {
+        match self {
+            FlowRef::Stream(path) => path.listener,
+            FlowRef::Datagram(path) => path.listener,
+        }
+    }
+
+    /// Whether both lead to the same peer: the same stream flow, or the same datagram addresses.
+    pub fn same_peer(self, other: FlowRef) -> bool {
+        match (self, other) {
+            (FlowRef::Stream(a), FlowRef::Stream(b)) => a.flow == b.flow,
+            (FlowRef::Datagram(a), FlowRef::Datagram(b)) => {
+                a.remote == b.remote && a.listener == b.listener
+            }
+            _ => false,
         }
     }
 }
@@ -218,7 +262,7 @@ impl FlowRef {
 impl fmt::Display for FlowRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FlowRef::Stream(flow) => fmt::Debug::fmt(flow, f),
+            FlowRef::Stream(path) => fmt::Debug::fmt(&path.flow, f),
             FlowRef::Datagram(path) => write!(f, "udp:{}", path.remote),
         }
     }

@@ -1,5 +1,6 @@
-//! Every bound of the program, in one place. What an operator may move is a field of [`Limits`]; what only a
-//! developer may move is a constant. Relations between bounds are asserted at compile time.
+//! Every bound of the program, in one place. What an operator may move is a field of [`Limits`];
+//! what only a developer may move is a constant. Relations between bounds are asserted at compile
+//! time.
 
 use std::time::Duration;
 
@@ -17,19 +18,83 @@ pub const COMPLETIONS_A_TURN: usize = 256;
 pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 /// Header fields of a WebSocket upgrade request.
 pub const UPGRADE_HEADERS_MAX: usize = 64;
+/// Requests that wait for one outgoing connection; more get 480 with Retry-After.
+pub const CONNECT_WAITERS_MAX: usize = 1024;
+/// Bindings that one alarm looks at; the rest follow at once.
+pub const EXPIRIES_A_TURN: usize = 256;
 /// Entries of the work lane of one link (new requests; full: 500 with Retry-After).
 pub const LINK_WORK_ENTRIES: usize = 1024;
-/// Entries of the duty lane of one link (responses, writes, closes); what does not fit waits in a queue.
+/// Entries of the duty lane of one link (responses, writes, closes); what does not fit waits in a
+/// queue.
 pub const LINK_DUTY_ENTRIES: usize = 4096;
 /// Size classes of pooled blocks, in bytes.
 pub const BLOCK_CLASSES: [usize; 5] = [1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10];
 /// Blocks of each class that a shard keeps for reuse.
 pub const BLOCKS_KEPT: [usize; 5] = [4096, 4096, 1024, 256, 64];
+/// Entries of a shard's submission queue.
+pub const RING_SUBMISSIONS: u32 = 4096;
+/// Entries of a shard's completion queue; halved while memory is short.
+pub const RING_COMPLETIONS: u32 = 32 * 1024;
+/// Least entries of a completion queue; less memory than that: no start.
+pub const RING_COMPLETIONS_MIN: u32 = 4096;
+/// Enters in a row that run the kernel's deferred work before completions are handled.
+pub const DEFERRED_ENTERS_MAX: usize = 64;
+/// Time of one turn, after which sends are flushed although completions are left.
+pub const TURN_TIME: Duration = Duration::from_millis(1);
+/// Part of a turn that TLS handshakes may take: one in so many.
+pub const HANDSHAKE_SHARE: u32 = 4;
+/// Receive buffers of one shard for all its streams.
+pub const STREAM_BUFFERS: u16 = 1024;
+/// Bytes of one of them.
+pub const STREAM_BUFFER_BYTES: usize = 2048;
+/// Receive buffers of one UDP socket.
+pub const DATAGRAM_BUFFERS: u16 = 256;
+/// Bytes of one of them: the largest datagram and what the kernel writes before it, in whole pages.
+pub const DATAGRAM_BUFFER_BYTES: usize = 68 * 1024;
+/// Largest payload of a UDP datagram over IPv4.
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// Datagrams that one shard may have in flight to the kernel; more are dropped.
+pub const DATAGRAM_SENDS_MAX: usize = 1024;
+/// Bytes that one flow's TLS handshake may have waiting for its turn.
+pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+/// Output buffers of streams that a shard keeps for reuse.
+pub const WRITERS_KEPT: usize = 4096;
+/// A kept output buffer larger than this is given back to the allocator.
+pub const WRITER_BYTES_KEPT: usize = 16 * 1024;
+/// Time that a closing flow has to take what was written to it, and to end after it was told to.
+pub const CLOSE_TIME: Duration = Duration::from_secs(5);
+/// Time that the peer of a closed flow has to close its side before it is cut off.
+pub const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Pause of a listener that found no descriptor or memory for a connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors kept free for everything that is not a flow.
+pub const DESCRIPTORS_SPARE: u64 = 64;
+/// Time that flows have to close in order when the process ends.
+pub const STOP_TIME: Duration = Duration::from_secs(2);
+/// Interval at which a shard publishes its counters.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+/// Least time between two turns of a shard's guests.
+pub const GUEST_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval at which control collects log events and looks after the shards.
+pub const CONTROL_INTERVAL: Duration = Duration::from_millis(50);
+/// Messages of other shards handled in one turn.
+pub const LINK_MESSAGES_A_TURN: usize = 256;
+/// Least entries of a link's lane, however many shards there are.
+pub const LINK_ENTRIES_MIN: usize = 64;
+/// Log events that a shard may have waiting for control.
+pub const EVENTS_ENTRIES: usize = 8192;
+/// Commands that control may have waiting for a shard.
+pub const COMMANDS_ENTRIES: usize = 64;
+/// Panics of one shard after which the process ends.
+pub const SHARD_RESTARTS_MAX: u8 = 16;
+/// Connections that wait to be accepted, for each listener of each shard.
+pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// Bounds that an operator may move: the `[limits]` table, one key a field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Bytes of one SIP message on a stream or in a WebSocket message; more: 513, then close (1009).
+    /// Bytes of one SIP message on a stream or in a WebSocket message; more: 513, then close
+    /// (1009).
     pub message_bytes_max: usize,
     /// Bytes of a message's header section; more on a stream: 513 and close.
     pub header_bytes_max: usize,
@@ -53,7 +118,8 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// Time that a flow has to answer a ping before it is closed.
     pub pong_timeout: Duration,
-    /// TCP and TLS flows without traffic for this long are closed; re-armed by every message or keep-alive.
+    /// TCP and TLS flows without traffic for this long are closed; re-armed by every message or
+    /// keep-alive.
     pub idle_timeout: Duration,
     /// Time for an outgoing connection to be established, TLS included.
     pub connect_timeout: Duration,
@@ -87,4 +153,9 @@ const _: () = {
     assert!(BLOCK_CLASSES.len() == BLOCKS_KEPT.len());
     assert!(LINK_WORK_ENTRIES.is_power_of_two() && LINK_DUTY_ENTRIES.is_power_of_two());
     assert!(FLOW_MESSAGES_A_TURN <= COMPLETIONS_A_TURN);
+    assert!(COMPLETIONS_A_TURN <= RING_COMPLETIONS_MIN as usize);
+    assert!(RING_COMPLETIONS.is_power_of_two() && RING_SUBMISSIONS <= RING_COMPLETIONS_MIN);
+    assert!(STREAM_BUFFERS.is_power_of_two() && DATAGRAM_BUFFERS.is_power_of_two());
+    assert!(DATAGRAM_BUFFER_BYTES >= DATAGRAM_BYTES_MAX + 128);
+    assert!(LINK_ENTRIES_MIN <= LINK_WORK_ENTRIES && LINK_ENTRIES_MIN <= LINK_DUTY_ENTRIES);
 };

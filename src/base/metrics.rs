@@ -1,5 +1,6 @@
-//! Every counter, defined once: name, help. The engine and the driver count in plain `u64`; the driver publishes
-//! them to the shard's atomics; `admin/metrics` shows them. One row a counter; everything else derives from it.
+//! Every counter, defined once: name, help. The engine and the driver count in plain `u64`; the
+//! driver publishes them to the shard's atomics; `admin/metrics` shows them. One row a counter;
+//! everything else derives from it.
 
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $field:ident;)+) => {
@@ -20,6 +21,12 @@ macro_rules! counters {
             /// Every value, in the order of [`Counters::ROWS`].
             pub fn values(&self) -> [u64; Counters::COUNT] {
                 [$(self.$field),+]
+            }
+
+            /// The counters that have these [`Counters::values`].
+            pub fn from_values(values: [u64; Counters::COUNT]) -> Counters {
+                let [$($field),+] = values;
+                Counters { $($field),+ }
             }
         }
     };
@@ -68,7 +75,8 @@ counters! {
     retransmissions_absorbed;
     /// Requests or responses sent again by a timer.
     retransmissions_sent;
-    /// Non-INVITE transactions that ended at Timer F without a final response (RFC 4320 §4.2: no answer).
+    /// Non-INVITE transactions that ended at Timer F without a final response (RFC 4320 §4.2: no
+    /// answer).
     transactions_expired;
     /// Messages dropped: not SIP.
     dropped_not_sip;
@@ -102,6 +110,22 @@ counters! {
     bindings_flow_closed;
     /// Timer wheel entries that fired.
     timers_fired;
+    /// Times that a flow had to wait because all receive buffers were in use.
+    receives_starved;
+    /// Flows whose orderly close took too long and was forced.
+    closes_forced;
+    /// TLS handshake steps put off to a later turn so that living flows go first.
+    handshakes_deferred;
+    /// Datagrams dropped because they were larger than a receive buffer.
+    datagrams_truncated;
+    /// Datagrams not sent: too many in flight, or the kernel refused them.
+    datagrams_unsent;
+    /// Log events dropped because the log could not keep up.
+    events_dropped;
+    /// Completions that named a slot which had ended (a fault of ours).
+    completions_stale;
+    /// Times that this shard was started anew after a panic.
+    shard_restarts;
 }
 
 /// Values that go up and down, of one shard.
@@ -117,4 +141,17 @@ pub struct Gauges {
     pub server_transactions: u64,
     /// Living client transactions.
     pub client_transactions: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_as_the_same_counters() {
+        let values = std::array::from_fn(|position| position as u64);
+        let counters = Counters::from_values(values);
+        assert_eq!(counters.values(), values);
+        assert_eq!(counters.flows_opened, 1);
+    }
 }

@@ -1,4 +1,5 @@
-//! L0: values without protocol. Time, names, limits, counters, buffers, timers. Knows nothing of SIP, sockets or clocks.
+//! L0: values without protocol. Time, names, limits, counters, buffers, timers. Knows nothing of
+//! SIP, sockets or clocks.
 
 pub mod buf;
 pub mod config;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// A point on the monotonic clock, in nanoseconds since an origin that the driver (or the simulator) chose.
-/// Never goes back within one process.
+/// A point on the monotonic clock, in nanoseconds since an origin that the driver (or the
+/// simulator) chose. Never goes back within one process.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 

@@ -1,4 +1,5 @@
-//! What a shard's engine is told. Whoever calls it (the driver, a test, the simulator) does the I/O.
+//! What a shard's engine is told. Whoever calls it (the driver, a test, the simulator) does the
+//! I/O.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use super::mesh::LinkMessage;
 /// One thing that happened, plaintext from here on: TLS is below the engine.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A connection is usable: accepted or connected, and its TLS handshake done. The caller allocated `flow`
-    /// (its shard is this engine's) and names it until [`Input::Closed`].
+    /// A connection is usable: accepted or connected, and its TLS handshake done. The caller
+    /// allocated `flow` (its shard is this engine's) and names it until [`Input::Closed`].
     Opened {
         /// Its name.
         flow: FlowId,
@@ -22,7 +23,8 @@ pub enum Input<'a> {
         /// How it came to be.
         origin: Origin,
     },
-    /// Bytes arrived, decrypted. The engine unmasks and parses in place; nothing of it is kept after the call.
+    /// Bytes arrived, decrypted. The engine unmasks and parses in place; nothing of it is kept
+    /// after the call.
     Data {
         /// On which flow.
         flow: FlowId,
@@ -45,7 +47,8 @@ pub enum Input<'a> {
         /// Why.
         why: CloseReason,
     },
-    /// A connection that `Output::Open` asked for could not be made (refused, timed out, certificate refused).
+    /// A connection that `Output::Open` asked for could not be made (refused, timed out,
+    /// certificate refused).
     ConnectFailed {
         /// Which request.
         connect: ConnectId,

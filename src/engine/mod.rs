@@ -1,23 +1,68 @@
 //! L4: one shard's whole protocol, from plaintext up, without I/O.
 //!
 //! **Contract: feed any number of inputs, then drain outputs to `None`, then wait for the earlier of I/O and
-//! [`Engine::next_deadline`].** Inputs run to completion: no await, no callback, no re-entry. Time never goes back.
+//! [`Engine::next_deadline`].** Inputs run to completion: no await, no callback, no re-entry. Time
+//! never goes back.
+//!
+//! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
+//! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
+//! `targets` (where it may go), `fork` (copies and client transactions), `client` and `server`
+//! (what the machines want), `answer` (responses up and of our own), `deliver` (bytes to a flow,
+//! here or elsewhere), `linked` (what other shards say), `alarm` (timers).
 
+mod alarm;
+mod answer;
+mod client;
+mod connect;
+mod deliver;
+mod dispatch;
+mod flow_index;
+mod flows;
+mod fork;
+mod index;
 pub mod input;
+mod linked;
 pub mod mesh;
+mod options;
 pub mod output;
+mod registrations;
+mod report;
+mod serve;
+mod server;
+mod targets;
+mod transactions;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::base::buf::Pool;
 use crate::base::config::Config;
-use crate::base::id::ShardId;
+use crate::base::hash::{KeyedHash, derive_key};
+use crate::base::id::{ShardId, Transport};
 use crate::base::metrics::{Counters, Gauges};
+use crate::base::rng::Rng;
+use crate::base::slab::SlabKey;
 use crate::base::time::Time;
+use crate::base::wheel::{TimerId, Wheel};
+use crate::flow::table::FlowTable;
+use crate::flow::token::TokenKey;
+use crate::proxy::target::TargetSet;
+use crate::registrar::{Location, Registered};
+use crate::sip::{Edits, Parsed};
+
+use alarm::Alarm;
+use client::Failure;
+use connect::Connects;
+use index::Index;
+use transactions::Transactions;
 
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
 pub use output::Output;
+
+/// Parsed messages kept for reuse.
+const PARSED_KEPT: usize = 1024;
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
 #[derive(Clone, Debug)]
@@ -39,35 +84,131 @@ pub struct Setup {
 }
 
 /// One shard's protocol state. See the module's contract.
+///
+/// Events: [`Engine::handle`], [`Engine::handle_timeout`]. Polls: [`Engine::pop_output`]. Getters:
+/// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`],
+/// [`Engine::is_quiet`].
 pub struct Engine {
+    now: Time,
+    shard: ShardId,
+    shards: u16,
+    config: Arc<Config>,
+    /// Keyed by the process' secret: equal in every shard. Decides owners, keys and loop hashes.
+    placement: KeyedHash,
+    tokens: TokenKey,
+    rng: Rng,
+    flows: FlowTable,
+    transactions: Transactions,
+    location: Location,
+    index: Index,
+    connects: Connects,
+    wheel: Wheel<Alarm>,
+    /// When the next binding expires, if an alarm is set for it.
+    expiry_alarm: Option<(Time, TimerId)>,
+    outputs: VecDeque<Output>,
+    /// Bytes that queued outputs name; emptied when all outputs were popped.
+    arena: Vec<u8>,
+    /// What must wait until the transaction at hand is back in its table.
+    deferred: VecDeque<Deferred>,
+    pool: Pool,
+    parsed_kept: Vec<Parsed>,
+    scratch: Scratch,
     counters: Counters,
+    draining: bool,
+}
+
+/// Storage that every message uses again.
+#[derive(Default)]
+struct Scratch {
+    edits: Edits,
+    key: Vec<u8>,
+    lines: Vec<u8>,
+    keys: Vec<SlabKey>,
+    targets: TargetSet,
+    registered: Registered,
+}
+
+/// Something that happened while a transaction was out of its table.
+#[derive(Clone, Copy, Debug)]
+enum Deferred {
+    /// A branch cannot reach its target.
+    Failed(SlabKey, Failure),
 }
 
 impl Engine {
     /// A fresh shard at time `now`.
-    pub fn new(_now: Time, _setup: Setup) -> Engine {
-        Engine { counters: Counters::default() }
+    pub fn new(now: Time, setup: Setup) -> Engine {
+        assert!(setup.shard.0 < setup.shards, "a shard's number is below their count");
+        let mut rng = Rng::new(setup.seed);
+        let mut table_key = [0; 16];
+        rng.fill(&mut table_key);
+        let tables = KeyedHash::new(table_key);
+        let limits = &setup.config.limits;
+        Engine {
+            now,
+            shard: setup.shard,
+            shards: setup.shards,
+            placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
+            tokens: TokenKey::new(&setup.secret, setup.epoch),
+            rng,
+            flows: FlowTable::default(),
+            transactions: Transactions::new(limits.transactions_max, tables.clone()),
+            location: Location::new(tables.clone(), limits.bindings_max),
+            index: Index::new(tables.clone()),
+            connects: Connects::new(tables),
+            wheel: Wheel::new(now),
+            expiry_alarm: None,
+            outputs: VecDeque::new(),
+            arena: Vec::new(),
+            deferred: VecDeque::new(),
+            pool: Pool::new(),
+            parsed_kept: Vec::new(),
+            scratch: Scratch::default(),
+            counters: Counters::default(),
+            draining: false,
+            config: setup.config,
+        }
     }
 
     /// Event: something happened.
-    pub fn handle(&mut self, _now: Time, _input: Input<'_>) {}
+    pub fn handle(&mut self, now: Time, input: Input<'_>) {
+        self.begin(now);
+        match input {
+            Input::Opened { flow, key, origin } => self.on_opened(flow, key, origin),
+            Input::Data { flow, bytes } => self.on_data(flow, bytes),
+            Input::Sent { flow, bytes, writes } => self.on_sent(flow, bytes, writes),
+            Input::Closed { flow, why } => self.on_closed(flow, why),
+            Input::ConnectFailed { connect } => self.on_connect_failed(connect),
+            Input::Datagram { path, bytes } => self.on_datagram(path, bytes),
+            Input::Linked { from, message } => self.on_linked(from, message),
+            Input::LinkRefused { message, .. } => self.on_link_refused(message),
+            Input::Config(config) => self.config = config,
+            Input::Drain => self.draining = true,
+        }
+        self.run_deferred();
+    }
 
     /// Event: `now` may have passed [`Engine::next_deadline`].
-    pub fn handle_timeout(&mut self, _now: Time) {}
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.begin(now);
+        self.run_alarms();
+        self.run_deferred();
+    }
 
     /// Getter: when [`Engine::handle_timeout`] wants to be called; `None` when nothing is armed.
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        self.wheel.next_deadline()
     }
 
     /// Poll: the next thing to do.
     pub fn pop_output(&mut self) -> Option<Output> {
-        None
+        self.outputs.pop_front()
     }
 
-    /// Getter: bytes that an output named; valid until the next input.
-    pub fn bytes(&self, _range: Range<usize>) -> &[u8] {
-        &[]
+    /// Getter: bytes that an output named; valid until all outputs were popped and the next input
+    /// comes.
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.arena[range]
     }
 
     /// Getter: what was counted since the start.
@@ -77,11 +218,51 @@ impl Engine {
 
     /// Getter: how full the tables are.
     pub fn gauges(&self) -> Gauges {
-        Gauges::default()
+        let mut flows = self.flows.by_transport();
+        flows[Transport::Udp.index()] = 0;
+        Gauges {
+            flows,
+            bindings: self.location.len() as u64,
+            aors: self.location.aors() as u64,
+            server_transactions: self.transactions.server.len() as u64,
+            client_transactions: self.transactions.client.len() as u64,
+        }
     }
 
-    /// Getter: whether no transaction lives, so that a draining process may end.
+    /// Getter: whether no transaction still waits for an answer, so that a draining process may
+    /// end.
     pub fn is_quiet(&self) -> bool {
-        true
+        self.transactions.server.iter().all(|(_, tx)| tx.context.sent != 0 || tx.orphaned)
+    }
+
+    fn begin(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        if self.outputs.is_empty() {
+            self.arena.clear();
+        }
+    }
+
+    fn run_deferred(&mut self) {
+        while let Some(deferred) = self.deferred.pop_front() {
+            match deferred {
+                Deferred::Failed(client, failure) => self.on_branch_failed(client, failure),
+            }
+        }
+    }
+
+    fn take_parsed(&mut self) -> Parsed {
+        self.parsed_kept.pop().unwrap_or_default()
+    }
+
+    fn keep_parsed(&mut self, parsed: Parsed) {
+        if self.parsed_kept.len() < PARSED_KEPT {
+            self.parsed_kept.push(parsed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("shard", &self.shard).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,5 @@
-//! What a shard's engine wants done. Outputs are queued in the order they were decided and never searched for.
+//! What a shard's engine wants done. Outputs are queued in the order they were decided and never
+//! searched for.
 
 use std::ops::Range;
 
@@ -11,8 +12,8 @@ use super::mesh::LinkMessage;
 /// One thing to do.
 #[derive(Debug)]
 pub enum Output {
-    /// Write these bytes of the arena (see [`super::Engine::bytes`]) to the flow, after what was written before.
-    /// Answered by `Input::Sent` once the kernel took them.
+    /// Write these bytes of the arena (see [`super::Engine::bytes`]) to the flow, after what was
+    /// written before. Answered by `Input::Sent` once the kernel took them.
     Write {
         /// Where to.
         flow: FlowId,
@@ -33,16 +34,16 @@ pub enum Output {
         /// Where to.
         target: Box<ConnectTarget>,
     },
-    /// Close the flow once everything written before has gone out (bounded by a deadline). The engine has
-    /// forgotten the flow already.
+    /// Close the flow once everything written before has gone out (bounded by a deadline). The
+    /// engine has forgotten the flow already.
     Close {
         /// Which flow.
         flow: FlowId,
         /// Why.
         why: CloseReason,
     },
-    /// Hand this to another shard. A work message that finds its lane full comes back as `Input::LinkRefused`;
-    /// a duty message is never lost.
+    /// Hand this to another shard. A work message that finds its lane full comes back as
+    /// `Input::LinkRefused`; a duty message is never lost.
     Link {
         /// To whom, never ourselves.
         to: ShardId,

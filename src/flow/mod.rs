@@ -1,1 +1,9 @@
-//! L2: flows: table, layers between plaintext and SIP, keep-alive, tokens (RFC 3261 §18, RFC 5626).
+//! L2: flows: their table, the layers between plaintext and SIP, tokens (RFC 3261 §18, RFC 5626).
+//! Keep-alive alarms are decided here by values and set by the engine.
+
+pub mod arrival;
+pub mod keepalive;
+pub mod layers;
+pub mod stun;
+pub mod table;
+pub mod token;

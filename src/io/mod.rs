@@ -1,1 +1,47 @@
 //! L5: sockets, threads, clocks, TLS. The only folder with I/O, async or unsafe.
+//!
+//! One shard, from the inside out: `ring` and `buffers` (the kernel), `slots`, `watch`, `writer`
+//! (tables), `streams` with `sending`, `secure`, `connect`, `closing` (stream sockets), `datagrams`
+//! (UDP), `link` (other shards), `driver` (the turn), `guests`, `shard` (the thread). Around the
+//! shards: `listen` (sockets), `publish` (numbers), `log_line`, `supervisor` (start, signals, end).
+
+mod buffers;
+mod clock;
+mod closing;
+pub mod config_file;
+mod connect;
+mod datagrams;
+mod driver;
+mod guests;
+mod link;
+mod listen;
+pub mod log;
+mod log_line;
+mod protocol;
+mod publish;
+mod ring;
+pub mod secret;
+mod secure;
+mod sending;
+mod shard;
+mod slots;
+mod streams;
+mod supervisor;
+mod sys;
+pub mod tls;
+mod turn;
+mod watch;
+mod writer;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use clock::Clock;
+pub use guests::Guest;
+pub use listen::BindError;
+pub use publish::{Phase, Published, RunState};
+pub use ring::RingError;
+pub use shard::shard_count;
+pub use supervisor::{Runtime, StartError, run};

@@ -1,1 +1,23 @@
-//! L2: registrar and location (RFC 3261 §10).
+//! L2: the registrar and its location service (RFC 3261 §10, RFC 3327, RFC 5626 §6): who can be
+//! reached where.
+//!
+//! [`Location`] is one shard's table of bindings; [`register`] applies one REGISTER to it and
+//! writes the header lines of the answer. Absent on purpose: authentication and the question
+//! whether the domain is ours (the caller has answered both), sockets, clocks, choosing among
+//! bindings (RFC 3261 §16.5), GRUUs.
+
+mod answer;
+mod binding;
+mod contact;
+#[cfg(test)]
+mod harness;
+mod links;
+mod location;
+mod plan;
+mod register;
+mod way;
+
+pub use binding::{Binding, BindingFlow};
+pub use contact::canonical_contact;
+pub use location::Location;
+pub use register::{RegisterContext, Registered, Reject, register};

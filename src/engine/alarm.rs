@@ -1,0 +1,101 @@
+//! Alarms: everything that happens because time passed.
+
+use crate::base::event::CloseReason;
+use crate::base::id::FlowId;
+use crate::base::limits::EXPIRIES_A_TURN;
+use crate::base::slab::SlabKey;
+use crate::flow::keepalive::{self, Duty};
+use crate::transaction::Timer;
+use crate::ws::frame::{Opcode, write_frame};
+
+use super::Engine;
+
+/// What an entry of the timer wheel is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alarm {
+    /// A timer of a server transaction.
+    Server(SlabKey, Timer),
+    /// A timer of a client transaction.
+    Client(SlabKey, Timer),
+    /// Keep-alive of a flow, or the deadline of its upgrade.
+    Flow(FlowId),
+    /// A write of the flow is pending; so many were taken when the alarm was set.
+    Write(FlowId, u32),
+    /// A message on the flow is unfinished; so many were whole when the alarm was set.
+    Partial(FlowId, u32),
+    /// Bindings may have expired.
+    Expiry,
+}
+
+impl Engine {
+    pub(super) fn run_alarms(&mut self) {
+        while let Some(alarm) = self.wheel.pop_expired(self.now) {
+            self.counters.timers_fired += 1;
+            match alarm {
+                Alarm::Server(tx, timer) => self.on_server_timer(tx, timer),
+                Alarm::Client(client, timer) => self.on_client_timer(client, timer),
+                Alarm::Flow(flow) => self.on_keepalive(flow),
+                Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),
+                Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),
+                Alarm::Expiry => self.on_expiry(),
+            }
+        }
+    }
+
+    fn on_keepalive(&mut self, name: FlowId) {
+        let index = &self.transactions;
+        let busy = index.by_source.has(name) || index.by_target.has(name);
+        let Some(flow) = self.flows.get_mut(name) else { return };
+        flow.timer = None;
+        let after = match keepalive::look(flow, busy, self.now, &self.config.limits) {
+            Duty::Wait(after) => after,
+            Duty::Close(why) => return self.close(name, why),
+            Duty::Ping(after) => {
+                flow.awaits_pong = true;
+                self.write_raw(name, |out| write_frame(out, Opcode::Ping, b""));
+                after
+            }
+        };
+        let id = self.wheel.arm(self.now + after, Alarm::Flow(name));
+        if let Some(flow) = self.flows.get_mut(name) {
+            flow.timer = Some(id);
+        }
+    }
+
+    /// A write that made no way in all that time: the peer does not read.
+    fn on_write_alarm(&mut self, name: FlowId, mark: u32) {
+        let Some(flow) = self.flows.get_mut(name) else { return };
+        flow.write_timer = None;
+        if flow.queued_writes() == 0 {
+            return;
+        }
+        if flow.sent_writes == mark {
+            return self.close(name, CloseReason::Slow);
+        }
+        let mark = flow.sent_writes;
+        let at = self.now + self.config.limits.write_timeout;
+        flow.write_timer = Some(self.wheel.arm(at, Alarm::Write(name, mark)));
+    }
+
+    /// The same message is still unfinished: its sender trickles.
+    fn on_partial_alarm(&mut self, name: FlowId, mark: u32) {
+        let Some(flow) = self.flows.get_mut(name) else { return };
+        flow.partial_timer = None;
+        if !flow.layer.is_partial() {
+            return;
+        }
+        if flow.messages_in == mark {
+            return self.close(name, CloseReason::Timeout);
+        }
+        let mark = flow.messages_in;
+        let at = self.now + self.config.limits.message_timeout;
+        flow.partial_timer = Some(self.wheel.arm(at, Alarm::Partial(name, mark)));
+    }
+
+    /// Removes a bounded number of expired bindings and comes back for the rest.
+    fn on_expiry(&mut self) {
+        self.expiry_alarm = None;
+        self.expire_bindings(EXPIRIES_A_TURN);
+        self.arm_expiry();
+    }
+}

@@ -1,0 +1,293 @@
+//! Responses toward the sender of a request: our own, and those of branches (RFC 3261 §16.7).
+
+use crate::base::slab::SlabKey;
+use crate::flow::arrival::Arrival;
+use crate::proxy::context::{Consequence, Verdict};
+use crate::proxy::{Reject, naming, response};
+use crate::sip::{self, Message, ResponseParts, ViaParams};
+
+use super::Engine;
+use super::serve::reply_to;
+use super::transactions::ServerMachine;
+
+/// Reason of a CANCEL when another branch won (RFC 3326 §3.1).
+const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+
+impl Engine {
+    /// Answers with a status of our own and ends the search for a better one.
+    pub(super) fn answer(
+        &mut self,
+        tx: SlabKey,
+        message: Message<'_>,
+        status: u16,
+        phrase: Option<&str>,
+        lines: &[u8],
+    ) {
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        let arrival = transaction.arrival;
+        let tag = tag_text(transaction.tag);
+        let mut block = self.pool.take(message.bytes().len().min(1024));
+        let parts = ResponseParts {
+            status,
+            reason: phrase,
+            to_tag: (status != 100).then_some(tag.as_slice()),
+            extra: lines,
+            body: &[],
+            via_params: via_params(&arrival, message),
+        };
+        sip::response(message, &parts, &mut block);
+        if status >= 200 {
+            self.counters.requests_answered += 1;
+        }
+        self.respond(tx, message, status, block);
+    }
+
+    /// 100 Trying, sent at once so that the sender stops repeating (RFC 3261 §16.2, §17.2.1).
+    pub(super) fn answer_trying(&mut self, tx: SlabKey, message: Message<'_>) {
+        self.answer(tx, message, 100, None, &[]);
+    }
+
+    /// Answers with what was found wrong.
+    pub(super) fn answer_reject(&mut self, tx: SlabKey, message: Message<'_>, reject: &Reject) {
+        match reject.status {
+            403 if reject.warning.is_some() => self.counters.requests_token_refused += 1,
+            430 => self.counters.requests_flow_gone += 1,
+            _ => {}
+        }
+        let mut lines = std::mem::take(&mut self.scratch.lines);
+        lines.clear();
+        write_lines(&self.config.node.name, reject, &mut lines);
+        self.answer(tx, message, reject.status, reject.phrase, &lines);
+        self.scratch.lines = lines;
+    }
+
+    /// Answers without a transaction: the request was too broken, or there was no room, to open
+    /// one.
+    pub(super) fn answer_stateless(
+        &mut self,
+        arrival: &Arrival,
+        message: Message<'_>,
+        reject: &Reject,
+    ) {
+        let tag = tag_text(self.rng.next_u64());
+        let mut lines = Vec::new();
+        write_lines(&self.config.node.name, reject, &mut lines);
+        let parts = ResponseParts {
+            status: reject.status,
+            reason: reject.phrase,
+            to_tag: Some(&tag),
+            extra: &lines,
+            body: &[],
+            via_params: via_params(arrival, message),
+        };
+        let mut block = self.pool.take(1024);
+        sip::response(message, &parts, &mut block);
+        self.counters.requests_answered += 1;
+        if self.deliver(reply_to(arrival, message), &block, None).is_err() {
+            self.counters.dropped_response_flow_gone += 1;
+        }
+        self.pool.put(block);
+    }
+
+    /// Gives a response to the server machine, which sends it or not.
+    fn respond(&mut self, tx: SlabKey, message: Message<'_>, status: u16, block: Vec<u8>) {
+        let timers = self.config.timers;
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        let old = std::mem::replace(&mut transaction.last, block);
+        if status >= 200 {
+            transaction.context.sent = status;
+        }
+        let steps = match &mut transaction.machine {
+            ServerMachine::Invite(machine) => machine.on_respond(status, &timers),
+            ServerMachine::Other(machine) => machine.on_respond(status, &timers),
+        };
+        self.pool.put(old);
+        if status >= 200 {
+            self.report_end(tx, message, status);
+        }
+        self.run_server_steps(tx, message, &steps);
+        self.forget_accepted(tx, status);
+    }
+
+    /// After a 2xx to INVITE only repeats are absorbed: its bytes are not needed for that (RFC 6026
+    /// §7.1).
+    fn forget_accepted(&mut self, tx: SlabKey, status: u16) {
+        if !(200..300).contains(&status) {
+            return;
+        }
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        if transaction.is_invite {
+            let last = std::mem::take(&mut transaction.last);
+            let best = std::mem::take(&mut transaction.best);
+            self.pool.put(last);
+            self.pool.put(best);
+        }
+    }
+
+    /// A response of a branch, of which the transaction layer says that the core shall see it.
+    pub(super) fn on_branch_response(
+        &mut self,
+        tx: SlabKey,
+        client: SlabKey,
+        message: Message<'_>,
+    ) {
+        let status = message.status();
+        let Some(branch) = self.transactions.client.get_mut(client) else { return };
+        let again = branch.ended;
+        branch.ended |= status >= 200;
+        let target = branch.flow();
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        if status < 200 {
+            if transaction.context.on_provisional(status) == Verdict::Forward {
+                self.forward_up(tx, message);
+            }
+            return;
+        }
+        if again {
+            if transaction.context.on_success_again() == Verdict::Forward {
+                self.forward_up(tx, message);
+            }
+            return;
+        }
+        let then = transaction.context.on_final(status, transaction.is_invite);
+        if then.verdict != Verdict::Drop {
+            transaction.target = target;
+        }
+        match then.verdict {
+            Verdict::Forward => self.forward_up(tx, message),
+            Verdict::Keep => {
+                let copy = self.pool.copy(message.bytes());
+                if let Some(transaction) = self.transactions.server.get_mut(tx) {
+                    let old = std::mem::replace(&mut transaction.best, copy);
+                    self.pool.put(old);
+                }
+            }
+            Verdict::Drop => {}
+        }
+        self.follow(tx, Some(client), then);
+    }
+
+    /// A branch ended with a status that we made up for it; 0: with none that may be shown.
+    pub(super) fn on_branch_ended(
+        &mut self,
+        tx: SlabKey,
+        client: SlabKey,
+        status: u16,
+        why: &'static str,
+    ) {
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        let then = if status == 0 {
+            transaction.context.on_silent_end()
+        } else {
+            transaction.context.on_final(status, transaction.is_invite)
+        };
+        if then.verdict == Verdict::Keep {
+            transaction.best_reason = Some(why);
+            let old = std::mem::take(&mut transaction.best);
+            self.pool.put(old);
+        }
+        self.follow(tx, Some(client), then);
+    }
+
+    fn follow(&mut self, tx: SlabKey, client: Option<SlabKey>, then: Consequence) {
+        if then.cancel_others {
+            let won = self
+                .transactions
+                .server
+                .get(tx)
+                .is_some_and(|it| (200..300).contains(&it.context.sent));
+            self.cancel_branches(tx, client, won.then_some(COMPLETED_ELSEWHERE));
+        }
+        if then.finish {
+            self.with_request(tx, |engine, message| engine.finish(tx, message));
+        }
+    }
+
+    /// RFC 3261 §16.7 step 6 to 9: every branch has ended, the best final response goes to the
+    /// sender. A 503 of a server behind us is not ours to say (step 6).
+    pub(super) fn finish(&mut self, tx: SlabKey, message: Message<'_>) {
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        if transaction.context.sent != 0 {
+            return;
+        }
+        let best = std::mem::take(&mut transaction.best);
+        let (status, why) = (transaction.context.best, transaction.best_reason);
+        match status {
+            0 => self.expire(tx, message),
+            503 => {
+                let reject = Reject::because(500, "The server behind is not available");
+                self.answer_reject(tx, message, &reject);
+            }
+            _ if best.is_empty() => {
+                let reject = match status {
+                    480 | 500 => Reject::retry_after(status, 1, why.unwrap_or("Unavailable")),
+                    _ => Reject { warning: why.map(|why| (399, why)), ..Reject::new(status) },
+                };
+                self.answer_reject(tx, message, &reject);
+            }
+            _ => {
+                let mut parsed = self.take_parsed();
+                if sip::parse(&best, &mut parsed).is_ok() {
+                    self.forward_with(tx, message, parsed.view(&best));
+                }
+                self.keep_parsed(parsed);
+            }
+        }
+        self.pool.put(best);
+    }
+
+    /// RFC 4320 §4.2: a non-INVITE request that nobody answered in time is not answered by us
+    /// either.
+    fn expire(&mut self, tx: SlabKey, message: Message<'_>) {
+        self.counters.transactions_expired += 1;
+        self.respond(tx, message, 408, Vec::new());
+    }
+
+    fn forward_up(&mut self, tx: SlabKey, message: Message<'_>) {
+        self.with_request(tx, |engine, request| engine.forward_with(tx, request, message));
+    }
+
+    /// Sends a branch's response on, our Via taken off.
+    fn forward_with(&mut self, tx: SlabKey, request: Message<'_>, message: Message<'_>) {
+        let Some(transaction) = self.transactions.server.get(tx) else { return };
+        let toward = transaction.arrival.transport();
+        let mut block = self.pool.take(message.bytes().len());
+        if !response::forward(message, toward, &mut self.scratch.edits, &mut block) {
+            self.pool.put(block);
+            self.counters.dropped_malformed += 1;
+            return;
+        }
+        self.counters.responses_forwarded += 1;
+        self.respond(tx, request, message.status(), block);
+    }
+}
+
+fn write_lines(node: &str, reject: &Reject, lines: &mut Vec<u8>) {
+    lines.extend_from_slice(&reject.headers);
+    if let Some((code, why)) = reject.warning {
+        lines.extend_from_slice(b"Warning: ");
+        naming::write_number(u64::from(code), lines);
+        lines.push(b' ');
+        lines.extend_from_slice(node.as_bytes());
+        lines.extend_from_slice(b" \"");
+        lines.extend_from_slice(why.as_bytes());
+        lines.extend_from_slice(b"\"\r\n");
+    }
+}
+
+/// What the top Via of a response of ours says of the source (RFC 3581 §4); nothing on WebSocket
+/// (RFC 7118 §5.2).
+fn via_params(arrival: &Arrival, message: Message<'_>) -> ViaParams {
+    match message.top_via() {
+        Ok(via) if !arrival.transport().is_websocket() => {
+            ViaParams::of_source(&via, arrival.remote)
+        }
+        _ => ViaParams::default(),
+    }
+}
+
+/// A tag as text: 16 hexadecimal digits.
+fn tag_text(tag: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|at| DIGITS[(tag >> (60 - 4 * at)) as usize & 15])
+}

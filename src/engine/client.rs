@@ -1,0 +1,323 @@
+//! What the client machines want done (RFC 3261 §17.1), and the events that reach them.
+
+use std::time::Duration;
+
+use crate::base::id::FlowRef;
+use crate::base::slab::SlabKey;
+use crate::flow::arrival::Arrival;
+use crate::proxy::branch::BranchId;
+use crate::sip::{self, Message, Method};
+use crate::transaction::{Client, Step, Steps, Timer};
+
+use super::alarm::Alarm;
+use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
+use super::{Deferred, Engine};
+
+/// Why a branch could not reach its target. The world's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The flow is closed, or was never there.
+    Gone,
+    /// The flow's queue is full: its client does not read.
+    Full,
+    /// The connection could not be made.
+    Connect,
+}
+
+impl Failure {
+    /// What the sender hears when a server behind us cannot be reached (RFC 3261 §16.9 with §16.7
+    /// step 6).
+    pub const UNREACHABLE: u16 = 500;
+}
+
+impl Engine {
+    /// A response whose branch names a client transaction of this shard.
+    pub(super) fn on_response(
+        &mut self,
+        arrival: &Arrival,
+        message: Message<'_>,
+        branch: BranchId,
+    ) {
+        let Some(client) = self.matching(message, branch) else {
+            return self.drop_stray(arrival, message);
+        };
+        let transaction = self.transactions.client.get_mut(client).expect("it matched");
+        if !came_from(transaction, arrival) {
+            self.counters.dropped_foreign_response += 1;
+            return self.report_drop(arrival.source, "foreign_response", message);
+        }
+        let timers = self.config.timers;
+        let status = message.status();
+        let steps = match &mut transaction.machine {
+            ClientMachine::Invite(machine) => machine.on_response(status, &timers),
+            ClientMachine::Other(machine) => machine.on_response(status, &timers),
+        };
+        let is_invite = matches!(transaction.machine, ClientMachine::Invite(_));
+        self.run_client_steps(client, Some(message), &steps);
+        if is_invite && status < 200 {
+            self.on_ringing(client, status);
+        }
+    }
+
+    /// Branch and CSeq method (RFC 3261 §17.1.3); the branch's secret stands for the rest of it.
+    /// The response to a CANCEL of ours carries the branch of its INVITE.
+    fn matching(&self, message: Message<'_>, branch: BranchId) -> Option<SlabKey> {
+        let transaction = self.transactions.client.get(branch.client)?;
+        if transaction.secret != branch.secret {
+            return None;
+        }
+        let method = message.cseq().ok()?.method;
+        match (&transaction.machine, method) {
+            (ClientMachine::Invite(_), Method::Invite) => Some(branch.client),
+            (ClientMachine::Invite(_), Method::Cancel) => match transaction.cancel {
+                Cancel::Sent(cancel) => {
+                    cancel.filter(|it| self.transactions.client.get(*it).is_some())
+                }
+                _ => None,
+            },
+            (ClientMachine::Other(_), Method::Invite | Method::Cancel | Method::Ack) => None,
+            (ClientMachine::Other(_), _) => Some(branch.client),
+            (ClientMachine::Invite(_), _) => None,
+        }
+    }
+
+    /// A provisional response to an INVITE: a CANCEL that waited goes out (RFC 3261 §9.1), Timer C
+    /// starts anew (§16.7 step 2).
+    fn on_ringing(&mut self, client: SlabKey, status: u16) {
+        let Some(transaction) = self.transactions.client.get(client) else { return };
+        if transaction.cancel == Cancel::Wanted {
+            return self.send_cancel(client, None);
+        }
+        if status != 100 && transaction.cancel == Cancel::No {
+            self.arm_client(client, Timer::C, self.config.timers.c);
+        }
+    }
+
+    pub(super) fn run_client_steps(
+        &mut self,
+        client: SlabKey,
+        response: Option<Message<'_>>,
+        steps: &Steps,
+    ) {
+        for step in steps.iter() {
+            match *step {
+                Step::SendRequest => self.send_request(client),
+                Step::SendAck => {
+                    if let Some(response) = response {
+                        self.send_ack(client, response);
+                    }
+                }
+                Step::PassUp => {
+                    let server = self.transactions.client.get(client).and_then(|it| it.server);
+                    if let (Some(server), Some(response)) = (server, response) {
+                        self.on_branch_response(server, client, response);
+                    }
+                }
+                Step::Absorb => self.counters.retransmissions_absorbed += 1,
+                Step::Arm(timer, after) => self.arm_client(client, timer, after),
+                Step::Cancel(timer) => {
+                    let transaction = self.transactions.client.get_mut(client);
+                    if let Some(id) = transaction.and_then(|it| it.timers.take(timer)) {
+                        self.wheel.cancel(id);
+                    }
+                }
+                Step::Ended => self.end_client(client),
+                _ => {}
+            }
+        }
+    }
+
+    fn arm_client(&mut self, client: SlabKey, timer: Timer, after: Duration) {
+        let id = self.wheel.arm(self.now + after, Alarm::Client(client, timer));
+        let transaction = self.transactions.client.get_mut(client);
+        if let Some(old) = transaction.and_then(|it| it.timers.put(timer, id)) {
+            self.wheel.cancel(old);
+        }
+    }
+
+    /// Sends the stored request, or leaves that to the connection that is being made.
+    pub(super) fn send_request(&mut self, client: SlabKey) {
+        let Some(transaction) = self.transactions.client.get_mut(client) else { return };
+        let Way::Flow(flow) = transaction.hop else { return };
+        let block = std::mem::take(&mut transaction.block);
+        let sent = self.deliver(flow, &block, Some(client));
+        if let Some(transaction) = self.transactions.client.get_mut(client) {
+            transaction.block = block;
+        }
+        if let Err(failure) = sent {
+            self.deferred.push_back(Deferred::Failed(client, failure));
+        }
+    }
+
+    /// ACK for a non-2xx, hop by hop (RFC 3261 §17.1.1.3).
+    fn send_ack(&mut self, client: SlabKey, response: Message<'_>) {
+        let Some(transaction) = self.transactions.client.get(client) else { return };
+        let Some(flow) = transaction.flow() else { return };
+        let mut parsed = self.parsed_kept.pop().unwrap_or_default();
+        let mut block = self.pool.take(1024);
+        if sip::parse(&transaction.block, &mut parsed).is_ok() {
+            sip::ack(parsed.view(&transaction.block), response, &mut block);
+            // The response came on this flow; when it is gone nobody waits for the ACK.
+            let _ = self.deliver(flow, &block, None);
+        }
+        self.pool.put(block);
+        self.keep_parsed(parsed);
+    }
+
+    /// Cancels the branches that still wait, except one.
+    pub(super) fn cancel_branches(
+        &mut self,
+        tx: SlabKey,
+        except: Option<SlabKey>,
+        reason: Option<&[u8]>,
+    ) {
+        let Some(transaction) = self.transactions.server.get(tx) else { return };
+        let branches = transaction.branches.clone();
+        for client in branches.into_iter().filter(|it| Some(*it) != except) {
+            let Some(branch) = self.transactions.client.get_mut(client) else { continue };
+            let ClientMachine::Invite(machine) = &branch.machine else { continue };
+            if branch.ended || branch.cancel != Cancel::No {
+                continue;
+            }
+            if machine.is_proceeding() {
+                self.send_cancel(client, reason);
+            } else if machine.is_calling() {
+                branch.cancel = Cancel::Wanted;
+            }
+        }
+    }
+
+    /// CANCEL of one branch, as a transaction of its own (RFC 3261 §9.1). If no final response
+    /// follows in 64·T1, the branch counts as cancelled.
+    fn send_cancel(&mut self, client: SlabKey, reason: Option<&[u8]>) {
+        let timers = self.config.timers;
+        let Some(transaction) = self.transactions.client.get(client) else { return };
+        let Some(flow) = transaction.flow() else { return };
+        let mut parsed = self.parsed_kept.pop().unwrap_or_default();
+        let mut block = self.pool.take(1024);
+        let built = sip::parse(&transaction.block, &mut parsed).is_ok();
+        if built {
+            sip::cancel(parsed.view(&transaction.block), reason, &mut block);
+        }
+        self.keep_parsed(parsed);
+        let (machine, steps) = Client::start(flow.transport().is_reliable(), &timers);
+        let cancel = built.then_some(ClientTransaction {
+            machine: ClientMachine::Other(machine),
+            server: None,
+            secret: 0,
+            hop: Way::Flow(flow),
+            block,
+            timers: Armed::default(),
+            mark: None,
+            cancel: Cancel::No,
+            gone: 0,
+            ended: false,
+        });
+        let cancel = cancel.and_then(|cancel| self.transactions.client.insert(cancel));
+        if let Some(transaction) = self.transactions.client.get_mut(client) {
+            transaction.cancel = Cancel::Sent(cancel);
+        }
+        self.arm_client(client, Timer::C, timers.t1 * 64);
+        if let Some(cancel) = cancel {
+            self.mark_target(cancel);
+            self.run_client_steps(cancel, None, &steps);
+        }
+    }
+
+    /// A timer of a client transaction fired.
+    pub(super) fn on_client_timer(&mut self, client: SlabKey, timer: Timer) {
+        let timers = self.config.timers;
+        let Some(transaction) = self.transactions.client.get_mut(client) else { return };
+        transaction.timers.take(timer);
+        if timer == Timer::C {
+            return self.on_timer_c(client);
+        }
+        let steps = match &mut transaction.machine {
+            ClientMachine::Invite(machine) => machine.on_timer(timer, &timers),
+            ClientMachine::Other(machine) => machine.on_timer(timer, &timers),
+        };
+        if steps.contains(&Step::SendRequest) {
+            self.counters.retransmissions_sent += 1;
+        }
+        if steps.contains(&Step::TimedOut) {
+            let is_invite = matches!(transaction.machine, ClientMachine::Invite(_));
+            let status = if is_invite { 408 } else { 0 };
+            self.end_branch(client, status, "No answer in time");
+        }
+        self.run_client_steps(client, None, &steps);
+    }
+
+    /// RFC 3261 §16.8: the INVITE rang too long. It is cancelled; a branch that was and still says
+    /// nothing is given up.
+    fn on_timer_c(&mut self, client: SlabKey) {
+        let Some(transaction) = self.transactions.client.get(client) else { return };
+        if transaction.ended {
+            return;
+        }
+        if transaction.cancel == Cancel::No {
+            return self.send_cancel(client, None);
+        }
+        self.end_branch(client, 408, "No answer in time");
+        self.end_client(client);
+    }
+
+    /// A branch cannot reach its target: its machine ends, the response context hears why.
+    pub(super) fn on_branch_failed(&mut self, client: SlabKey, failure: Failure) {
+        let Some(transaction) = self.transactions.client.get_mut(client) else { return };
+        let steps = match &mut transaction.machine {
+            ClientMachine::Invite(machine) => machine.on_transport_failed(),
+            ClientMachine::Other(machine) => machine.on_transport_failed(),
+        };
+        if !steps.contains(&Step::TransportFailed) {
+            return;
+        }
+        let gone = transaction.gone;
+        let (status, why) = match failure {
+            Failure::Gone => (gone, "The flow is gone"),
+            Failure::Full => (480, "The client does not read"),
+            Failure::Connect => (Failure::UNREACHABLE, "The server behind cannot be reached"),
+        };
+        if failure == Failure::Gone {
+            self.counters.requests_flow_gone += 1;
+        }
+        self.end_branch(client, status, why);
+        self.run_client_steps(client, None, &steps);
+    }
+
+    /// Tells the response context, once, that a branch ended without a response.
+    pub(super) fn end_branch(&mut self, client: SlabKey, status: u16, why: &'static str) {
+        let Some(transaction) = self.transactions.client.get_mut(client) else { return };
+        if std::mem::replace(&mut transaction.ended, true) {
+            return;
+        }
+        if let Some(server) = transaction.server {
+            self.on_branch_ended(server, client, status, why);
+        }
+    }
+
+    /// Forgets a client transaction.
+    pub(super) fn end_client(&mut self, client: SlabKey) {
+        let Some(mut transaction) = self.transactions.client.remove(client) else { return };
+        if let Some(mark) = transaction.mark {
+            self.transactions.by_target.remove(mark);
+        }
+        for id in transaction.timers.drain() {
+            self.wheel.cancel(id);
+        }
+        self.pool.put(transaction.block);
+        let server = transaction.server.and_then(|server| self.transactions.server.get_mut(server));
+        if let Some(server) = server {
+            server.branches.retain(|it| *it != client);
+        }
+    }
+}
+
+/// A response is taken only from the flow that its request went to; a datagram's source may differ
+/// (RFC 3261 §18.1.2: the branch decides).
+fn came_from(transaction: &ClientTransaction, arrival: &Arrival) -> bool {
+    match transaction.hop {
+        Way::Flow(FlowRef::Stream(path)) => arrival.source.stream() == Some(path.flow),
+        Way::Flow(FlowRef::Datagram(_)) => matches!(arrival.source, FlowRef::Datagram(_)),
+        Way::Connecting => false,
+    }
+}

@@ -1,0 +1,173 @@
+//! Connections that we open: one a target and shard, kept and used again (RFC 3261 §18.1.1).
+//! Requests wait here until theirs is made.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use crate::base::hash::KeyedHash;
+use crate::base::id::{ConnectId, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+use crate::base::limits::CONNECT_WAITERS_MAX;
+use crate::base::slab::SlabKey;
+use crate::proxy::naming;
+use crate::proxy::target::Hop;
+
+use super::client::Failure;
+use super::input::ConnectTarget;
+use super::output::Output;
+use super::transactions::{Cancel, Way};
+use super::{Deferred, Engine};
+
+/// Where a connection leads.
+type Peer = (Transport, SocketAddr);
+
+/// The connections that this shard opened or is opening.
+#[derive(Debug)]
+pub(super) struct Connects {
+    opened: HashMap<Peer, StreamPath, KeyedHash>,
+    pending: HashMap<Peer, Pending, KeyedHash>,
+    by_id: HashMap<ConnectId, Peer, KeyedHash>,
+    next: u32,
+}
+
+#[derive(Debug)]
+struct Pending {
+    waiters: Vec<Waiter>,
+}
+
+/// What goes out once a connection is open.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// The request of this client transaction.
+    Client(SlabKey),
+    /// An ACK to a 2xx, which has no transaction.
+    Ack(Vec<u8>),
+}
+
+impl Connects {
+    pub fn new(hash: KeyedHash) -> Connects {
+        Connects {
+            opened: HashMap::with_hasher(hash.clone()),
+            pending: HashMap::with_hasher(hash.clone()),
+            by_id: HashMap::with_hasher(hash),
+            next: 0,
+        }
+    }
+
+    /// The living connection to a peer, if there is one.
+    pub fn opened(&self, transport: Transport, remote: SocketAddr) -> Option<StreamPath> {
+        self.opened.get(&(transport, remote)).copied()
+    }
+
+    /// A connection was made: its peer and who waited for it.
+    fn made(&mut self, id: ConnectId) -> Option<(Peer, Vec<Waiter>)> {
+        let peer = self.by_id.remove(&id)?;
+        let pending = self.pending.remove(&peer)?;
+        Some((peer, pending.waiters))
+    }
+
+    fn forget(&mut self, peer: Peer, flow: FlowId) {
+        if self.opened.get(&peer).is_some_and(|path| path.flow == flow) {
+            self.opened.remove(&peer);
+        }
+    }
+}
+
+impl Engine {
+    /// Lets something wait for a connection to its hop, which is begun unless it is under way.
+    pub(super) fn connect_for(&mut self, waiter: Waiter, hop: Hop) {
+        let Hop::Dial { transport, remote } = hop else { return };
+        let peer = (transport, remote);
+        if let Some(pending) = self.connects.pending.get_mut(&peer) {
+            if pending.waiters.len() < CONNECT_WAITERS_MAX {
+                pending.waiters.push(waiter);
+            } else {
+                self.give_up(waiter, Failure::Full);
+            }
+            return;
+        }
+        let connect = ConnectId(self.connects.next);
+        self.connects.next = self.connects.next.wrapping_add(1);
+        self.connects.pending.insert(peer, Pending { waiters: vec![waiter] });
+        self.connects.by_id.insert(connect, peer);
+        let target = ConnectTarget {
+            secure: transport.is_secure(),
+            remote,
+            server_name: self.server_name(remote),
+        };
+        self.outputs.push_back(Output::Open { connect, target: Box::new(target) });
+    }
+
+    /// The name that the peer's certificate must show: that of the upstream's target, else its
+    /// address.
+    fn server_name(&self, remote: SocketAddr) -> Box<str> {
+        self.config
+            .upstreams
+            .iter()
+            .flat_map(|upstream| &upstream.targets)
+            .find(|target| target.address == remote)
+            .map_or_else(|| remote.ip().to_string().into(), |target| target.host.as_str().into())
+    }
+
+    /// The flow's own path, once a connection of ours is open: it shows the name of our listener of
+    /// its transport.
+    pub(super) fn path_of_connection(
+        &mut self,
+        flow: FlowId,
+        connect: ConnectId,
+        remote: SocketAddr,
+    ) -> (StreamPath, Vec<Waiter>) {
+        let (peer, waiters) =
+            self.connects.made(connect).unwrap_or(((Transport::Tcp, remote), Vec::new()));
+        let listener: ListenerId = naming::egress_or_any(&self.config, peer.0, remote.ip());
+        let path = StreamPath { flow, transport: peer.0, listener };
+        self.connects.opened.insert(peer, path);
+        (path, waiters)
+    }
+
+    /// Sends what waited for the connection.
+    pub(super) fn release_waiters(&mut self, path: StreamPath, waiters: Vec<Waiter>) {
+        for waiter in waiters {
+            let client = match waiter {
+                Waiter::Client(client) => client,
+                Waiter::Ack(block) => {
+                    let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
+                    self.counters.dropped_ack += u64::from(!sent);
+                    self.pool.put(block);
+                    continue;
+                }
+            };
+            let Some(transaction) = self.transactions.client.get_mut(client) else { continue };
+            transaction.hop = Way::Flow(FlowRef::Stream(path));
+            if transaction.cancel == Cancel::Wanted {
+                self.end_branch(client, 487, "Cancelled");
+                self.end_client(client);
+                continue;
+            }
+            self.mark_target(client);
+            self.send_request(client);
+        }
+    }
+
+    pub(super) fn on_connect_failed(&mut self, connect: ConnectId) {
+        self.counters.connects_failed += 1;
+        let Some((_, waiters)) = self.connects.made(connect) else { return };
+        for waiter in waiters {
+            self.give_up(waiter, Failure::Connect);
+        }
+    }
+
+    fn give_up(&mut self, waiter: Waiter, failure: Failure) {
+        match waiter {
+            Waiter::Client(client) => self.deferred.push_back(Deferred::Failed(client, failure)),
+            Waiter::Ack(block) => {
+                self.counters.dropped_ack += 1;
+                self.pool.put(block);
+            }
+        }
+    }
+
+    /// A connection that we had opened is gone; the next request opens another.
+    pub(super) fn forget_connection(&mut self, path: StreamPath, remote: SocketAddr) {
+        self.connects.forget((path.transport, remote), path.flow);
+    }
+}

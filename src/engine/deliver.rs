@@ -1,0 +1,71 @@
+//! Bytes toward a flow: wrapped and written here when the flow is ours, handed to its shard when
+//! not. The name of the flow decides; no address is ever looked at.
+
+use crate::base::event::CloseReason;
+use crate::base::id::{FlowId, FlowRef};
+use crate::base::slab::SlabKey;
+use crate::flow::table::Refused;
+
+use super::Engine;
+use super::client::Failure;
+use super::mesh::LinkMessage;
+use super::output::Output;
+
+impl Engine {
+    /// Sends one SIP message. `origin` is the client transaction that must hear of a failure that
+    /// shows only at another shard; without it the message is a response or an ACK, which a full
+    /// queue does not stop.
+    pub(super) fn deliver(
+        &mut self,
+        to: FlowRef,
+        message: &[u8],
+        origin: Option<SlabKey>,
+    ) -> Result<(), Failure> {
+        match to {
+            FlowRef::Datagram(path) => {
+                let start = self.arena.len();
+                self.arena.extend_from_slice(message);
+                let range = start..self.arena.len();
+                self.outputs.push_back(Output::WriteTo { path, range });
+                Ok(())
+            }
+            FlowRef::Stream(path) if path.flow.shard() == self.shard => {
+                self.write_message(path.flow, message, origin.is_some())
+            }
+            FlowRef::Stream(path) => {
+                let to = path.flow.shard();
+                if to.0 >= self.shards {
+                    return Err(Failure::Gone);
+                }
+                self.counters.crossings += 1;
+                let block = self.pool.copy(message);
+                let message = LinkMessage::Deliver { flow: path.flow, block, origin };
+                self.outputs.push_back(Output::Link { to, message });
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes one SIP message to a flow of this shard, in the frame that its client understands.
+    pub(super) fn write_message(
+        &mut self,
+        flow: FlowId,
+        message: &[u8],
+        is_request: bool,
+    ) -> Result<(), Failure> {
+        let limits = &self.config.limits;
+        match self.flows.write(flow, message, is_request, limits, &mut self.arena) {
+            Ok(range) => {
+                self.watch_writes(flow);
+                self.outputs.push_back(Output::Write { flow, range });
+                Ok(())
+            }
+            Err(Refused::Gone) => Err(Failure::Gone),
+            Err(Refused::Full) => Err(Failure::Full),
+            Err(Refused::Overflow) => {
+                self.close(flow, CloseReason::Slow);
+                Err(Failure::Gone)
+            }
+        }
+    }
+}

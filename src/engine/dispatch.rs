@@ -1,0 +1,210 @@
+//! A message came in whole: which shard is it for, which transaction does it belong to (RFC 3261
+//! §17.1.3, §17.2.3, §18.1.2, §18.2.1)?
+
+use crate::base::event::Event;
+use crate::base::id::{FlowRef, ShardId, Transport};
+use crate::flow::arrival::Arrival;
+use crate::proxy::branch::BranchId;
+use crate::proxy::route::Sender;
+use crate::proxy::{Reject, naming, place};
+use crate::sip::{
+    self, HeaderName, Message, Method, NameAddr, ParseError, ParseErrorKind, Parsed, Uri,
+};
+use crate::transaction::{ServerKey, server_key};
+
+use super::mesh::{Handover, LinkMessage};
+use super::output::Output;
+use super::{Engine, report};
+
+impl Engine {
+    /// One whole SIP message: header section and body.
+    pub(super) fn on_message(&mut self, arrival: &Arrival, bytes: &[u8]) {
+        let mut parsed = self.take_parsed();
+        let outcome = sip::parse(bytes, &mut parsed)
+            .and_then(|()| settle_body(arrival.transport(), bytes, &mut parsed))
+            .and_then(|()| parsed.view(bytes).check());
+        let bytes = &bytes[..(parsed.view(bytes).body_span().end as usize).min(bytes.len())];
+        match outcome {
+            Ok(()) if parsed.view(bytes).is_request() => {
+                self.counters.requests_received += 1;
+                self.place(arrival, bytes, &mut parsed);
+            }
+            Ok(()) => {
+                self.counters.responses_received += 1;
+                self.place_response(arrival, bytes, &mut parsed);
+            }
+            Err(fault) => self.on_unparsable(arrival, parsed.view(bytes), fault.kind),
+        }
+        self.keep_parsed(parsed);
+    }
+
+    /// RFC 3261 §16.3 step 1 and §21.4.1: answered when the sender can recognise the answer, never
+    /// an ACK.
+    fn on_unparsable(&mut self, arrival: &Arrival, message: Message<'_>, fault: ParseErrorKind) {
+        if is_answerable(message) {
+            self.counters.requests_received += 1;
+            let status = if fault == ParseErrorKind::Version { 505 } else { 400 };
+            let reject = match status {
+                505 => Reject::new(505),
+                _ => Reject::phrase(400, fault.phrase()),
+            };
+            self.answer_stateless(arrival, message, &reject);
+        } else {
+            self.counters.dropped_malformed += 1;
+            self.report_drop(arrival.source, "malformed", message);
+        }
+    }
+
+    /// Hands a request to the shard that serves it.
+    fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
+        let message = parsed.view(bytes);
+        let (config, hash) = (&self.config, &self.placement);
+        let home = place::home(config, hash, message, self.shards, &mut self.scratch.key);
+        if home == self.shard {
+            self.on_request(arrival, bytes, parsed, false);
+        } else {
+            self.hand_over(home, arrival, bytes, parsed, false);
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        to: ShardId,
+        arrival: &Arrival,
+        bytes: &[u8],
+        parsed: &mut Parsed,
+        second: bool,
+    ) {
+        self.counters.crossings += 1;
+        let flow = arrival.source.stream().and_then(|flow| self.flows.get_mut(flow));
+        if let Some(flow) = flow {
+            flow.touch(to);
+        }
+        let block = self.pool.copy(bytes);
+        let parsed = std::mem::replace(parsed, self.parsed_kept.pop().unwrap_or_default());
+        let handover = Box::new(Handover { arrival: *arrival, block, parsed, second });
+        self.outputs.push_back(Output::Link { to, message: LinkMessage::Request(handover) });
+    }
+
+    /// A request, at the shard that serves it.
+    pub(super) fn on_request(
+        &mut self,
+        arrival: &Arrival,
+        bytes: &[u8],
+        parsed: &mut Parsed,
+        second: bool,
+    ) {
+        let message = parsed.view(bytes);
+        let method = message.method();
+        let Some(key) = server_key(&self.placement, message, method) else {
+            return self.on_unparsable(arrival, message, ParseErrorKind::Via);
+        };
+        let found = self.transactions.by_key.get(&key).copied();
+        match (method, found) {
+            (Method::Ack, Some(tx)) if self.on_ack(tx) => {}
+            (Method::Ack, _) => match self.second_place(arrival, message, second) {
+                Some(to) => self.hand_over(to, arrival, bytes, parsed, true),
+                None => self.forward_ack(arrival, message),
+            },
+            (_, Some(tx)) => self.on_request_again(tx),
+            (_, None) => match self.second_place(arrival, message, second) {
+                Some(to) => self.hand_over(to, arrival, bytes, parsed, true),
+                None => self.open(arrival, bytes, parsed, key),
+            },
+        }
+    }
+
+    /// A request of a server that names its target by address alone belongs to the shard that knows
+    /// who is there.
+    fn second_place(
+        &mut self,
+        arrival: &Arrival,
+        message: Message<'_>,
+        second: bool,
+    ) -> Option<ShardId> {
+        if second || self.shards == 1 || !Sender::of(&self.config, arrival).is_upstream() {
+            return None;
+        }
+        let uri = Uri::parse(message.uri()).ok()?;
+        if naming::is_our_uri(&self.config, &uri) || self.has_own_route(message) {
+            return None;
+        }
+        let to = place::index_shard(&self.placement, &uri, self.shards, &mut self.scratch.key);
+        (to != self.shard).then_some(to)
+    }
+
+    fn has_own_route(&self, message: Message<'_>) -> bool {
+        message
+            .values(HeaderName::Route)
+            .next()
+            .and_then(|value| NameAddr::parse(value.text).ok())
+            .and_then(|address| Uri::parse(address.uri).ok())
+            .is_some_and(|uri| naming::is_our_uri(&self.config, &uri))
+    }
+
+    /// Hands a response to the shard where its client transaction lives (its branch says which).
+    fn place_response(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
+        let message = parsed.view(bytes);
+        let branch = message.top_via().ok().and_then(|via| BranchId::decode(via.branch?));
+        match branch {
+            Some(branch) if branch.shard == self.shard => {
+                self.on_response(arrival, message, branch);
+            }
+            Some(branch) if branch.shard.0 < self.shards => {
+                self.counters.crossings += 1;
+                let block = self.pool.copy(bytes);
+                let parsed = std::mem::take(parsed);
+                let handover =
+                    Box::new(Handover { arrival: *arrival, block, parsed, second: false });
+                let message = LinkMessage::Response(handover);
+                self.outputs.push_back(Output::Link { to: branch.shard, message });
+            }
+            _ => self.drop_stray(arrival, message),
+        }
+    }
+
+    /// A response that another shard received for us.
+    pub(super) fn on_linked_response(&mut self, handover: &Handover) {
+        let message = handover.parsed.view(&handover.block);
+        match message.top_via().ok().and_then(|via| BranchId::decode(via.branch?)) {
+            Some(branch) => self.on_response(&handover.arrival, message, branch),
+            None => self.drop_stray(&handover.arrival, message),
+        }
+    }
+
+    /// RFC 6026 §7.3: a response that no client transaction waits for goes nowhere.
+    pub(super) fn drop_stray(&mut self, arrival: &Arrival, message: Message<'_>) {
+        self.counters.dropped_stray_response += 1;
+        self.report_drop(arrival.source, "stray_response", message);
+    }
+
+    /// Tells the log of a discarded message.
+    pub(super) fn report_drop(&mut self, source: FlowRef, why: &'static str, message: Message<'_>) {
+        let call_id = report::text(message.call_id().unwrap_or_default(), report::CALL_ID_MAX);
+        self.outputs.push_back(Output::Event(Event::Dropped { source, why, call_id }));
+    }
+
+    /// The key under which the INVITE that a CANCEL means is found.
+    pub(super) fn cancelled_key(&self, message: Message<'_>) -> Option<ServerKey> {
+        server_key(&self.placement, message, Method::Invite)
+    }
+}
+
+/// Where the body ends, by the rules of the transport (RFC 3261 §18.3, RFC 7118 §5); streams were
+/// framed by it.
+fn settle_body(transport: Transport, bytes: &[u8], parsed: &mut Parsed) -> Result<(), ParseError> {
+    match transport {
+        Transport::Udp => sip::datagram_body(parsed, bytes),
+        Transport::Ws | Transport::Wss => sip::websocket_body(parsed, bytes),
+        Transport::Tcp | Transport::Tls => Ok(()),
+    }
+}
+
+/// Whether the sender of a broken request would recognise an answer; an ACK never has one.
+pub(super) fn is_answerable(message: Message<'_>) -> bool {
+    message.is_request()
+        && message.method() != Method::Ack
+        && [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq]
+            .into_iter()
+            .all(|name| message.header(name).is_some())
+}

@@ -1,0 +1,114 @@
+//! Finds all transactions of one flow when it closes: lists by flow, adding and removing in
+//! constant time.
+
+use std::collections::HashMap;
+
+use crate::base::hash::KeyedHash;
+use crate::base::id::FlowId;
+use crate::base::slab::{Slab, SlabKey};
+
+/// One entry of the index, to be given back when the transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FlowMark(SlabKey);
+
+#[derive(Debug)]
+struct Node {
+    flow: FlowId,
+    what: SlabKey,
+    previous: Option<SlabKey>,
+    next: Option<SlabKey>,
+}
+
+/// Lists of transactions by flow.
+pub(super) struct FlowIndex {
+    nodes: Slab<Node>,
+    heads: HashMap<FlowId, SlabKey, KeyedHash>,
+}
+
+impl FlowIndex {
+    /// An empty index for at most `max` transactions.
+    pub fn new(max: usize, hash: KeyedHash) -> FlowIndex {
+        FlowIndex { nodes: Slab::new(max), heads: HashMap::with_hasher(hash) }
+    }
+
+    /// Adds a transaction to the flow's list.
+    pub fn add(&mut self, flow: FlowId, what: SlabKey) -> FlowMark {
+        let next = self.heads.get(&flow).copied();
+        let node = Node { flow, what, previous: None, next };
+        let key = self.nodes.insert(node).expect("the index is bounded by its transactions");
+        if let Some(next) = next.and_then(|next| self.nodes.get_mut(next)) {
+            next.previous = Some(key);
+        }
+        self.heads.insert(flow, key);
+        FlowMark(key)
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, mark: FlowMark) {
+        let Some(node) = self.nodes.remove(mark.0) else { return };
+        if let Some(next) = node.next.and_then(|next| self.nodes.get_mut(next)) {
+            next.previous = node.previous;
+        }
+        match node.previous.and_then(|previous| self.nodes.get_mut(previous)) {
+            Some(previous) => previous.next = node.next,
+            None => match node.next {
+                Some(next) => {
+                    self.heads.insert(node.flow, next);
+                }
+                None => {
+                    self.heads.remove(&node.flow);
+                }
+            },
+        }
+    }
+
+    /// Appends every transaction of the flow to `out`.
+    pub fn of(&self, flow: FlowId, out: &mut Vec<SlabKey>) {
+        let mut at = self.heads.get(&flow).copied();
+        while let Some(node) = at.and_then(|key| self.nodes.get(key)) {
+            out.push(node.what);
+            at = node.next;
+        }
+    }
+
+    /// Whether the flow has any.
+    pub fn has(&self, flow: FlowId) -> bool {
+        self.heads.contains_key(&flow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::ShardId;
+
+    fn flow(slot: u32) -> FlowId {
+        FlowId::new(ShardId(0), slot, 1)
+    }
+
+    fn listed(index: &FlowIndex, of: FlowId) -> Vec<u64> {
+        let mut keys = Vec::new();
+        index.of(of, &mut keys);
+        let mut bits: Vec<u64> = keys.into_iter().map(SlabKey::to_bits).collect();
+        bits.sort_unstable();
+        bits
+    }
+
+    #[test]
+    fn entries_leave_from_any_place_and_the_last_one_leaves_nothing() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+            let mut index = FlowIndex::new(16, KeyedHash::new([7; 16]));
+            let marks: Vec<FlowMark> =
+                (1..=3).map(|n| index.add(flow(5), SlabKey::from_bits(n))).collect();
+            index.add(flow(6), SlabKey::from_bits(9));
+            assert_eq!(listed(&index, flow(5)), [1, 2, 3]);
+            let mut left = vec![1u64, 2, 3];
+            for at in order {
+                index.remove(marks[at]);
+                left.retain(|n| *n != at as u64 + 1);
+                assert_eq!(listed(&index, flow(5)), left);
+            }
+            assert!(!index.has(flow(5)) && index.has(flow(6)));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What other shards say, and what they must be told (see `mesh` for the words).
+
+use std::net::SocketAddr;
+
+use crate::base::event::CloseReason;
+use crate::base::id::{FlowId, ShardId, StreamPath};
+use crate::base::slab::SlabKey;
+use crate::flow::table::Flow;
+use crate::proxy::{Reject, naming, place};
+
+use super::client::Failure;
+use super::index::Entry;
+use super::mesh::{Handover, IndexChange, LinkMessage};
+use super::output::Output;
+use super::{Deferred, Engine};
+
+impl Engine {
+    pub(super) fn on_linked(&mut self, from: ShardId, message: LinkMessage) {
+        match message {
+            LinkMessage::Request(handover) => {
+                let Handover { arrival, block, mut parsed, second } = *handover;
+                self.on_request(&arrival, &block, &mut parsed, second);
+                self.pool.put(block);
+                self.keep_parsed(parsed);
+            }
+            LinkMessage::Response(handover) => {
+                self.on_linked_response(&handover);
+                let Handover { block, parsed, .. } = *handover;
+                self.pool.put(block);
+                self.keep_parsed(parsed);
+            }
+            LinkMessage::Deliver { flow, block, origin } => {
+                self.on_deliver(from, flow, &block, origin);
+                self.pool.put(block);
+            }
+            LinkMessage::Undelivered { origin } => {
+                self.deferred.push_back(Deferred::Failed(origin, Failure::Full));
+            }
+            LinkMessage::FlowClosed { flow, .. } => self.on_flow_gone(flow),
+            LinkMessage::Index(change) => self.change_index(*change),
+        }
+    }
+
+    /// The work lane was full: the request gets its answer here, where it came in.
+    pub(super) fn on_link_refused(&mut self, message: LinkMessage) {
+        let LinkMessage::Request(handover) = message else { return };
+        self.counters.refused_link_full += 1;
+        let view = handover.parsed.view(&handover.block);
+        if view.method() == crate::sip::Method::Ack {
+            self.counters.dropped_ack += 1;
+            return;
+        }
+        let reject = Reject::retry_after(500, 1, "A shard is busy");
+        self.answer_stateless(&handover.arrival, view, &reject);
+    }
+
+    /// Writes for another shard. When the flow is gone that shard hears it, so that whatever it
+    /// holds of the flow ends: transactions and bindings alike.
+    fn on_deliver(&mut self, from: ShardId, flow: FlowId, block: &[u8], origin: Option<SlabKey>) {
+        if let Some(flow) = self.flows.get_mut(flow) {
+            flow.touch(from);
+        }
+        match self.write_message(flow, block, origin.is_some()) {
+            Ok(()) => {}
+            Err(Failure::Full) => {
+                if let Some(origin) = origin {
+                    let message = LinkMessage::Undelivered { origin };
+                    self.outputs.push_back(Output::Link { to: from, message });
+                }
+            }
+            Err(_) => {
+                if origin.is_none() {
+                    self.counters.dropped_response_flow_gone += 1;
+                }
+                let message = LinkMessage::FlowClosed { flow, why: CloseReason::Peer };
+                self.outputs.push_back(Output::Link { to: from, message });
+            }
+        }
+    }
+
+    /// Tells every shard that may hold something of a flow that it is gone.
+    pub(super) fn tell_flow_closed(&mut self, flow: &Flow, why: CloseReason) {
+        for shard in (0..self.shards).map(ShardId) {
+            if shard != self.shard && flow.is_touched_by(shard) {
+                let message = LinkMessage::FlowClosed { flow: flow.path.flow, why };
+                self.outputs.push_back(Output::Link { to: shard, message });
+            }
+        }
+    }
+
+    /// A flow, here or at another shard, is gone: branches on it fail, requests from it are
+    /// orphans, bindings go.
+    pub(super) fn on_flow_gone(&mut self, flow: FlowId) {
+        let mut keys = std::mem::take(&mut self.scratch.keys);
+        keys.clear();
+        self.transactions.by_target.of(flow, &mut keys);
+        for client in keys.drain(..) {
+            self.deferred.push_back(Deferred::Failed(client, Failure::Gone));
+        }
+        self.transactions.by_source.of(flow, &mut keys);
+        for tx in keys.drain(..) {
+            self.orphan(tx);
+        }
+        self.scratch.keys = keys;
+        self.unbind_flow(flow);
+    }
+
+    /// The sender of a request is gone: nobody can be answered, an INVITE of theirs must not ring
+    /// on.
+    fn orphan(&mut self, tx: SlabKey) {
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        transaction.orphaned = true;
+        if transaction.is_invite && transaction.context.sent == 0 {
+            transaction.context.cancelled = true;
+            self.cancel_branches(tx, None, None);
+        }
+    }
+
+    /// Adds an accepted flow to the directory, or takes it out, while some server may look up
+    /// addresses.
+    pub(super) fn index_flow(&mut self, path: StreamPath, remote: SocketAddr, add: bool) {
+        if !self.config.upstreams.iter().any(|upstream| upstream.address_lookup) {
+            return;
+        }
+        let mut host = Vec::new();
+        naming::write_address(remote, &mut host);
+        self.change_index_at(host, Entry::Accepted(path), add);
+    }
+
+    /// Changes the index at the shard that holds it.
+    pub(super) fn change_index_at(&mut self, host: Vec<u8>, entry: Entry, add: bool) {
+        let to = place::owner_of(&self.placement, &host, self.shards);
+        let change = IndexChange { host: host.into(), entry, add };
+        if to == self.shard {
+            self.change_index(change);
+        } else {
+            let message = LinkMessage::Index(Box::new(change));
+            self.outputs.push_back(Output::Link { to, message });
+        }
+    }
+
+    fn change_index(&mut self, change: IndexChange) {
+        let IndexChange { host, entry, add } = change;
+        if add {
+            self.index.add(&host, entry);
+        } else {
+            self.index.remove(&host, &entry);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A request that opens a transaction: what is asked, by whom, and may they (RFC 3261 §16.3, §16.4,
+//! §9.2)?
+
+use std::net::{IpAddr, SocketAddr};
+
+use smallvec::SmallVec;
+
+use crate::base::config::{RouteTo, Strangers};
+use crate::base::id::{DatagramPath, FlowRef};
+use crate::base::slab::SlabKey;
+use crate::flow::arrival::Arrival;
+use crate::proxy::branch::{has_looped, loop_hash};
+use crate::proxy::context::ResponseContext;
+use crate::proxy::route::{self, Sender};
+use crate::proxy::{Reject, naming, target, validate};
+use crate::sip::{HeaderName, Message, Method, Parsed, Uri};
+use crate::transaction::ServerKey;
+use crate::transaction::{Server, ServerInvite, Steps};
+
+use super::Engine;
+use super::transactions::{Armed, ServerMachine, ServerTransaction};
+
+impl Engine {
+    /// Makes the server transaction and serves its request.
+    pub(super) fn open(
+        &mut self,
+        arrival: &Arrival,
+        bytes: &[u8],
+        parsed: &mut Parsed,
+        key: ServerKey,
+    ) {
+        let message = parsed.view(bytes);
+        let is_invite = message.method() == Method::Invite;
+        let timers = &self.config.timers;
+        let reliable = arrival.transport().is_reliable();
+        let (machine, steps) = if is_invite {
+            (ServerMachine::Invite(ServerInvite::new(reliable, timers)), Steps::NONE)
+        } else {
+            let (machine, steps) = Server::start(reliable, timers);
+            (ServerMachine::Other(machine), steps)
+        };
+        let transaction = ServerTransaction {
+            machine,
+            key,
+            block: Vec::new(),
+            parsed: Parsed::default(),
+            arrival: *arrival,
+            reply_to: reply_to(arrival, message),
+            last: Vec::new(),
+            best: Vec::new(),
+            best_reason: None,
+            target: None,
+            context: ResponseContext::default(),
+            branches: SmallVec::new(),
+            timers: Armed::default(),
+            started: self.now,
+            tag: self.rng.next_u64(),
+            mark: None,
+            is_invite,
+            orphaned: false,
+            reported: false,
+        };
+        let Some(tx) = self.transactions.server.insert(transaction) else {
+            let full = Reject::retry_after(500, 5, "Too many transactions");
+            return self.answer_stateless(arrival, message, &full);
+        };
+        self.transactions.by_key.insert(key, tx);
+        if let Some(flow) = arrival.source.stream() {
+            let mark = self.transactions.by_source.add(flow, tx);
+            self.transactions.server.get_mut(tx).expect("just made").mark = Some(mark);
+        }
+        self.serve_from(tx, bytes, parsed, steps);
+    }
+
+    /// Serves with the request outside its transaction, then puts it there.
+    fn serve_from(&mut self, tx: SlabKey, bytes: &[u8], parsed: &mut Parsed, steps: Steps) {
+        let block = self.pool.copy(bytes);
+        let fresh = self.take_parsed();
+        let mine = std::mem::replace(parsed, fresh);
+        let message = mine.view(&block);
+        self.run_server_steps(tx, message, &steps);
+        if let Err(reject) = self.serve(tx, message) {
+            self.answer_reject(tx, message, &reject);
+        }
+        match self.transactions.server.get_mut(tx) {
+            Some(transaction) if transaction.context.sent == 0 || !transaction.is_invite => {
+                transaction.block = block;
+                transaction.parsed = mine;
+            }
+            _ => {
+                self.pool.put(block);
+                self.keep_parsed(mine);
+            }
+        }
+    }
+
+    fn serve(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
+        if message.method() == Method::Cancel {
+            return self.serve_cancel(tx, message);
+        }
+        let transaction = self.transactions.server.get(tx).expect("just made");
+        let arrival = transaction.arrival;
+        let sender = Sender::of(&self.config, &arrival);
+        let uri = Uri::parse(message.uri());
+        let ours = uri.as_ref().is_ok_and(|uri| naming::is_our_uri(&self.config, uri));
+        let for_us = ours && is_for_us(message, uri.as_ref().ok());
+        let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
+        validate::validate(message, for_us, has_looped(message, hash))?;
+        if for_us && message.method() == Method::Options {
+            return self.answer_options(tx, message);
+        }
+        let in_dialog = message.to().ok().and_then(|to| to.tag()).is_some();
+        if self.draining && !in_dialog {
+            return Err(Reject::retry_after(503, 5, "Shutting down"));
+        }
+        let routing = route::preprocess(&self.config, &self.tokens, message, &arrival, sender)?;
+        let refuses = self.config.auth.strangers == Strangers::Reject;
+        if routing.way == route::Way::Initial && refuses && !sender.is_upstream() {
+            return Err(Reject::because(403, "Strangers are not served"));
+        }
+        if ours && message.method() == Method::Register {
+            let uri = uri.as_ref().expect("ours, so it parsed");
+            match target::first_route(&self.config, message, uri) {
+                Some(RouteTo::Location) => {
+                    self.check_registrable(message)?;
+                    return self.register(tx, message);
+                }
+                Some(_) => {}
+                None => return Err(Reject::new(404)),
+            }
+        }
+        self.find_targets(message, &arrival, sender, routing)?;
+        if message.method() == Method::Invite {
+            self.answer_trying(tx, message);
+        }
+        self.fork(tx, message, &arrival, sender, routing.popped, hash)
+    }
+
+    /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours.
+    fn check_registrable(&self, message: Message<'_>) -> Result<(), Reject> {
+        let to = message.to().ok().and_then(|to| Uri::parse(to.uri).ok());
+        match to {
+            Some(uri) if uri.user.is_some() && self.config.is_our_domain(uri.host) => Ok(()),
+            _ => Err(Reject::because(404, "No such address of record here")),
+        }
+    }
+
+    /// RFC 3261 §9.2 and §16.10: 200 at once when there is something to cancel, 481 otherwise.
+    fn serve_cancel(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
+        let key = self.cancelled_key(message);
+        let found = key.and_then(|key| self.transactions.by_key.get(&key).copied());
+        let Some(invite) = found.and_then(|invite| self.transactions.server.get_mut(invite)) else {
+            return Err(Reject::new(481));
+        };
+        let (tag, answered) = (invite.tag, invite.context.sent != 0);
+        invite.context.cancelled = true;
+        if let Some(cancel) = self.transactions.server.get_mut(tx) {
+            cancel.tag = tag;
+        }
+        self.answer(tx, message, 200, None, &[]);
+        if !answered {
+            let reason = message.header(HeaderName::Reason).map(|header| header.value);
+            self.cancel_branches(found.expect("found above"), None, reason);
+        }
+        Ok(())
+    }
+}
+
+/// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER for a domain of ours.
+fn is_for_us(message: Message<'_>, uri: Option<&Uri<'_>>) -> bool {
+    match message.method() {
+        Method::Register => true,
+        Method::Options => uri.is_some_and(|uri| uri.user.is_none()),
+        _ => false,
+    }
+}
+
+/// Where responses go: the flow itself; for datagrams `maddr`, else with `rport` the source, else
+/// the source address with the port of sent-by (RFC 3261 §18.2.2, RFC 3581 §4).
+pub(super) fn reply_to(arrival: &Arrival, message: Message<'_>) -> FlowRef {
+    let FlowRef::Datagram(path) = arrival.source else { return arrival.source };
+    let Ok(via) = message.top_via() else { return arrival.source };
+    let port = via.sent_by_port.unwrap_or(arrival.transport().default_port());
+    let remote = match via.maddr.and_then(naming::parse_ip) {
+        Some(ip) if is_near(ip, path.remote.ip()) => SocketAddr::new(ip, port),
+        _ if via.rport.is_some() => path.remote,
+        _ => SocketAddr::new(path.remote.ip(), port),
+    };
+    FlowRef::Datagram(DatagramPath { remote, ..path })
+}
+
+/// A `maddr` may not turn us into a reflector toward third parties: only the sender's own address
+/// is taken.
+fn is_near(maddr: IpAddr, source: IpAddr) -> bool {
+    maddr == source
+}

@@ -1,0 +1,139 @@
+//! What the server machines want done (RFC 3261 §17.2), and the events that reach them.
+
+use crate::base::slab::SlabKey;
+use crate::sip::{Message, Method};
+use crate::transaction::{Step, Steps, Timer};
+
+use super::Engine;
+use super::alarm::Alarm;
+use super::transactions::{ServerMachine, ServerTransaction};
+
+impl Engine {
+    /// The same request once more: absorbed, the last response repeated.
+    pub(super) fn on_request_again(&mut self, tx: SlabKey) {
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        let steps = match &mut transaction.machine {
+            ServerMachine::Invite(machine) => machine.on_invite_again(),
+            ServerMachine::Other(machine) => machine.on_request_again(),
+        };
+        self.run_stored_server_steps(tx, &steps);
+    }
+
+    /// An ACK whose branch is that of an INVITE of ours. False when it is for the other side: the
+    /// INVITE was accepted, and its sender used the same branch again.
+    pub(super) fn on_ack(&mut self, tx: SlabKey) -> bool {
+        let timers = self.config.timers;
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return false };
+        let ServerMachine::Invite(machine) = &mut transaction.machine else { return false };
+        let steps = machine.on_ack(&timers);
+        let for_us = !steps.contains(&Step::PassUp);
+        self.run_stored_server_steps(tx, &steps);
+        for_us
+    }
+
+    /// A timer of a server transaction fired.
+    pub(super) fn on_server_timer(&mut self, tx: SlabKey, timer: Timer) {
+        let timers = self.config.timers;
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        transaction.timers.take(timer);
+        let steps = match &mut transaction.machine {
+            ServerMachine::Invite(machine) => machine.on_timer(timer, &timers),
+            ServerMachine::Other(machine) => machine.on_timer(timer, &timers),
+        };
+        if steps.contains(&Step::SendResponse) {
+            self.counters.retransmissions_sent += 1;
+        }
+        self.run_stored_server_steps(tx, &steps);
+    }
+
+    /// Does the steps of a transaction whose request is in the table.
+    pub(super) fn run_stored_server_steps(&mut self, tx: SlabKey, steps: &Steps) {
+        self.with_request(tx, |engine, message| engine.run_server_steps(tx, message, steps));
+    }
+
+    /// Lends the stored request to `work`, which may change the transaction and the engine.
+    pub(super) fn with_request(
+        &mut self,
+        tx: SlabKey,
+        work: impl FnOnce(&mut Engine, Message<'_>),
+    ) {
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        let block = std::mem::take(&mut transaction.block);
+        let parsed = std::mem::take(&mut transaction.parsed);
+        work(self, parsed.view(&block));
+        match self.transactions.server.get_mut(tx) {
+            Some(transaction) if transaction.context.sent == 0 || !transaction.is_invite => {
+                transaction.block = block;
+                transaction.parsed = parsed;
+            }
+            _ => {
+                self.pool.put(block);
+                self.keep_parsed(parsed);
+            }
+        }
+    }
+
+    pub(super) fn run_server_steps(&mut self, tx: SlabKey, message: Message<'_>, steps: &Steps) {
+        for step in steps.iter() {
+            match *step {
+                Step::SendResponse => self.send_last(tx),
+                Step::SendTrying if message.method() != Method::Invite => {
+                    self.answer_trying(tx, message);
+                }
+                Step::Absorb => self.counters.retransmissions_absorbed += 1,
+                Step::Arm(timer, after) => {
+                    let id = self.wheel.arm(self.now + after, Alarm::Server(tx, timer));
+                    let transaction = self.transactions.server.get_mut(tx);
+                    if let Some(old) = transaction.and_then(|it| it.timers.put(timer, id)) {
+                        self.wheel.cancel(old);
+                    }
+                }
+                Step::Cancel(timer) => {
+                    let transaction = self.transactions.server.get_mut(tx);
+                    if let Some(id) = transaction.and_then(|it| it.timers.take(timer)) {
+                        self.wheel.cancel(id);
+                    }
+                }
+                Step::Ended => self.end_server(tx),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends the last response once more, or for the first time.
+    fn send_last(&mut self, tx: SlabKey) {
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        if transaction.orphaned {
+            self.counters.dropped_response_flow_gone += 1;
+            return;
+        }
+        let last = std::mem::take(&mut transaction.last);
+        let to = transaction.reply_to;
+        if !last.is_empty() && self.deliver(to, &last, None).is_err() {
+            self.counters.dropped_response_flow_gone += 1;
+        }
+        if let Some(transaction) = self.transactions.server.get_mut(tx) {
+            transaction.last = last;
+        }
+    }
+
+    /// Forgets a server transaction. Branches that still run end by themselves.
+    pub(super) fn end_server(&mut self, tx: SlabKey) {
+        let Some(transaction) = self.transactions.server.remove(tx) else { return };
+        let ServerTransaction { key, block, parsed, last, best, mut timers, mark, .. } =
+            transaction;
+        if self.transactions.by_key.get(&key) == Some(&tx) {
+            self.transactions.by_key.remove(&key);
+        }
+        if let Some(mark) = mark {
+            self.transactions.by_source.remove(mark);
+        }
+        for id in timers.drain() {
+            self.wheel.cancel(id);
+        }
+        for block in [block, last, best] {
+            self.pool.put(block);
+        }
+        self.keep_parsed(parsed);
+    }
+}

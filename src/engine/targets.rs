@@ -1,0 +1,344 @@
+//! Where a request may go (RFC 3261 §16.5): by token, by address, by the routing rules, by the
+//! location service.
+
+use crate::base::config::{Config, RouteTo};
+use crate::base::id::{DatagramPath, FlowRef, Transport};
+use crate::flow::arrival::Arrival;
+use crate::flow::token::TokenKind;
+use crate::proxy::route::{self, Routing, Sender, Way};
+use crate::proxy::target::{self, Hop, TargetSet};
+use crate::proxy::{Reject, naming, place};
+use crate::registrar::{Binding, BindingFlow};
+use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
+
+use super::Engine;
+
+/// Warning codes of RFC 5630 §5.3.
+const SIPS_NOT_ALLOWED: (u16, &str) = (380, "SIPS Not Allowed");
+const SIPS_REQUIRED: (u16, &str) = (381, "SIPS Required");
+
+impl Engine {
+    /// Fills the target set, or says why there is none.
+    pub(super) fn find_targets(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival,
+        sender: Sender,
+        routing: Routing,
+    ) -> Result<(), Reject> {
+        self.scratch.targets.clear();
+        let uri = match Uri::parse(message.uri()) {
+            Ok(uri) => uri,
+            Err(fault) => return Err(Reject::phrase(400, fault.kind.phrase())),
+        };
+        let next = message.values(HeaderName::Route).nth(routing.popped);
+        match routing.way {
+            Way::Flow(flow, kind) => self.aim_at_flow(&uri, flow, kind, sender),
+            Way::Outgoing | Way::Stale => match next {
+                Some(value) => self.aim_at_route(value.text),
+                None => self.aim_at_remote_target(message, &uri, arrival, sender, routing.way),
+            },
+            Way::Initial if next.is_some() => Err(Reject::because(403, "Route to a foreign host")),
+            Way::Initial => self.aim_at_request_uri(message, &uri, arrival, sender),
+        }
+    }
+
+    /// A token named the flow. Its security may not be less than the URI demands.
+    fn aim_at_flow(
+        &mut self,
+        uri: &Uri<'_>,
+        flow: FlowRef,
+        kind: TokenKind,
+        sender: Sender,
+    ) -> Result<(), Reject> {
+        if uri.scheme == Scheme::Sips && !flow.transport().is_secure() {
+            return Err(Reject::warn(480, SIPS_NOT_ALLOWED.0, SIPS_NOT_ALLOWED.1));
+        }
+        if flow.stream().is_some_and(|flow| flow.shard() == self.shard && !self.flows.has(flow)) {
+            return Err(self.gone(kind == TokenKind::Path || sender.is_upstream()));
+        }
+        self.scratch.targets.push(Hop::Client(flow), &[], &[]);
+        Ok(())
+    }
+
+    /// RFC 5626 §5.3.1: 430 to those who keep flows of their own, 480 to endpoints (§11.5).
+    fn gone(&mut self, sender_is_server: bool) -> Reject {
+        self.counters.requests_flow_gone += 1;
+        Reject::because(if sender_is_server { 430 } else { 480 }, "The flow is gone")
+    }
+
+    /// A foreign Route behind our token.
+    fn aim_at_route(&mut self, value: &[u8]) -> Result<(), Reject> {
+        let address = NameAddr::parse(value).map_err(|_| Reject::phrase(400, "Bad Route"))?;
+        let uri = Uri::parse(address.uri).map_err(|_| Reject::phrase(400, "Bad Route URI"))?;
+        match route::dial(&self.config, &uri) {
+            Some(dial) => {
+                let hop = Hop::Dial { transport: dial.transport, remote: dial.remote };
+                self.scratch.targets.push(hop, &[], &[]);
+                Ok(())
+            }
+            None => Err(Reject::because(403, "Route to a foreign host")),
+        }
+    }
+
+    /// In a dialog of ours, no Route left: the Request-URI is the peer's Contact.
+    fn aim_at_remote_target(
+        &mut self,
+        message: Message<'_>,
+        uri: &Uri<'_>,
+        arrival: &Arrival,
+        sender: Sender,
+        way: Way,
+    ) -> Result<(), Reject> {
+        if naming::is_our_uri(&self.config, uri) {
+            return self.aim_by_rules(message, uri, sender);
+        }
+        if let Some(dial) = route::dial(&self.config, uri) {
+            let hop = Hop::Dial { transport: dial.transport, remote: dial.remote };
+            self.scratch.targets.push(hop, &[], &[]);
+            return Ok(());
+        }
+        if let Some(flow) = self.by_address(message, uri, sender) {
+            return self.aim_at_flow(uri, flow, TokenKind::Dialog, sender);
+        }
+        match way {
+            Way::Stale => Err(self.gone(sender.is_upstream())),
+            _ if arrival.transport() == Transport::Udp && sender.is_upstream() => {
+                Err(self.gone(true))
+            }
+            _ => Err(Reject::because(403, "Relaying to a foreign host")),
+        }
+    }
+
+    fn aim_at_request_uri(
+        &mut self,
+        message: Message<'_>,
+        uri: &Uri<'_>,
+        _arrival: &Arrival,
+        sender: Sender,
+    ) -> Result<(), Reject> {
+        let ours = uri.scheme == Scheme::Tel || naming::is_our_uri(&self.config, uri);
+        if ours {
+            return self.aim_by_rules(message, uri, sender);
+        }
+        if let Some(flow) = self.by_address(message, uri, sender) {
+            return self.aim_at_flow(uri, flow, TokenKind::Dialog, sender);
+        }
+        match target::first_route(&self.config, message, uri) {
+            Some(RouteTo::Upstream(at)) => {
+                let at = *at;
+                self.aim_at_upstream(at)
+            }
+            Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
+            _ if sender.is_upstream() => Err(Reject::new(404)),
+            _ => Err(Reject::because(403, "Relaying to a foreign host")),
+        }
+    }
+
+    /// Row 3 and 4b of the look-up: only servers that the configuration names find a client by its
+    /// Contact or address, and only when the Contact is exactly one binding's, or the server may
+    /// look up addresses.
+    fn by_address(
+        &mut self,
+        message: Message<'_>,
+        uri: &Uri<'_>,
+        sender: Sender,
+    ) -> Option<FlowRef> {
+        let Sender::Upstream(at) = sender else { return None };
+        let mut key = std::mem::take(&mut self.scratch.key);
+        key.clear();
+        place::index_key(uri, &mut key);
+        let in_dialog = message.to().ok().and_then(|to| to.tag()).is_some();
+        let contact = if in_dialog {
+            let mut canonical = Vec::new();
+            crate::registrar::canonical_contact(uri, &mut canonical);
+            self.index.contact(&key, &canonical)
+        } else {
+            None
+        };
+        let accepted =
+            || self.config.upstreams[at].address_lookup.then(|| self.index.accepted(&key, uri))?;
+        let found = contact.or_else(accepted);
+        self.scratch.key = key;
+        found
+    }
+
+    /// `[[route]]`: the first match wins; none is 404.
+    fn aim_by_rules(
+        &mut self,
+        message: Message<'_>,
+        uri: &Uri<'_>,
+        sender: Sender,
+    ) -> Result<(), Reject> {
+        match target::first_route(&self.config, message, uri) {
+            Some(RouteTo::Location) => self.aim_at_location(uri, sender),
+            Some(RouteTo::Upstream(at)) => {
+                let at = *at;
+                self.aim_at_upstream(at)
+            }
+            Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
+            None => Err(Reject::new(404)),
+        }
+    }
+
+    fn aim_at_upstream(&mut self, at: usize) -> Result<(), Reject> {
+        let Some(target) = self.config.upstreams[at].targets.first() else {
+            return Err(Reject::because(500, "The upstream has no target"));
+        };
+        let hop = Hop::Dial { transport: target.transport, remote: target.address };
+        self.scratch.targets.push(hop, &[], &[]);
+        Ok(())
+    }
+
+    /// The bindings of the address of record, one copy a client (RFC 3261 §16.5, RFC 5626 §7).
+    fn aim_at_location(&mut self, uri: &Uri<'_>, sender: Sender) -> Result<(), Reject> {
+        let mut aor = std::mem::take(&mut self.scratch.key);
+        aor.clear();
+        uri.aor_into(&mut aor);
+        let choice = Choice {
+            sips: uri.scheme == Scheme::Sips,
+            sips_to_sip: self.config.registrar.sips_to_sip_contact,
+        };
+        let refused = {
+            let bindings = self.location.lookup(&aor, self.now);
+            choice.pick(bindings, &self.config, &mut self.scratch.targets)
+        };
+        let known = self.location.was_known(&aor);
+        self.scratch.key = aor;
+        if !self.scratch.targets.is_empty() {
+            return Ok(());
+        }
+        Err(match refused {
+            Some((code, why)) => Reject::warn(480, code, why),
+            None if !known && sender.is_upstream() => Reject::new(404),
+            None => Reject::new(480),
+        })
+    }
+}
+
+type Warning = (u16, &'static str);
+
+struct Choice {
+    sips: bool,
+    sips_to_sip: bool,
+}
+
+impl Choice {
+    /// Adds the bindings that fit, one an instance; says why one did not.
+    fn pick<'a>(
+        &self,
+        bindings: impl Iterator<Item = &'a Binding>,
+        config: &Config,
+        targets: &mut TargetSet,
+    ) -> Option<Warning> {
+        let mut seen = Seen::default();
+        let mut refused = None;
+        for binding in bindings {
+            if seen.again(binding) {
+                continue;
+            }
+            if let Err(warning) =
+                self.judge(binding).and_then(|strip| add(binding, strip, config, targets))
+            {
+                refused = Some(warning);
+            }
+        }
+        refused
+    }
+
+    /// RFC 5630 §5.3: a `sips:` request goes to a `sips:` Contact over TLS only; a `sip:` request
+    /// to a `sips:` Contact goes over TLS with the scheme replaced. Tells whether to replace it.
+    fn judge(&self, binding: &Binding) -> Result<bool, Warning> {
+        let contact_is_sips =
+            binding.contact().get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"sips:"));
+        let secure = binding.transport().is_secure();
+        match (self.sips, contact_is_sips, secure) {
+            (true, _, false) => Err(SIPS_NOT_ALLOWED),
+            (true, false, true) if !self.sips_to_sip => Err(SIPS_NOT_ALLOWED),
+            (false, true, false) => Err(SIPS_REQUIRED),
+            (false, true, true) => Ok(true),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme when
+/// `strip` says so.
+fn add(
+    binding: &Binding,
+    strip: bool,
+    config: &Config,
+    targets: &mut TargetSet,
+) -> Result<(), Warning> {
+    const UNRESOLVED: Warning = (399, "The contact cannot be reached");
+    let contact = binding.contact();
+    let mut route = Vec::new();
+    for value in binding.path() {
+        if !route.is_empty() {
+            route.extend_from_slice(b", ");
+        }
+        route.extend_from_slice(value);
+    }
+    let hop = match binding.flow() {
+        BindingFlow::Flow(flow) => Hop::Client(flow),
+        BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
+        BindingFlow::Path => by_path(&route).ok_or(UNRESOLVED)?,
+    };
+    let stripped;
+    let uri = if strip {
+        stripped = [b"sip:", &contact[5..]].concat();
+        stripped.as_slice()
+    } else {
+        contact
+    };
+    targets.push(hop, uri, &route);
+    Ok(())
+}
+
+/// The Contact's own address: it is where its REGISTER came from. Over UDP that is a client of ours
+/// by value, which a dialog token can name.
+fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
+    let uri = Uri::parse(binding.contact()).ok()?;
+    let transport = binding.transport();
+    let port = uri.port.unwrap_or(transport.default_port());
+    let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    if transport == Transport::Udp {
+        let listener = binding.listener();
+        let local = config.listener(listener).address;
+        return Some(Hop::Client(FlowRef::Datagram(DatagramPath { listener, local, remote })));
+    }
+    Some(Hop::Dial { transport, remote })
+}
+
+/// The first hop of a Path (RFC 3327 §5.3): its host must be an address.
+fn by_path(route: &[u8]) -> Option<Hop> {
+    let address = NameAddr::parse(route).ok()?;
+    let uri = Uri::parse(address.uri).ok()?;
+    let transport = match uri.param("transport").flatten() {
+        None => Transport::Udp,
+        Some(name) => [Transport::Udp, Transport::Tcp, Transport::Tls]
+            .into_iter()
+            .find(|it| it.name().as_bytes().eq_ignore_ascii_case(name))?,
+    };
+    let port = uri.port.unwrap_or(transport.default_port());
+    Some(Hop::Dial {
+        transport,
+        remote: std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port),
+    })
+}
+
+/// Instances that have their copy already: the flows of one instance are tried in turn, never
+/// forked to (RFC 5626 §7). Bindings come newest first.
+#[derive(Default)]
+struct Seen<'a>(smallvec::SmallVec<[&'a [u8]; 8]>);
+
+impl<'a> Seen<'a> {
+    fn again(&mut self, binding: &'a Binding) -> bool {
+        let Some(instance) = binding.instance() else { return false };
+        if self.0.contains(&instance) {
+            return true;
+        }
+        self.0.push(instance);
+        false
+    }
+}

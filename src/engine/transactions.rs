@@ -1,0 +1,169 @@
+//! The transactions that live in one shard: what the machines of `transaction/` do not hold
+//! (messages, timers, flows) and the indexes that find them.
+
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+
+use crate::base::hash::KeyedHash;
+use crate::base::id::FlowRef;
+use crate::base::slab::{Slab, SlabKey};
+use crate::base::time::Time;
+use crate::base::wheel::TimerId;
+use crate::flow::arrival::Arrival;
+use crate::proxy::context::ResponseContext;
+use crate::sip::Parsed;
+use crate::transaction::Client;
+use crate::transaction::ClientInvite;
+use crate::transaction::Server;
+use crate::transaction::ServerInvite;
+use crate::transaction::ServerKey;
+use crate::transaction::Timer;
+
+use super::flow_index::{FlowIndex, FlowMark};
+
+/// The machine of a server transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ServerMachine {
+    Invite(ServerInvite),
+    Other(Server),
+}
+
+/// The machine of a client transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ClientMachine {
+    Invite(ClientInvite),
+    Other(Client),
+}
+
+/// One request that we received and have to answer.
+#[derive(Debug)]
+pub(super) struct ServerTransaction {
+    pub machine: ServerMachine,
+    pub key: ServerKey,
+    /// The request as it came. Empty while it is being served and after the INVITE was accepted.
+    pub block: Vec<u8>,
+    pub parsed: Parsed,
+    pub arrival: Arrival,
+    /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
+    pub reply_to: FlowRef,
+    /// The last response that we sent, for repeats. Empty before the first.
+    pub last: Vec<u8>,
+    /// The best final response so far and what its machine-made alternative would be. Empty: none,
+    /// or `context.best` was made by ourselves.
+    pub best: Vec<u8>,
+    /// Why the best response is what it is, when we made it ourselves.
+    pub best_reason: Option<&'static str>,
+    /// Where the branch that gave the best response, or won, went to.
+    pub target: Option<FlowRef>,
+    pub context: ResponseContext,
+    pub branches: SmallVec<[SlabKey; 2]>,
+    pub timers: Armed,
+    pub started: Time,
+    /// The tag of responses that we make ourselves.
+    pub tag: u64,
+    pub mark: Option<FlowMark>,
+    pub is_invite: bool,
+    /// The sender of the request is gone: no response can be delivered.
+    pub orphaned: bool,
+    /// The log was told of its end.
+    pub reported: bool,
+}
+
+/// One request that we sent.
+#[derive(Debug)]
+pub(super) struct ClientTransaction {
+    pub machine: ClientMachine,
+    /// The server transaction that it works for; absent for a CANCEL of ours.
+    pub server: Option<SlabKey>,
+    pub secret: u64,
+    pub hop: Way,
+    /// The request as sent. Empty once nobody can need it any more.
+    pub block: Vec<u8>,
+    pub timers: Armed,
+    pub mark: Option<FlowMark>,
+    pub cancel: Cancel,
+    /// What the sender of the request hears when the flow is gone: 430 or 480.
+    pub gone: u16,
+    /// A final response or failure was reported to the response context.
+    pub ended: bool,
+}
+
+impl ClientTransaction {
+    /// The flow that its request went to, once known.
+    pub fn flow(&self) -> Option<FlowRef> {
+        match self.hop {
+            Way::Flow(flow) => Some(flow),
+            Way::Connecting => None,
+        }
+    }
+}
+
+/// How a client transaction's request leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// On this flow.
+    Flow(FlowRef),
+    /// Once a connection is open.
+    Connecting,
+}
+
+/// CANCEL of one branch (RFC 3261 §9.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cancel {
+    /// Nobody asked.
+    No,
+    /// To be sent when the first provisional response comes.
+    Wanted,
+    /// Sent: its client transaction.
+    Sent(Option<SlabKey>),
+}
+
+/// The timers of one transaction that run now: few, so a list.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Armed(SmallVec<[(Timer, TimerId); 2]>);
+
+impl Armed {
+    /// Notes a running timer; gives back one of the same letter that it replaces.
+    pub fn put(&mut self, timer: Timer, id: TimerId) -> Option<TimerId> {
+        let old = self.take(timer);
+        self.0.push((timer, id));
+        old
+    }
+
+    /// Forgets a timer.
+    pub fn take(&mut self, timer: Timer) -> Option<TimerId> {
+        let at = self.0.iter().position(|(letter, _)| *letter == timer)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Forgets all of them.
+    pub fn drain(&mut self) -> impl Iterator<Item = TimerId> + '_ {
+        self.0.drain(..).map(|(_, id)| id)
+    }
+}
+
+/// The tables of one shard.
+pub(super) struct Transactions {
+    pub server: Slab<ServerTransaction>,
+    pub client: Slab<ClientTransaction>,
+    /// Server transactions by key.
+    pub by_key: HashMap<ServerKey, SlabKey, KeyedHash>,
+    /// Server transactions by the stream flow that their request came on.
+    pub by_source: FlowIndex,
+    /// Client transactions by the stream flow that their request went to.
+    pub by_target: FlowIndex,
+}
+
+impl Transactions {
+    /// Empty tables for at most `max` server transactions.
+    pub fn new(max: usize, hash: KeyedHash) -> Transactions {
+        Transactions {
+            server: Slab::new(max),
+            client: Slab::new(max.saturating_mul(2)),
+            by_key: HashMap::with_hasher(hash.clone()),
+            by_source: FlowIndex::new(max, hash.clone()),
+            by_target: FlowIndex::new(max.saturating_mul(2), hash),
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Flow tokens (RFC 5626 §5.2, §5.3): the user part of our Record-Route and Path URIs, which names
+//! the flow that a later request is for. Absent on purpose: what a token permits (the proxy
+//! decides) and whether its flow lives (that shard's table knows).
+//!
+//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, client key 8
+//! (unless zero), the caller's end, the callee's end, tag 12. The tag covers all of that and, for a
+//! dialog, the Call-ID.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+
+use crate::base::hash::{Mac, derive_key, is_equal_in_constant_time};
+use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+
+/// What every token begins with. All characters of a token are `unreserved` in a user part (RFC
+/// 3261 §25.1).
+pub const PREFIX: &[u8] = b"ft.";
+
+const VERSION: u8 = 1;
+const TAG: usize = 12;
+const EPOCH: usize = 4;
+const CLIENT_KEY: usize = 8;
+/// An IPv6 address with scope and port.
+const ADDRESS_MAX: usize = 16 + 4 + 2;
+const END_MAX: usize = 2 + 2 * ADDRESS_MAX;
+const BYTES_MIN: usize = 2 + EPOCH + TAG;
+const BYTES_MAX: usize = 2 + EPOCH + CLIENT_KEY + 2 * END_MAX + TAG;
+
+const KIND_PATH: u8 = 1;
+const WITH_CLIENT_KEY: u8 = 2;
+
+const END_STREAM: u8 = 1;
+const END_DATAGRAM: u8 = 8;
+const LOCAL_IS_V6: u8 = 1;
+const REMOTE_IS_V6: u8 = 2;
+
+/// Which requests a token is good for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TokenKind {
+    /// In a Record-Route: requests of the one dialog whose Call-ID the tag covers.
+    Dialog,
+    /// In a Path (RFC 3327): new requests to the client behind the flow.
+    Path,
+}
+
+/// What an authentic token says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Claims {
+    /// What it is good for.
+    pub kind: TokenKind,
+    /// Who sent the request that the token was put in, if it is a client of ours; in a Path, who
+    /// registered. Of datagram addresses all but the IPv6 flow label is kept.
+    pub caller: Option<FlowRef>,
+    /// Who received it, if it is a client of ours; `None`: the rest of the route set or the
+    /// Request-URI leads there.
+    pub callee: Option<FlowRef>,
+    /// Names the client over its reconnects; 0 when it is not known.
+    pub client_key: u64,
+}
+
+/// Why a user part is not a token that may be followed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TokenError {
+    /// Does not begin like a token: not ours to judge.
+    NotAToken,
+    /// Broken, made or changed by somebody else, or of a dialog with another Call-ID.
+    Forged,
+    /// Authentic, but of another run of the process: the flows that it names are dead.
+    Epoch,
+}
+
+/// Makes and checks the tokens of one run of the process.
+pub struct TokenKey {
+    mac: Mac,
+    epoch: u32,
+}
+
+impl TokenKey {
+    /// From the secret of the installation, which outlives a run, and the number of the run.
+    pub fn new(secret: &[u8; 32], epoch: u32) -> TokenKey {
+        TokenKey { mac: Mac::new(derive_key(secret, "flow token")), epoch }
+    }
+
+    /// Appends the token of `claims`: at most 161 characters, 57 with two stream ends. The Call-ID
+    /// is ignored for a Path.
+    pub fn encode(&self, claims: &Claims, call_id: &[u8], out: &mut Vec<u8>) {
+        let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
+        let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };
+        let with_key = if claims.client_key != 0 { WITH_CLIENT_KEY } else { 0 };
+        writer
+            .put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | form(claims.callee)]);
+        writer.put(&self.epoch.to_be_bytes());
+        if claims.client_key != 0 {
+            writer.put(&claims.client_key.to_be_bytes());
+        }
+        writer.put_end(claims.caller);
+        writer.put_end(claims.callee);
+        let tag = self.tag(claims.kind, writer.written(), call_id);
+        writer.put(&tag);
+
+        out.extend_from_slice(PREFIX);
+        let start = out.len();
+        out.resize(start + writer.len.div_ceil(3) * 4, 0);
+        let encoded = BASE64_URL_SAFE_NO_PAD.encode_slice(writer.written(), &mut out[start..]);
+        out.truncate(start + encoded.expect("room for whole groups"));
+    }
+
+    /// What the token in this user part says, for a request with this Call-ID.
+    pub fn decode(&self, user: &[u8], call_id: &[u8]) -> Result<Claims, TokenError> {
+        let text = user.strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
+        let mut bytes = [0; BYTES_MAX + 3];
+        let len = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes);
+        let len = len.map_err(|_| TokenError::Forged)?;
+        if !(BYTES_MIN..=BYTES_MAX).contains(&len) {
+            return Err(TokenError::Forged);
+        }
+        let (body, tag) = bytes[..len].split_at(len - TAG);
+        let kind = if body[0] & KIND_PATH != 0 { TokenKind::Path } else { TokenKind::Dialog };
+        if !is_equal_in_constant_time(&self.tag(kind, body, call_id), tag) {
+            return Err(TokenError::Forged);
+        }
+        let (claims, epoch) = parse(body, kind).ok_or(TokenError::Forged)?;
+        if epoch == self.epoch { Ok(claims) } else { Err(TokenError::Epoch) }
+    }
+
+    fn tag(&self, kind: TokenKind, body: &[u8], call_id: &[u8]) -> [u8; TAG] {
+        let call_id = if kind == TokenKind::Dialog { call_id } else { &[] };
+        let whole = self.mac.tag(&[body, call_id]);
+        std::array::from_fn(|i| whole[i])
+    }
+}
+
+/// How the end is written: four bits.
+fn form(end: Option<FlowRef>) -> u8 {
+    match end {
+        None => 0,
+        Some(FlowRef::Stream(_)) => END_STREAM,
+        Some(FlowRef::Datagram(path)) => {
+            let local = if path.local.is_ipv6() { LOCAL_IS_V6 } else { 0 };
+            let remote = if path.remote.is_ipv6() { REMOTE_IS_V6 } else { 0 };
+            END_DATAGRAM | local | remote
+        }
+    }
+}
+
+/// The claims and the epoch in a body whose tag was right. `None` when it is not of this version.
+fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
+    let mut reader = Reader(body);
+    let [head, forms] = reader.take()?;
+    if head & !(KIND_PATH | WITH_CLIENT_KEY) != VERSION << 4 {
+        return None;
+    }
+    let epoch = u32::from_be_bytes(reader.take()?);
+    let client_key =
+        if head & WITH_CLIENT_KEY != 0 { u64::from_be_bytes(reader.take()?) } else { 0 };
+    let caller = reader.end(forms >> 4)?;
+    let callee = reader.end(forms & 0xf)?;
+    reader.0.is_empty().then_some((Claims { kind, caller, callee, client_key }, epoch))
+}
+
+struct Writer {
+    bytes: [u8; BYTES_MAX],
+    len: usize,
+}
+
+impl Writer {
+    fn written(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..][..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn put_end(&mut self, end: Option<FlowRef>) {
+        match end {
+            None => {}
+            Some(FlowRef::Stream(path)) => {
+                self.put(&path.flow.to_bits().to_be_bytes());
+                self.put(&[path.transport as u8]);
+                self.put(&path.listener.0.to_be_bytes());
+            }
+            Some(FlowRef::Datagram(path)) => {
+                self.put(&path.listener.0.to_be_bytes());
+                self.put_address(path.local);
+                self.put_address(path.remote);
+            }
+        }
+    }
+
+    fn put_address(&mut self, address: SocketAddr) {
+        match address {
+            SocketAddr::V4(v4) => self.put(&v4.ip().octets()),
+            SocketAddr::V6(v6) => {
+                self.put(&v6.ip().octets());
+                self.put(&v6.scope_id().to_be_bytes());
+            }
+        }
+        self.put(&address.port().to_be_bytes());
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn end(&mut self, form: u8) -> Option<Option<FlowRef>> {
+        match form {
+            0 => Some(None),
+            END_STREAM => {
+                let flow = FlowId::from_bits(u64::from_be_bytes(self.take()?));
+                let [transport] = self.take()?;
+                let transport = *Transport::ALL.get(usize::from(transport))?;
+                let listener = ListenerId(u16::from_be_bytes(self.take()?));
+                Some(Some(FlowRef::Stream(StreamPath { flow, transport, listener })))
+            }
+            form if form & !(LOCAL_IS_V6 | REMOTE_IS_V6) == END_DATAGRAM => {
+                let listener = ListenerId(u16::from_be_bytes(self.take()?));
+                let local = self.address(form & LOCAL_IS_V6 != 0)?;
+                let remote = self.address(form & REMOTE_IS_V6 != 0)?;
+                Some(Some(FlowRef::Datagram(DatagramPath { listener, local, remote })))
+            }
+            _ => None,
+        }
+    }
+
+    fn address(&mut self, is_v6: bool) -> Option<SocketAddr> {
+        if is_v6 {
+            let ip = Ipv6Addr::from(self.take::<16>()?);
+            let scope = u32::from_be_bytes(self.take()?);
+            let port = u16::from_be_bytes(self.take()?);
+            Some(SocketAddrV6::new(ip, port, 0, scope).into())
+        } else {
+            let ip = Ipv4Addr::from(self.take::<4>()?);
+            Some(SocketAddr::new(IpAddr::V4(ip), u16::from_be_bytes(self.take()?)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::ShardId;
+    use crate::base::rng::Rng;
+
+    const CALL_ID: &[u8] = b"a84b4c76e66710@pc33.example.com";
+
+    fn key(epoch: u32) -> TokenKey {
+        TokenKey::new(&[9; 32], epoch)
+    }
+
+    fn stream(flow: FlowId, transport: Transport) -> Option<FlowRef> {
+        Some(FlowRef::Stream(StreamPath { flow, transport, listener: ListenerId(3) }))
+    }
+
+    fn ends() -> Vec<Option<FlowRef>> {
+        let datagram = |local: &str, remote: &str| {
+            let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
+            Some(FlowRef::Datagram(DatagramPath { listener: ListenerId(513), local, remote }))
+        };
+        vec![
+            None,
+            stream(FlowId::new(ShardId(1023), 77, 0x0100_0001), Transport::Wss),
+            stream(FlowId::from_bits(u64::MAX), Transport::Tcp),
+            datagram("192.0.2.1:5060", "198.51.100.2:65535"),
+            datagram("[2001:db8::1]:5060", "[2001:db8::2]:40000"),
+            datagram("[fe80::1%3]:5060", "[fe80::2%4]:40000"),
+            datagram("[::]:5060", "198.51.100.2:1"),
+        ]
+    }
+
+    fn every_claim() -> Vec<Claims> {
+        let mut all = Vec::new();
+        for kind in [TokenKind::Dialog, TokenKind::Path] {
+            for caller in ends() {
+                for callee in ends() {
+                    all.push(Claims { kind, caller, callee, client_key: 0 });
+                    all.push(Claims { kind, caller, callee, client_key: u64::MAX - 5 });
+                }
+            }
+        }
+        all
+    }
+
+    fn encode(claims: &Claims) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        key(1).encode(claims, CALL_ID, &mut out);
+        out.split_off(6)
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        for claims in every_claim() {
+            let token = encode(&claims);
+            assert_eq!(key(1).decode(&token, CALL_ID), Ok(claims));
+            assert!(token.iter().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(c)));
+            assert!(token.len() <= 161);
+        }
+    }
+
+    #[test]
+    fn two_streams_make_a_short_token() {
+        let caller = ends()[1];
+        let claims = Claims { kind: TokenKind::Dialog, caller, callee: caller, client_key: 0 };
+        assert_eq!(encode(&claims).len(), 57);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        for claims in every_claim() {
+            let token = encode(&claims);
+            for bit in 0..token.len() * 8 {
+                let mut wrong = token.clone();
+                wrong[bit / 8] ^= 1 << (bit % 8);
+                let refused = key(1).decode(&wrong, CALL_ID).unwrap_err();
+                assert_ne!(refused, TokenError::Epoch);
+            }
+        }
+    }
+
+    #[test]
+    fn truncated_and_lengthened_tokens_are_refused() {
+        for claims in every_claim() {
+            let token = encode(&claims);
+            for len in 0..token.len() {
+                assert!(key(1).decode(&token[..len], CALL_ID).is_err());
+            }
+            for more in [&b"A"[..], b"AA", b"AAAA", &[b'A'; 300], b"="] {
+                assert!(key(1).decode(&[&token, more].concat(), CALL_ID).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_dialog_token_is_for_one_call_id_and_a_path_token_for_any() {
+        for claims in every_claim() {
+            let token = encode(&claims);
+            for other in [&b""[..], b"another", &CALL_ID[1..], &CALL_ID.to_ascii_uppercase()] {
+                let expected = match claims.kind {
+                    TokenKind::Dialog => Err(TokenError::Forged),
+                    TokenKind::Path => Ok(claims),
+                };
+                assert_eq!(key(1).decode(&token, other), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn another_epoch_is_told_from_another_secret() {
+        for claims in every_claim() {
+            let token = encode(&claims);
+            assert_eq!(key(2).decode(&token, CALL_ID), Err(TokenError::Epoch));
+            let stranger = TokenKey::new(&[8; 32], 1);
+            assert_eq!(stranger.decode(&token, CALL_ID), Err(TokenError::Forged));
+        }
+    }
+
+    #[test]
+    fn an_authentic_body_of_another_version_or_form_is_refused() {
+        let key = key(1);
+        let mut wrong = [[VERSION << 4, 0], [VERSION << 4, 0x30], [VERSION << 4, 0x0f]];
+        wrong[0][0] = (VERSION + 1) << 4;
+        for head in wrong {
+            let body = [&head[..], &1_u32.to_be_bytes()].concat();
+            let tag = key.tag(TokenKind::Dialog, &body, CALL_ID);
+            let text = BASE64_URL_SAFE_NO_PAD.encode([&body[..], &tag].concat());
+            let token = [PREFIX, text.as_bytes()].concat();
+            assert_eq!(key.decode(&token, CALL_ID), Err(TokenError::Forged));
+        }
+    }
+
+    #[test]
+    fn other_users_are_not_judged() {
+        for user in [&b""[..], b"ft", b"alice", b"FT.AAAA", b"1000"] {
+            assert_eq!(key(1).decode(user, CALL_ID), Err(TokenError::NotAToken));
+        }
+        for user in [&b"ft."[..], b"ft.smith", b"ft.\xff\0"] {
+            assert_eq!(key(1).decode(user, CALL_ID), Err(TokenError::Forged));
+        }
+        let mut rng = Rng::new([6; 32]);
+        for _ in 0..5_000 {
+            let mut user = vec![0; rng.below(250) as usize];
+            rng.fill(&mut user);
+            if rng.below(2) == 0 {
+                user = [PREFIX, BASE64_URL_SAFE_NO_PAD.encode(&user).as_bytes()].concat();
+            }
+            assert!(key(1).decode(&user, CALL_ID).is_err());
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The tables that occur once: `[node]`, `[registrar]`, `[auth]`, `[timers]`, `[limits]`, `[tls]`,
+//! `[log]`, `[admin]`. What is configurable one day and does not exist yet is refused here, by
+//! name, unless it is set to off.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::config::{Auth, Node, Registrar, Strangers, Timers};
+use crate::base::id::{FLOW_SLOTS_MAX, SHARDS_MAX};
+use crate::base::limits::Limits;
+use crate::io::secret::{self, SecretError};
+
+use super::listen::is_host;
+use super::raw::{At, Section};
+use super::{LogConfig, LogFormat, LogLevel};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// The `[node]` table.
+pub(super) struct NodeTable {
+    pub(super) node: Node,
+    pub(super) shards: u16,
+    pub(super) secret_file: Option<PathBuf>,
+}
+
+pub(super) fn node(section: Section<'_>, folder: &Path) -> NodeTable {
+    let name = match section.string("name") {
+        None => "sipring".to_owned(),
+        Some(name) => {
+            if !is_token(&name.value) {
+                let hint = "letters, digits and - . ! % * _ + ` ' ~, for example \"edge-1\"";
+                section.faults.error(&name.at, "`name` is not a SIP token", hint);
+            }
+            name.value
+        }
+    };
+    let domains = domains(&section);
+    let shards = section.number("shards", 0..=usize::from(SHARDS_MAX), 0).value;
+    let secret_file = secret_file(&section, folder);
+    section.finish();
+    let shards = u16::try_from(shards).expect("the range of `shards` fits");
+    NodeTable { node: Node { name, domains }, shards, secret_file }
+}
+
+fn secret_file(section: &Section<'_>, folder: &Path) -> Option<PathBuf> {
+    let Some(text) = section.string("secret_file") else {
+        let hint = "set secret_file = \"/var/lib/sipring/secret\"; it is made at the first start";
+        section.faults.note(&section.at, "without `secret_file` each start has a new key", hint);
+        return None;
+    };
+    let path = folder.join(&text.value);
+    match secret::inspect(&path) {
+        Ok(()) => {}
+        Err(error @ SecretError::Io { .. }) => {
+            let hint = "sipring must be able to read it, or to make it at the first start";
+            section.faults.warning(&text.at, error.to_string(), hint);
+        }
+        Err(error) => section.faults.error(&text.at, error.to_string(), ""),
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        let message = format!("there is no folder {} for the secret file", parent.display());
+        let hint = "make it, or let systemd: StateDirectory=sipring";
+        section.faults.warning(&text.at, message, hint);
+    }
+    Some(path)
+}
+
+fn domains(section: &Section<'_>) -> Vec<String> {
+    let list = section.strings("domains");
+    let hint = "name the domains that you serve: domains = [\"example.com\"]";
+    if list.is_empty() {
+        let at = section.place("domains").unwrap_or(section.at.clone());
+        section.faults.error(&at, "`domains` in [node] is missing or empty", hint);
+    }
+    let mut domains: Vec<String> = Vec::with_capacity(list.len());
+    for At { value, at } in list {
+        let domain = value.to_ascii_lowercase();
+        if !is_host(&domain) {
+            let hint = "a host name without port, or an address; an IPv6 address in brackets";
+            section.faults.error(&at, format!("`{value}` is not a domain"), hint);
+        } else if domains.contains(&domain) {
+            section.faults.warning(&at, format!("`{domain}` is named twice"), "remove one");
+        } else {
+            domains.push(domain);
+        }
+    }
+    domains
+}
+
+pub(super) fn registrar(section: Section<'_>) -> Registrar {
+    let default = Registrar::default();
+    let second = Duration::from_secs(1);
+    let min = section.duration("expires_min", second..=YEAR, default.expires_min);
+    let max = section.duration("expires_max", second..=YEAR, default.expires_max);
+    let usual = section.duration("expires_default", second..=YEAR, default.expires_default);
+    if min.value > max.value {
+        let hint = "expires_min must not be more than expires_max";
+        section.faults.error(&min.at, "no expiry would be acceptable", hint);
+    } else if !(min.value..=max.value).contains(&usual.value) {
+        let hint = format!("use {:?} to {:?}", min.value, max.value);
+        let message = "`expires_default` is not between `expires_min` and `expires_max`";
+        section.faults.error(&usual.at, message, hint);
+    }
+    let contacts_max = section.number("contacts_max", 1..=1000, default.contacts_max).value;
+    let foreign_contacts = section.boolean("foreign_contacts", default.foreign_contacts).value;
+    let sips_to_sip_contact =
+        section.boolean("sips_to_sip_contact", default.sips_to_sip_contact).value;
+    let grace = section.duration("grace", Duration::ZERO..=HOUR, Duration::ZERO);
+    if !grace.value.is_zero() {
+        let hint = "requests for a lost flow are answered at once; set grace = 0";
+        section.faults.warning(&grace.at, "`grace` is not supported yet", hint);
+    }
+    if let Some(store) = section.string("store").filter(|store| store.value != "memory") {
+        let message = format!("store `{}` is not supported yet", store.value);
+        section.faults.error(&store.at, message, "use store = \"memory\"");
+    }
+    section.finish();
+    Registrar {
+        expires_default: usual.value,
+        expires_min: min.value,
+        expires_max: max.value,
+        contacts_max,
+        foreign_contacts,
+        sips_to_sip_contact,
+    }
+}
+
+pub(super) fn auth(section: Section<'_>) -> Auth {
+    if let Some(method) = section.string("method").filter(|method| method.value != "none") {
+        let message = if method.value == "digest" {
+            "method `digest` is not supported yet".to_owned()
+        } else {
+            format!("`{}` is not a value of `method`", method.value)
+        };
+        section.faults.error(&method.at, message, "use method = \"none\"");
+    }
+    if let Some(users) = section.string("users") {
+        let hint = "there is no authentication without method = \"digest\"; remove it";
+        section.faults.error(&users.at, "`users` is not supported yet", hint);
+    }
+    if let Some(realm) = section.string("realm") {
+        let hint = "nobody is challenged with method = \"none\"; remove it";
+        section.faults.warning(&realm.at, "`realm` has no effect yet", hint);
+    }
+    algorithms(&section);
+    section.boolean("pin_identity", true);
+    let words = [("route", Strangers::Route), ("reject", Strangers::Reject)];
+    let strangers = section.choice("strangers", &words, Strangers::Route).value;
+    section.finish();
+    Auth { strangers }
+}
+
+/// The order of the challenges: browsers' libraries keep the last one and know MD5 only (RFC 8760
+/// §2.4 asks for the preferred one first).
+fn algorithms(section: &Section<'_>) {
+    let list = section.strings("algorithms");
+    for algorithm in &list {
+        if !["SHA-512-256", "SHA-256", "MD5"].contains(&algorithm.value.as_str()) {
+            let message = format!("`{}` is not a digest algorithm of RFC 8760", algorithm.value);
+            section.faults.error(&algorithm.at, message, "one of: SHA-512-256, SHA-256, MD5");
+        }
+    }
+    let md5 = list.iter().position(|algorithm| algorithm.value == "MD5");
+    if md5.is_some_and(|position| position + 1 != list.len()) {
+        let hint = "put MD5 last: JsSIP and SIP.js keep the last challenge and know only MD5";
+        section.faults.warning(&list[md5.unwrap_or(0)].at, "MD5 is not the last algorithm", hint);
+    }
+}
+
+pub(super) fn timers(section: Section<'_>) -> Timers {
+    let default = Timers::default();
+    let minute = Duration::from_secs(60);
+    let t1 = section.duration("t1", MILLISECOND..=minute, default.t1);
+    let t2 = section.duration("t2", MILLISECOND..=minute, default.t2);
+    let t4 = section.duration("t4", MILLISECOND..=minute, default.t4);
+    let c = section.duration("c", Duration::from_secs(1)..=DAY, default.c);
+    if t2.value < t1.value {
+        section.faults.error(&t2.at, "`t2` is less than `t1`", "T2 caps what T1 doubles up to");
+    }
+    if t1.value < Duration::from_millis(100) {
+        let hint = "RFC 3261 §17.1.1.1 recommends 500ms";
+        section.faults.warning(&t1.at, "`t1` is shorter than any real network needs", hint);
+    }
+    if c.value <= Duration::from_secs(180) {
+        let hint = "RFC 3261 §16.6 step 11 demands more than 3 minutes, else calls that ring end";
+        section.faults.warning(&c.at, "Timer C is 3 minutes or less", hint);
+    }
+    section.finish();
+    Timers { t1: t1.value, t2: t2.value, t4: t4.value, c: c.value }
+}
+
+/// One key a field of [`Limits`]: a new field does not compile without its line here.
+pub(super) fn limits(section: Section<'_>) -> Limits {
+    let default = Limits::default();
+    let size = |key, range: RangeInclusive<usize>, default| section.number(key, range, default);
+    let time = |key, default| section.duration(key, 100 * MILLISECOND..=DAY, default).value;
+    let message = size("message_bytes_max", 2048..=16 << 20, default.message_bytes_max);
+    let header = size("header_bytes_max", 1024..=1 << 20, default.header_bytes_max);
+    if header.value > message.value {
+        let hint = format!("use at most {}", message.value);
+        section.faults.error(&header.at, "`header_bytes_max` exceeds `message_bytes_max`", hint);
+    }
+    let limits = Limits {
+        message_bytes_max: message.value,
+        header_bytes_max: header.value,
+        flows_max: size("flows_max", 1..=FLOW_SLOTS_MAX as usize, default.flows_max).value,
+        transactions_max: size("transactions_max", 16..=1 << 24, default.transactions_max).value,
+        bindings_max: size("bindings_max", 1..=1 << 28, default.bindings_max).value,
+        flow_queue_bytes_max: size(
+            "flow_queue_bytes_max",
+            4096..=64 << 20,
+            default.flow_queue_bytes_max,
+        )
+        .value,
+        flow_queue_messages_max: size(
+            "flow_queue_messages_max",
+            1..=1 << 16,
+            default.flow_queue_messages_max,
+        )
+        .value,
+        handshake_timeout: time("handshake_timeout", default.handshake_timeout),
+        message_timeout: time("message_timeout", default.message_timeout),
+        write_timeout: time("write_timeout", default.write_timeout),
+        ping_interval: time("ping_interval", default.ping_interval),
+        pong_timeout: time("pong_timeout", default.pong_timeout),
+        idle_timeout: time("idle_timeout", default.idle_timeout),
+        connect_timeout: time("connect_timeout", default.connect_timeout),
+        drain_timeout: time("drain_timeout", default.drain_timeout),
+    };
+    if limits.ping_interval > Duration::from_secs(55) {
+        let at = section.place("ping_interval").unwrap_or(section.at.clone());
+        let hint = "load balancers and NATs drop idle connections after 30 to 60 s";
+        section.faults.warning(&at, "`ping_interval` is long", hint);
+    }
+    section.finish();
+    limits
+}
+
+pub(super) fn tls(section: Section<'_>, folder: &Path) -> Option<At<PathBuf>> {
+    let ca = section.string("upstream_ca");
+    section.finish();
+    ca.map(|ca| At { value: folder.join(ca.value), at: ca.at })
+}
+
+pub(super) fn log(section: Section<'_>) -> LogConfig {
+    let levels = [
+        ("off", LogLevel::Off),
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let level = section.choice("level", &levels, LogLevel::Info).value;
+    let format = section.choice("format", &formats, LogFormat::Text).value;
+    section.finish();
+    LogConfig { level, format }
+}
+
+pub(super) fn admin(section: Section<'_>) -> Option<At<SocketAddr>> {
+    let hint = "write ADDRESS:PORT, for example \"127.0.0.1:9090\"";
+    let text = section.string("address");
+    let address = text.and_then(|text| match text.value.parse::<SocketAddr>() {
+        Ok(value) => Some(At { value, at: text.at }),
+        Err(_) => {
+            let message = format!("`{}` is not an address with a port", text.value);
+            section.faults.error(&text.at, message, hint);
+            None
+        }
+    });
+    if let Some(At { value, at }) = address.as_ref().filter(|at| !at.value.ip().is_loopback()) {
+        let hint = "it has no authentication: use 127.0.0.1, or let a firewall guard it";
+        section.faults.warning(at, format!("admin is reachable by others on {value}"), hint);
+    }
+    section.finish();
+    address
+}
+
+/// RFC 3261 §25.1 `token`.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+}

@@ -1,0 +1,178 @@
+//! The `[[upstream]]` tables: target URIs become addresses here, once, at load. Absent on purpose:
+//! SRV look-ups, weights and priorities.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::base::config::{HostPort, Upstream, UpstreamTarget};
+use crate::base::id::Transport;
+
+use super::Resolve;
+use super::fault::Faults;
+use super::listen::{host_port, networks};
+use super::raw::{At, Section, suggestion};
+use super::tables::is_token;
+
+/// One `[[upstream]]` entry with the places that judgement needs.
+pub(super) struct Drafted {
+    pub(super) upstream: Upstream,
+    /// Place of the URI of each target; a name with several addresses is there several times.
+    pub(super) targets_at: Vec<Range<usize>>,
+}
+
+const TARGET_HINT: &str = "for example \"sip:192.0.2.10:5060;transport=udp\" (udp, tcp or tls)";
+
+/// Reads every entry. Those with a name are kept even when their targets are faulty, so that routes
+/// to them are not reported on top.
+pub(super) fn upstreams(sections: Vec<Section<'_>>, resolve: &Resolve) -> Vec<Drafted> {
+    let mut list: Vec<Drafted> = Vec::with_capacity(sections.len());
+    for section in sections {
+        let name = section.required("name", "a name of your choice for routes to use");
+        if let Some(name) = &name {
+            if !is_token(&name.value) {
+                let hint = "letters, digits, - . _";
+                section.faults.error(&name.at, "the name cannot stand in a route", hint);
+            }
+            if list.iter().any(|other| other.upstream.name == name.value) {
+                let message = format!("two upstreams are named `{}`", name.value);
+                section.faults.error(&name.at, message, "give each its own name");
+            }
+        }
+        let draft = upstream(section, name.map_or(String::new(), |name| name.value), resolve);
+        if !draft.upstream.name.is_empty() {
+            list.push(draft);
+        }
+    }
+    list
+}
+
+fn upstream(section: Section<'_>, name: String, resolve: &Resolve) -> Drafted {
+    let faults = section.faults;
+    let mut targets = Vec::new();
+    let mut targets_at = Vec::new();
+    let uris = section.strings("targets");
+    if uris.is_empty() {
+        let at = section.place("targets").unwrap_or(section.at.clone());
+        faults.error(&at, "an upstream needs `targets`", TARGET_HINT);
+    }
+    for uri in &uris {
+        let Some(target) = target(uri, faults) else { continue };
+        for address in addresses(uri, &target, faults, resolve) {
+            let target =
+                UpstreamTarget { transport: target.transport, address, host: target.host.clone() };
+            if !targets.contains(&target) {
+                targets.push(target);
+                targets_at.push(uri.at.clone());
+            }
+        }
+    }
+    let from_texts = section.strings("from");
+    let from_at = from_texts.first().map(|text| text.at.clone());
+    let from = networks(from_texts, faults);
+    if let Some(at) = from_at.filter(|_| from.iter().any(|network| network.prefix_len() == 0)) {
+        let hint = "name the networks of your servers: their identity claims are believed";
+        faults.warning(&at, "everybody counts as this upstream", hint);
+    }
+    let address_lookup = section.boolean("address_lookup", false).value;
+    let udp_max = section.number("udp_max", 200..=65_507, 1300).value;
+    not_yet(&section);
+    section.finish();
+    let upstream = Upstream { name, targets, from, address_lookup, udp_max };
+    Drafted { upstream, targets_at }
+}
+
+fn not_yet(section: &Section<'_>) {
+    section.string("listen");
+    section.string("tls_name");
+    section.strings("relay_to");
+    section.duration("timeout", Duration::ZERO..=Duration::MAX, Duration::ZERO);
+    for key in ["listen", "tls_name", "relay_to", "timeout"] {
+        if let Some(at) = section.place(key) {
+            let hint = "upstreams are known by `from` and have one attempt a request; remove it";
+            section.faults.error(&at, format!("`{key}` is not supported yet"), hint);
+        }
+    }
+}
+
+/// A target URI, read.
+struct Target {
+    transport: Transport,
+    host: String,
+    port: u16,
+}
+
+fn target(uri: &At<String>, faults: &Faults) -> Option<Target> {
+    let wrong = |message: String, hint: &str| {
+        faults.error(&uri.at, message, hint);
+        None
+    };
+    let text = uri.value.as_str();
+    let (is_secure, rest) = if let Some(rest) = text.strip_prefix("sips:") {
+        (true, rest)
+    } else if let Some(rest) = text.strip_prefix("sip:") {
+        (false, rest)
+    } else {
+        return wrong(format!("`{text}` is not a sip: or sips: URI"), TARGET_HINT);
+    };
+    if rest.contains('@') || rest.contains('?') {
+        return wrong(format!("`{text}` has a user or headers"), TARGET_HINT);
+    }
+    let mut parts = rest.split(';');
+    let Some(HostPort { host, port }) = host_port(parts.next().unwrap_or("")) else {
+        return wrong(format!("`{text}` has no valid host and port"), TARGET_HINT);
+    };
+    let mut transport = if is_secure { Transport::Tls } else { Transport::Udp };
+    for parameter in parts {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if !name.eq_ignore_ascii_case("transport") {
+            let message = format!("parameter `{name}` of a target means nothing here");
+            return wrong(message, &suggestion(name, &["transport"]));
+        }
+        transport = match (value.to_ascii_lowercase().as_str(), is_secure) {
+            ("udp", false) => Transport::Udp,
+            ("tcp", false) => Transport::Tcp,
+            ("tls", _) | ("tcp", true) => Transport::Tls,
+            ("udp", true) => {
+                return wrong("sips: never goes over UDP".to_owned(), "use transport=tls");
+            }
+            ("ws" | "wss", _) => {
+                let hint = "a server behind us is reached by udp, tcp or tls";
+                return wrong("WebSocket upstreams are not supported".to_owned(), hint);
+            }
+            (other, _) => {
+                let message = format!("`{other}` is not a transport");
+                return wrong(message, &suggestion(other, &["udp", "tcp", "tls"]));
+            }
+        };
+    }
+    Some(Target { transport, host, port: port.unwrap_or(transport.default_port()) })
+}
+
+fn addresses(
+    uri: &At<String>,
+    target: &Target,
+    faults: &Faults,
+    resolve: &Resolve,
+) -> Vec<SocketAddr> {
+    if let Some(ip) = as_ip(&target.host) {
+        return vec![SocketAddr::new(ip, target.port)];
+    }
+    let hint = "check the name and this machine's resolver, or write the address";
+    match resolve(&target.host, target.port) {
+        Ok(addresses) if addresses.is_empty() => {
+            faults.error(&uri.at, format!("`{}` has no address", target.host), hint);
+            addresses
+        }
+        Ok(addresses) => addresses,
+        Err(error) => {
+            faults.error(&uri.at, format!("cannot resolve `{}`: {error}", target.host), hint);
+            Vec::new()
+        }
+    }
+}
+
+/// A URI's host as an address, brackets taken off.
+fn as_ip(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}

@@ -1,0 +1,164 @@
+//! Turns what shards report into log lines, on the control thread: the one place that formats them,
+//! so that a shard never waits for a log.
+
+use std::net::SocketAddr;
+
+use tracing::{debug, info};
+
+use super::tls::TlsError;
+use crate::base::event::{Event, TransactionEvent};
+use crate::base::id::FlowRef;
+
+/// Something that a shard wants in the log.
+#[derive(Debug)]
+pub enum Report {
+    /// The engine's.
+    Event(Event),
+    /// A TLS handshake or session failed; one of a flow that the engine knows ends in an event,
+    /// too.
+    TlsFailed {
+        /// The peer.
+        remote: SocketAddr,
+        /// Whether we connected.
+        is_outgoing: bool,
+        /// What was wrong.
+        error: TlsError,
+    },
+    /// An outgoing connection failed below TLS.
+    ConnectFailed {
+        /// The peer.
+        remote: SocketAddr,
+        /// The system's error number.
+        errno: i32,
+    },
+}
+
+/// Writes one line.
+pub fn write(shard: u16, report: &Report) {
+    match report {
+        Report::Event(event) => write_event(shard, event),
+        Report::TlsFailed { remote, is_outgoing, error } => {
+            let direction = if *is_outgoing { "out" } else { "in" };
+            debug!(shard, %remote, direction, why = error.name(), "TLS failed: {error}");
+        }
+        Report::ConnectFailed { remote, errno } => {
+            let why = std::io::Error::from_raw_os_error(*errno);
+            debug!(shard, %remote, why = %why, "connect failed");
+        }
+    }
+}
+
+fn write_event(shard: u16, event: &Event) {
+    match event {
+        Event::FlowOpened { flow, transport, remote } => {
+            debug!(shard, %flow, transport = transport.name(), %remote, "flow opened");
+        }
+        Event::FlowClosed { flow, why } => {
+            debug!(shard, %flow, why = why.name(), "flow closed");
+        }
+        Event::Dropped { source, why, call_id } => {
+            debug!(shard, %call_id, flow = %source, why, "dropped");
+        }
+        Event::Transaction(transaction) => write_transaction(shard, transaction),
+    }
+}
+
+fn write_transaction(shard: u16, event: &TransactionEvent) {
+    let TransactionEvent { method, uri, call_id, source, target, status, took_ms } = event;
+    let to = target.map(display);
+    let to = to.as_deref().unwrap_or("-");
+    info!(shard, %call_id, flow = %source, to, %method, %uri, status, took_ms, "transaction");
+}
+
+fn display(flow: FlowRef) -> String {
+    flow.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{FlowId, ListenerId, ShardId, StreamPath, Transport};
+    use crate::base::id::{FlowId, ShardId, Transport};
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines(reports: &[Report]) -> String {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            reports.iter().for_each(|report| write(1, report));
+        });
+        String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn stream(flow: FlowId) -> FlowRef {
+        let (transport, listener) = (Transport::Wss, ListenerId(0));
+        FlowRef::Stream(StreamPath { flow, transport, listener })
+    }
+
+    #[test]
+    fn a_transaction_is_one_line_at_info_with_all_fields() {
+        let flow = stream(FlowId::new(ShardId(1), 7, 3));
+        let line = lines(&[Report::Event(Event::Transaction(Box::new(TransactionEvent {
+            method: "MESSAGE".into(),
+            uri: "sip:bob@example.com".into(),
+            call_id: "abc@host".into(),
+            source: flow,
+            target: None,
+            status: 200,
+            took_ms: 12,
+        })))]);
+        assert_eq!(line.lines().count(), 1);
+        let wanted = [
+            "INFO",
+            "call_id=abc@host",
+            "flow=f1.7.3",
+            "method=MESSAGE",
+            "status=200",
+            "uri=sip:bob@example.com",
+            "took_ms=12",
+            "to=\"-\"",
+        ];
+        for field in wanted {
+            assert!(line.contains(field), "{field} missing in {line}");
+        }
+    }
+
+    #[test]
+    fn flows_and_drops_are_debug() {
+        let flow = FlowId::new(ShardId(1), 7, 3);
+        let remote = "192.0.2.1:5060".parse().unwrap();
+        let text = lines(&[
+            Report::Event(Event::FlowOpened { flow, transport: Transport::Wss, remote }),
+            Report::Event(Event::FlowClosed { flow, why: CloseReason::Slow }),
+            Report::Event(Event::Dropped {
+                source: stream(flow),
+                why: "malformed",
+                call_id: "x".into(),
+            }),
+            Report::TlsFailed { remote, is_outgoing: false, error: TlsError::Malformed },
+            Report::ConnectFailed { remote, errno: libc::ECONNREFUSED },
+        ]);
+        assert_eq!(text.lines().filter(|line| line.contains("DEBUG")).count(), 5);
+        assert!(text.contains("why=\"slow\"") && text.contains("transport=\"wss\""));
+        assert!(text.contains("why=\"malformed\"") && text.contains("refused"));
+    }
+}

@@ -1,0 +1,232 @@
+//! Request forwarding (RFC 3261 §16.6): the copy for one target, as edits of the bytes that came
+//! in. Declared edits: Request-URI, Via, Max-Forwards, Route, Record-Route, Path, Max-Breadth,
+//! Content-Length when absent, and identity header fields from those who may not assert them (RFC
+//! 3325 §5).
+
+use crate::base::config::Config;
+use crate::base::id::{FlowRef, ListenerId, Transport};
+use crate::flow::arrival::Arrival;
+use crate::flow::token::{Claims, TokenKey, TokenKind};
+use crate::sip::{Edits, HeaderName, Message, Method, Uri};
+
+use super::branch::BranchId;
+use super::naming;
+use super::response::add_content_length;
+
+/// What one copy needs besides the request.
+#[derive(Debug)]
+pub struct Onward<'a> {
+    /// New Request-URI, if it changes.
+    pub uri: Option<&'a [u8]>,
+    /// Route values to put on top, without the header's name; may be empty.
+    pub route: &'a [u8],
+    /// Leading Route values to remove.
+    pub popped: usize,
+    /// The listener whose name the next hop sees.
+    pub egress: ListenerId,
+    /// What the next hop speaks.
+    pub transport: Transport,
+    /// Our Via's branch.
+    pub branch: BranchId,
+    /// The sender if it is a client of ours (not an upstream), for the dialog token.
+    pub caller: Option<FlowRef>,
+    /// The target if it is a client of ours.
+    pub callee: Option<FlowRef>,
+    /// Max-Breadth of this copy (RFC 5393 §5.3.3), when it is to be written.
+    pub breadth: Option<u32>,
+    /// The sender may assert identities (RFC 3325 §4).
+    pub trusted: bool,
+}
+
+/// Whether a request may open a dialog, so that Record-Route keeps us in it (RFC 3261 §16.6 step
+/// 4).
+pub fn opens_dialog(message: Message<'_>) -> bool {
+    matches!(message.method(), Method::Invite | Method::Subscribe | Method::Refer)
+        && message.to().ok().and_then(|to| to.tag()).is_none()
+}
+
+/// Appends the copy of `message` for one target.
+pub fn forward(
+    config: &Config,
+    tokens: &TokenKey,
+    message: Message<'_>,
+    arrival: &Arrival,
+    onward: &Onward<'_>,
+    edits: &mut Edits,
+    out: &mut Vec<u8>,
+) {
+    edits.clear();
+    if let Some(uri) = onward.uri {
+        edits.replace(message.uri_span(), uri);
+    }
+    edits.insert_with(message.first_header_start(), |out| {
+        via(config, onward, out);
+        if opens_dialog(message) {
+            record_route(config, tokens, message, arrival, onward, out);
+        } else if message.method() == Method::Register {
+            path(config, tokens, onward, out);
+        }
+        if !onward.route.is_empty() {
+            out.extend_from_slice(b"Route: ");
+            out.extend_from_slice(onward.route);
+            out.extend_from_slice(b"\r\n");
+        }
+    });
+    source_address(message, arrival, edits);
+    max_forwards(message, edits);
+    max_breadth(message, onward.breadth, edits);
+    for value in message.values(HeaderName::Route).take(onward.popped) {
+        edits.remove_value(&value);
+    }
+    if !onward.trusted {
+        identity(message, edits);
+    }
+    add_content_length(message, onward.transport, edits);
+    edits.write_to(message.bytes(), out);
+}
+
+/// RFC 3261 §16.6 step 8; `rport` asks for an answer to the source port (RFC 3581 §3).
+fn via(config: &Config, onward: &Onward<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Via: SIP/2.0/");
+    out.extend_from_slice(onward.transport.via_name().as_bytes());
+    out.push(b' ');
+    naming::write_sent_by(config, onward.egress, out);
+    out.extend_from_slice(b";branch=");
+    onward.branch.encode(out);
+    if onward.transport == Transport::Udp {
+        out.extend_from_slice(b";rport");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One value when both sides see the same listener, its token naming both clients; else one a side,
+/// the one that faces the next hop on top (RFC 5658 §5).
+fn record_route(
+    config: &Config,
+    tokens: &TokenKey,
+    message: Message<'_>,
+    arrival: &Arrival,
+    onward: &Onward<'_>,
+    out: &mut Vec<u8>,
+) {
+    let sips = Uri::parse(message.uri()).is_ok_and(|uri| uri.scheme == crate::sip::Scheme::Sips);
+    let call_id = message.call_id().unwrap_or_default();
+    let mut line = |listener, transport, caller, callee| {
+        let claims = Claims { kind: TokenKind::Dialog, caller, callee, client_key: 0 };
+        out.extend_from_slice(b"Record-Route: <");
+        let facing = Facing { listener, transport, sips };
+        own_uri(config, tokens, &claims, call_id, facing, out);
+        out.extend_from_slice(b">\r\n");
+    };
+    let (near, far) = (arrival.listener(), onward.egress);
+    let (near_transport, far_transport) = (arrival.transport(), onward.transport);
+    if near == far {
+        line(far, far_transport, onward.caller, onward.callee);
+    } else {
+        line(far, far_transport, None, onward.callee);
+        line(near, near_transport, onward.caller, None);
+    }
+}
+
+/// RFC 3327 §5.2 with RFC 5626 §5.1: the registrar behind us sends requests for this client back by
+/// it.
+fn path(config: &Config, tokens: &TokenKey, onward: &Onward<'_>, out: &mut Vec<u8>) {
+    let claims =
+        Claims { kind: TokenKind::Path, caller: onward.caller, callee: None, client_key: 0 };
+    out.extend_from_slice(b"Path: <");
+    let facing = Facing { listener: onward.egress, transport: onward.transport, sips: false };
+    own_uri(config, tokens, &claims, b"", facing, out);
+    out.extend_from_slice(b";ob>\r\n");
+}
+
+#[derive(Clone, Copy)]
+struct Facing {
+    listener: ListenerId,
+    transport: Transport,
+    sips: bool,
+}
+
+fn own_uri(
+    config: &Config,
+    tokens: &TokenKey,
+    claims: &Claims,
+    call_id: &[u8],
+    facing: Facing,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(if facing.sips { b"sips:" } else { b"sip:" });
+    tokens.encode(claims, call_id, out);
+    out.push(b'@');
+    naming::write_sent_by(config, facing.listener, out);
+    if facing.transport != Transport::Udp && !(facing.sips && facing.transport == Transport::Tls) {
+        out.extend_from_slice(b";transport=");
+        out.extend_from_slice(facing.transport.uri_name().as_bytes());
+    }
+    out.extend_from_slice(b";lr");
+}
+
+/// RFC 3261 §18.2.1 and RFC 3581 §4: where the request really came from. Not for WebSocket, whose
+/// sent-by is a made-up name and whose answers go by the connection (RFC 7118 §5.2).
+fn source_address(message: Message<'_>, arrival: &Arrival, edits: &mut Edits) {
+    let Ok(via) = message.top_via() else { return };
+    if arrival.transport().is_websocket() {
+        return;
+    }
+    let ip = arrival.remote.ip();
+    let told = naming::parse_ip(via.sent_by_host) == Some(ip);
+    let write_received = |out: &mut Vec<u8>| {
+        out.extend_from_slice(b"received=");
+        naming::write_ip(ip, false, out);
+    };
+    if let Some(span) = via.rport_span {
+        edits.replace_with(span, |out| {
+            out.extend_from_slice(b"rport=");
+            naming::write_number(u64::from(arrival.remote.port()), out);
+        });
+    }
+    match via.received_span {
+        Some(span) => edits.replace_with(span, write_received),
+        None if via.rport.is_some() || !told => edits.insert_with(via.params_end, |out| {
+            out.push(b';');
+            write_received(out);
+        }),
+        None => {}
+    }
+}
+
+/// RFC 3261 §16.6 step 3. A request without one gets 70.
+fn max_forwards(message: Message<'_>, edits: &mut Edits) {
+    match (message.header(HeaderName::MaxForwards), message.max_forwards()) {
+        (Some(header), Ok(Some(hops))) => edits.replace_with(header.value_span, |out| {
+            naming::write_number(u64::from(hops.saturating_sub(1)), out);
+        }),
+        _ => edits.insert(message.first_header_start(), b"Max-Forwards: 70\r\n"),
+    }
+}
+
+/// RFC 5393 §5.3.3.1: the breadth that this copy may use.
+fn max_breadth(message: Message<'_>, breadth: Option<u32>, edits: &mut Edits) {
+    let Some(breadth) = breadth else { return };
+    match message.header(HeaderName::MaxBreadth) {
+        Some(header) => edits.replace_with(header.value_span, |out| {
+            naming::write_number(u64::from(breadth), out);
+        }),
+        None => edits.insert_with(message.first_header_start(), |out| {
+            out.extend_from_slice(b"Max-Breadth: ");
+            naming::write_number(u64::from(breadth), out);
+            out.extend_from_slice(b"\r\n");
+        }),
+    }
+}
+
+/// What a sender outside the trust domain asserts or prefers goes no further (RFC 3325 §5, §9.1).
+fn identity(message: Message<'_>, edits: &mut Edits) {
+    for name in [HeaderName::PAssertedIdentity, HeaderName::PPreferredIdentity] {
+        if message.header(name).is_none() {
+            continue;
+        }
+        for header in message.headers().filter(|header| header.name == name) {
+            edits.remove(header.line);
+        }
+    }
+}

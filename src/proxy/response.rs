@@ -1,0 +1,39 @@
+//! Response forwarding (RFC 3261 §16.7 steps 3 and 9): our Via comes off, all else stays as it is.
+
+use crate::base::id::Transport;
+use crate::sip::{Edits, HeaderName, Message};
+
+use super::naming;
+
+/// Appends the response as it goes to the sender of the request. A Content-Length is added where
+/// the next hop is a stream and there was none (RFC 3261 §18.3). Returns false when no Via would be
+/// left: the response was ours alone.
+pub fn forward(
+    message: Message<'_>,
+    toward: Transport,
+    edits: &mut Edits,
+    out: &mut Vec<u8>,
+) -> bool {
+    let mut vias = message.values(HeaderName::Via);
+    let Some(ours) = vias.next() else { return false };
+    if vias.next().is_none() {
+        return false;
+    }
+    edits.clear();
+    edits.remove_value(&ours);
+    add_content_length(message, toward, edits);
+    edits.write_to(message.bytes(), out);
+    true
+}
+
+/// Adds the Content-Length that a stream needs when the message has none.
+pub(super) fn add_content_length(message: Message<'_>, toward: Transport, edits: &mut Edits) {
+    if toward == Transport::Udp || message.header(HeaderName::ContentLength).is_some() {
+        return;
+    }
+    edits.insert_with(message.headers_end(), |out| {
+        out.extend_from_slice(b"Content-Length: ");
+        naming::write_number(message.body().len() as u64, out);
+        out.extend_from_slice(b"\r\n");
+    });
+}

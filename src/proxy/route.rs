@@ -1,0 +1,219 @@
+//! Route pre-processing (RFC 3261 §16.4): who the sender is, which leading Route values are ours
+//! and removed, and what their flow tokens say (RFC 5626 §5.3). A token names a flow; an address
+//! never does.
+
+use crate::base::config::{Config, Upstream};
+use crate::base::id::{FlowRef, Transport};
+use crate::base::limits::VALUES_MAX;
+use crate::flow::arrival::Arrival;
+use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
+use crate::sip::{HeaderName, Message, NameAddr, Uri};
+
+use super::naming;
+use super::validate::Reject;
+
+/// In which role a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// A SIP server that the configuration names: its position there.
+    Upstream(usize),
+    /// Anybody else.
+    Stranger,
+}
+
+impl Sender {
+    /// Finds the role from the address that a message came from: a source that an upstream's `from`
+    /// lists; without `from`, exactly a target's address (a connection that we opened to it, or its
+    /// datagrams).
+    pub fn of(config: &Config, arrival: &Arrival) -> Sender {
+        config
+            .upstreams
+            .iter()
+            .position(|upstream| is_from(upstream, arrival))
+            .map_or(Sender::Stranger, Sender::Upstream)
+    }
+
+    /// Whether it is an upstream.
+    pub fn is_upstream(self) -> bool {
+        matches!(self, Sender::Upstream(_))
+    }
+}
+
+fn is_from(upstream: &Upstream, arrival: &Arrival) -> bool {
+    if !upstream.from.is_empty() {
+        return upstream.from.iter().any(|network| network.contains(&arrival.remote.ip()));
+    }
+    !arrival.accepted
+        && upstream.targets.iter().any(|target| {
+            target.address == arrival.remote && target.transport == arrival.transport()
+        })
+}
+
+/// What the Route header fields decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// How many leading Route values are ours and are removed.
+    pub popped: usize,
+    /// Where they lead.
+    pub way: Way,
+}
+
+/// Where the tokens of our own Route values lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// No token: the request is judged as an initial one, also with a To tag.
+    Initial,
+    /// A valid dialog token that selects nothing: the request leaves by its next Route or its
+    /// Request-URI.
+    Outgoing,
+    /// A dialog token of another run of this process: whom it named is gone, what it permitted is
+    /// not.
+    Stale,
+    /// This flow, whatever the URIs say.
+    Flow(FlowRef, TokenKind),
+}
+
+/// Reads the leading Route values that name us. A token that is forged, belongs to another Call-ID,
+/// or stands in a request that it is not for, is 403 and never followed.
+pub fn preprocess(
+    config: &Config,
+    tokens: &TokenKey,
+    message: Message<'_>,
+    arrival: &Arrival,
+    sender: Sender,
+) -> Result<Routing, Reject> {
+    let mut routing = Routing { popped: 0, way: Way::Initial };
+    for value in message.values(HeaderName::Route).take(VALUES_MAX) {
+        let Ok(address) = NameAddr::parse(value.text) else {
+            return Err(Reject::phrase(400, "Bad Route"));
+        };
+        let Ok(uri) = Uri::parse(address.uri) else {
+            return Err(Reject::phrase(400, "Bad Route URI"));
+        };
+        if !naming::is_our_uri(config, &uri) {
+            break;
+        }
+        routing.popped += 1;
+        if let Some(user) = uri.user {
+            routing.way = follow(tokens, message, user, arrival, sender, routing.way)?;
+        }
+    }
+    Ok(routing)
+}
+
+fn follow(
+    tokens: &TokenKey,
+    message: Message<'_>,
+    user: &[u8],
+    arrival: &Arrival,
+    sender: Sender,
+    so_far: Way,
+) -> Result<Way, Reject> {
+    let call_id = message.call_id().unwrap_or_default();
+    let claims = match tokens.decode(user, call_id) {
+        Ok(claims) => claims,
+        Err(TokenError::NotAToken) => return Ok(so_far),
+        Err(TokenError::Forged) => return Err(Reject::because(403, "Flow token refused")),
+        Err(TokenError::Epoch) => {
+            return Ok(if so_far == Way::Initial { Way::Stale } else { so_far });
+        }
+    };
+    match claims.kind {
+        TokenKind::Path if sender.is_upstream() => match claims.caller.or(claims.callee) {
+            Some(flow) => Ok(Way::Flow(flow, TokenKind::Path)),
+            None => Err(Reject::because(403, "Flow token refused")),
+        },
+        TokenKind::Path => Err(Reject::because(403, "Path tokens are for servers")),
+        TokenKind::Dialog => {
+            if message.to().ok().and_then(|to| to.tag()).is_none() {
+                return Err(Reject::because(403, "Flow token outside its dialog"));
+            }
+            select(&claims, arrival.source, so_far)
+        }
+    }
+}
+
+/// The other end than the sender's. A token of which the sender holds no end selects its only end;
+/// with two ends the sender is no party of the dialog.
+fn select(claims: &Claims, source: FlowRef, so_far: Way) -> Result<Way, Reject> {
+    let is_source = |end: Option<FlowRef>| end.is_some_and(|end| end.same_peer(source));
+    let is_near = |end: Option<FlowRef>| end.is_some_and(|end| same_host(end, source));
+    let (caller, callee) = (claims.caller, claims.callee);
+    let other = if is_source(caller) {
+        callee
+    } else if is_source(callee) {
+        caller
+    } else if caller.is_none() || callee.is_none() {
+        caller.or(callee)
+    } else if is_near(caller) != is_near(callee) {
+        if is_near(caller) { callee } else { caller }
+    } else {
+        return Err(Reject::because(403, "Not a party of this dialog"));
+    };
+    Ok(match (other, so_far) {
+        (Some(flow), _) => Way::Flow(flow, TokenKind::Dialog),
+        (None, Way::Flow(..)) => so_far,
+        (None, _) => Way::Outgoing,
+    })
+}
+
+/// Datagrams of one host whose NAT changed the port in the middle of a dialog.
+fn same_host(end: FlowRef, source: FlowRef) -> bool {
+    match (end, source) {
+        (FlowRef::Datagram(a), FlowRef::Datagram(b)) => a.remote.ip() == b.remote.ip(),
+        _ => false,
+    }
+}
+
+/// A next hop by address, permitted: an upstream's own target, or an address inside its `from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial<'a> {
+    /// UDP, TCP or TLS.
+    pub transport: Transport,
+    /// Where.
+    pub remote: std::net::SocketAddr,
+    /// The name that a certificate must show.
+    pub host: &'a str,
+}
+
+/// The address that a Route or Request-URI names, if it belongs to an upstream; `None` for
+/// everything else, and for our own sockets. `sips:` goes by TLS only.
+pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
+    let secure = uri.scheme == crate::sip::Scheme::Sips;
+    let transport = uri_transport(uri, secure)?;
+    let port = uri.port.unwrap_or(transport.default_port());
+    let by_name = config.upstreams.iter().flat_map(|u| &u.targets).find(|target| {
+        target.transport == transport
+            && target.address.port() == port
+            && target.host.as_bytes().eq_ignore_ascii_case(uri.host)
+    });
+    if let Some(target) = by_name {
+        return Some(Dial { transport, remote: target.address, host: &target.host });
+    }
+    let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    if naming::is_our_socket(config, remote) {
+        return None;
+    }
+    let permitted = config.upstreams.iter().any(|upstream| {
+        upstream.from.iter().any(|network| network.contains(&remote.ip()))
+            || upstream.targets.iter().any(|t| t.transport == transport && t.address == remote)
+    });
+    permitted.then_some(Dial { transport, remote, host: "" })
+}
+
+/// RFC 3263 §4.1 for numeric hosts: the transport parameter, else TLS for `sips:` and UDP for
+/// `sip:`.
+fn uri_transport(uri: &Uri<'_>, secure: bool) -> Option<Transport> {
+    let named = match uri.param("transport").flatten() {
+        None => return Some(if secure { Transport::Tls } else { Transport::Udp }),
+        Some(name) => name,
+    };
+    [Transport::Udp, Transport::Tcp, Transport::Tls]
+        .into_iter()
+        .find(|transport| transport.name().as_bytes().eq_ignore_ascii_case(named))
+        .map(|transport| match (transport, secure) {
+            (Transport::Tcp, true) => Transport::Tls,
+            (transport, _) => transport,
+        })
+        .filter(|transport| !secure || transport.is_secure())
+}

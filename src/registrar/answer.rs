@@ -1,0 +1,110 @@
+//! The header lines of the answer to a REGISTER (RFC 3261 §10.3 step 8, RFC 3327 §5.3, RFC 5626
+//! §6). Absent on purpose: status line, Via and the rest, which are copied from the request by
+//! whoever builds the response.
+
+use crate::base::time::Time;
+
+use super::binding::Binding;
+use super::contact::Q_MAX;
+
+/// One `Contact` line: the URI and the parameters as registered, q when it was given, and what is
+/// left of the expiry in seconds, at least 1.
+pub(super) fn contact_line(binding: &Binding, now: Time, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Contact: <");
+    out.extend_from_slice(binding.contact());
+    out.push(b'>');
+    out.extend_from_slice(binding.params());
+    if binding.q() < Q_MAX {
+        push_q(binding.q(), out);
+    }
+    out.extend_from_slice(b";expires=");
+    push_number((binding.expires_at() - now).as_secs().max(1), out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One line of a name, a colon and a value.
+pub(super) fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    push_unfolded(value, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One line of a name, a colon and a number.
+pub(super) fn number_line(name: &str, number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    push_number(number, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A Warning that says why (RFC 3261 §20.43: 399, miscellaneous). `why` has no quotes or
+/// backslashes.
+pub(super) fn warning_line(node: &str, why: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Warning: 399 ");
+    out.extend_from_slice(node.as_bytes());
+    out.extend_from_slice(b" \"");
+    out.extend_from_slice(why.as_bytes());
+    out.extend_from_slice(b"\"\r\n");
+}
+
+/// Copies bytes with a space for each line break, so that what was folded is one line again.
+pub(super) fn push_unfolded(bytes: &[u8], out: &mut Vec<u8>) {
+    let one_line = |byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte };
+    out.extend(bytes.iter().map(one_line));
+}
+
+fn push_q(q: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(b";q=0.");
+    let mut rest = q;
+    for weight in [100, 10, 1] {
+        out.push(b'0' + (rest / weight) as u8);
+        rest %= weight;
+        if rest == 0 {
+            break;
+        }
+    }
+}
+
+fn push_number(number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_q_are_written_shortest() {
+        for (number, expected) in
+            [(0, "0"), (7, "7"), (3600, "3600"), (u64::MAX, "18446744073709551615")]
+        {
+            let mut out = Vec::new();
+            push_number(number, &mut out);
+            assert_eq!(out, expected.as_bytes());
+        }
+        for (q, expected) in [(0, ";q=0.0"), (500, ";q=0.5"), (250, ";q=0.25"), (5, ";q=0.005")] {
+            let mut out = Vec::new();
+            push_q(q, &mut out);
+            assert_eq!(out, expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_was_folded_is_one_line() {
+        let mut out = Vec::new();
+        line("Path", b"<sip:a>,\r\n <sip:b>", &mut out);
+        assert_eq!(out, b"Path: <sip:a>,   <sip:b>\r\n");
+    }
+}

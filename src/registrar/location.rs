@@ -1,0 +1,528 @@
+//! One shard's location service (RFC 3261 §10): a bounded table from addresses of record to
+//! bindings, also by flow and by Contact. Absent on purpose: what a REGISTER may do to it
+//! (`register`), how to choose among bindings, and other shards.
+//!
+//! Nothing here depends on the order of a hash table: maps only find heads of lists.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::base::hash::KeyedHash;
+use crate::base::id::FlowId;
+use crate::base::slab::{Slab, SlabKey};
+use crate::base::time::Time;
+use crate::sip::Uri;
+
+use super::binding::{Binding, Draft, Facts, Way};
+use super::links::{BuildHashed, END, List, push, unlink, walk};
+
+/// Width of an expiry bucket. A binding is out of force at its very moment; it leaves the table at
+/// most this much later.
+const BUCKET: Duration = Duration::from_secs(8);
+/// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
+const CONTACT_CANDIDATES_MAX: usize = 32;
+
+/// The bindings of the addresses of record that this shard owns.
+///
+/// Getters: [`Location::lookup`], [`Location::was_known`], [`Location::contact_match`],
+/// [`Location::next_expiry`], [`Location::len`]. Events: [`Location::remove_flow`],
+/// [`Location::expire`]. Bindings are added by [`super::register()`].
+pub struct Location {
+    hash: KeyedHash,
+    bindings: Slab<Binding>,
+    /// By hash of the address of record. An entry without bindings says that there were some once.
+    by_aor: HashMap<u64, SlabKey, BuildHashed>,
+    /// By hash of the flow's name.
+    by_flow: HashMap<u64, SlabKey, BuildHashed>,
+    /// By hash of the canonical Contact.
+    by_contact: HashMap<u64, SlabKey, BuildHashed>,
+    /// By [`BUCKET`]. A binding that was refreshed stays in its old bucket until that one is due.
+    by_expiry: BTreeMap<u64, SlabKey>,
+    /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
+    known: usize,
+    bindings_max: usize,
+}
+
+impl Location {
+    /// An empty table for at most `bindings_max` bindings, under a secret hash. As many addresses
+    /// of record without bindings are remembered as known; beyond that, those that end later are
+    /// forgotten.
+    pub fn new(hash: KeyedHash, bindings_max: usize) -> Location {
+        Location {
+            hash,
+            bindings: Slab::new(bindings_max),
+            by_aor: HashMap::default(),
+            by_flow: HashMap::default(),
+            by_contact: HashMap::default(),
+            by_expiry: BTreeMap::new(),
+            known: 0,
+            bindings_max,
+        }
+    }
+
+    /// The bindings of the canonical address of record `aor` that are in force, newest first.
+    pub fn lookup<'a>(
+        &'a self,
+        aor: &'a [u8],
+        now: Time,
+    ) -> impl Iterator<Item = &'a Binding> + use<'a> {
+        self.of_aor(aor).map(|(_, binding)| binding).filter(move |binding| binding.is_live(now))
+    }
+
+    /// Whether `aor` has or had bindings since the start. May forget (see [`Location::new`]).
+    pub fn was_known(&self, aor: &[u8]) -> bool {
+        self.by_aor.contains_key(&self.hash.of(aor))
+    }
+
+    /// The one binding in force whose Contact equals `uri` by the rules of RFC 3261 §19.1.4; `None`
+    /// when there is none or more than one. `canonical` is what [`super::canonical_contact`] makes
+    /// of `uri`. A Contact on a host in our domains is never found this way.
+    pub fn contact_match(&self, uri: &Uri<'_>, canonical: &[u8], now: Time) -> Option<&Binding> {
+        let head = *self.by_contact.get(&self.hash.of(canonical))?;
+        let mut found = None;
+        for (seen, (_, binding)) in walk(&self.bindings, List::Contact, head).enumerate() {
+            let is_equal = binding.is_live(now)
+                && Uri::parse(binding.contact()).is_ok_and(|contact| contact.equivalent(uri));
+            if seen == CONTACT_CANDIDATES_MAX || is_equal && found.is_some() {
+                return None;
+            }
+            if is_equal {
+                found = Some(binding);
+            }
+        }
+        found
+    }
+
+    /// Event: a stream flow ended. Its bindings go with it, each shown to `gone` before; those
+    /// whose Contact can be dialled stay and are dialled from now on. Returns how many went. Takes
+    /// time by the bindings of that flow.
+    pub fn remove_flow(&mut self, flow: FlowId, mut gone: impl FnMut(&Binding)) -> usize {
+        let mut removed = 0;
+        let mut next = self.flow_head(flow);
+        while let Some(binding) = self.bindings.get(next) {
+            let key = next;
+            next = binding.links[List::Flow as usize].next;
+            if binding.stream() != Some(flow) {
+                continue;
+            }
+            if binding.facts.dialable {
+                self.leave_flow(key);
+                self.bindings.get_mut(key).expect("just seen").facts.way = Way::Dial;
+            } else {
+                gone(binding);
+                self.remove(key);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// Event: `now` may have passed [`Location::next_expiry`]. Looks at no more than `max`
+    /// bindings; each that is out of force is shown to `gone` and removed. Returns how many were;
+    /// [`Location::next_expiry`] stays in the past while there is more to do.
+    pub fn expire(&mut self, now: Time, max: usize, mut gone: impl FnMut(&Binding)) -> usize {
+        let mut removed = 0;
+        for _ in 0..max {
+            let Some((&bucket, &key)) = self.by_expiry.first_key_value() else { break };
+            if end_of(bucket) > now {
+                break;
+            }
+            let binding = self.bindings.get(key).expect("a bucket holds living bindings");
+            if binding.is_live(now) {
+                let later = bucket_of(binding.expires_at());
+                self.leave_bucket(key);
+                self.enter_bucket(key, later);
+            } else {
+                gone(binding);
+                self.remove(key);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// When [`Location::expire`] wants to be called next. May be early, never late by more than 8
+    /// seconds.
+    pub fn next_expiry(&self) -> Option<Time> {
+        self.by_expiry.first_key_value().map(|(&bucket, _)| end_of(bucket))
+    }
+
+    /// How many bindings there are, those out of force that have not been removed yet included.
+    pub fn len(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bindings.is_empty()
+    }
+
+    /// How many addresses of record have bindings.
+    pub fn aors(&self) -> usize {
+        self.by_aor.len() - self.known
+    }
+
+    /// Whether a binding of this table goes with `flow`.
+    pub fn holds_flow(&self, flow: FlowId) -> bool {
+        let head = self.flow_head(flow);
+        walk(&self.bindings, List::Flow, head).any(|(_, binding)| binding.stream() == Some(flow))
+    }
+
+    /// How many more bindings there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.bindings_max - self.bindings.len()
+    }
+
+    /// All bindings of `aor`, in force or not.
+    pub(super) fn of_aor<'a>(
+        &'a self,
+        aor: &'a [u8],
+    ) -> impl Iterator<Item = (SlabKey, &'a Binding)> + use<'a> {
+        let head = self.by_aor.get(&self.hash.of(aor)).copied().unwrap_or(END);
+        walk(&self.bindings, List::Aor, head).filter(move |(_, binding)| binding.aor() == aor)
+    }
+
+    pub(super) fn hash_of(&self, bytes: &[u8]) -> u64 {
+        self.hash.of(bytes)
+    }
+
+    pub(super) fn get(&self, key: SlabKey) -> &Binding {
+        self.bindings.get(key).expect("a key from of_aor, used before the table changed")
+    }
+
+    /// Adds a binding; `None` when the table is full.
+    pub(super) fn add(&mut self, draft: &Draft, facts: Facts) -> Option<SlabKey> {
+        let (aor_hash, bucket) = (facts.aor_hash, bucket_of(facts.expires_at));
+        let key = self.bindings.insert(Binding::new(draft, facts))?;
+        match self.by_aor.entry(aor_hash) {
+            Entry::Vacant(entry) => {
+                entry.insert(push(&mut self.bindings, List::Aor, END, key));
+            }
+            Entry::Occupied(mut entry) => {
+                let head = *entry.get();
+                if head == END {
+                    self.known -= 1;
+                }
+                entry.insert(push(&mut self.bindings, List::Aor, head, key));
+            }
+        }
+        self.enter_bucket(key, bucket);
+        self.enter_flow(key);
+        self.enter_contact(key);
+        Some(key)
+    }
+
+    /// Changes a binding in its place. Its address of record stays.
+    pub(super) fn update(&mut self, key: SlabKey, draft: &Draft, facts: Facts) {
+        let old = &self.get(key).facts;
+        let (old_bucket, old_contact) = (old.bucket, old.contact_hash);
+        let bucket = bucket_of(facts.expires_at);
+        let is_same_flow = self.get(key).stream() == facts.way.stream();
+        if !is_same_flow {
+            self.leave_flow(key);
+        }
+        if old_contact != facts.contact_hash {
+            self.leave_contact(key);
+        }
+        let contact = facts.contact_hash;
+        let binding = self.bindings.get_mut(key).expect("just seen");
+        binding.update(draft, Facts { bucket: old_bucket, ..facts });
+        if !is_same_flow {
+            self.enter_flow(key);
+        }
+        if old_contact != contact {
+            self.enter_contact(key);
+        }
+        // A later expiry is found when the old bucket is due; only an earlier one has to move at
+        // once.
+        if bucket < old_bucket {
+            self.leave_bucket(key);
+            self.enter_bucket(key, bucket);
+        }
+    }
+
+    /// Removes a binding. Its address of record stays known.
+    pub(super) fn remove(&mut self, key: SlabKey) {
+        self.leave_bucket(key);
+        self.leave_flow(key);
+        self.leave_contact(key);
+        let aor_hash = self.get(key).facts.aor_hash;
+        let head = self.by_aor.get_mut(&aor_hash).expect("a binding's address of record is listed");
+        *head = unlink(&mut self.bindings, List::Aor, *head, key);
+        if *head == END {
+            if self.known < self.bindings_max {
+                self.known += 1;
+            } else {
+                self.by_aor.remove(&aor_hash);
+            }
+        }
+        self.bindings.remove(key);
+    }
+
+    fn enter_bucket(&mut self, key: SlabKey, bucket: u64) {
+        let head = self.by_expiry.entry(bucket).or_insert(END);
+        *head = push(&mut self.bindings, List::Expiry, *head, key);
+        self.bindings.get_mut(key).expect("a living binding").facts.bucket = bucket;
+    }
+
+    fn leave_bucket(&mut self, key: SlabKey) {
+        let bucket = self.get(key).facts.bucket;
+        let head = self.by_expiry.get_mut(&bucket).expect("a binding stands in a bucket");
+        *head = unlink(&mut self.bindings, List::Expiry, *head, key);
+        if *head == END {
+            self.by_expiry.remove(&bucket);
+        }
+    }
+
+    fn flow_head(&self, flow: FlowId) -> SlabKey {
+        self.by_flow.get(&self.flow_hash(flow)).copied().unwrap_or(END)
+    }
+
+    fn flow_hash(&self, flow: FlowId) -> u64 {
+        self.hash.of(&flow.to_bits().to_le_bytes())
+    }
+
+    fn enter_flow(&mut self, key: SlabKey) {
+        let Some(flow) = self.get(key).stream() else { return };
+        let head = self.by_flow.entry(self.hash.of(&flow.to_bits().to_le_bytes())).or_insert(END);
+        *head = push(&mut self.bindings, List::Flow, *head, key);
+    }
+
+    fn leave_flow(&mut self, key: SlabKey) {
+        let Some(flow) = self.get(key).stream() else { return };
+        let hash = self.flow_hash(flow);
+        leave(&mut self.by_flow, &mut self.bindings, List::Flow, hash, key);
+    }
+
+    fn enter_contact(&mut self, key: SlabKey) {
+        let Some(hash) = self.get(key).facts.contact_hash else { return };
+        let head = self.by_contact.entry(hash).or_insert(END);
+        *head = push(&mut self.bindings, List::Contact, *head, key);
+    }
+
+    fn leave_contact(&mut self, key: SlabKey) {
+        let Some(hash) = self.get(key).facts.contact_hash else { return };
+        leave(&mut self.by_contact, &mut self.bindings, List::Contact, hash, key);
+    }
+}
+
+/// Takes the binding out of its list of `heads`, and the list out of `heads` when it was the last.
+fn leave(
+    heads: &mut HashMap<u64, SlabKey, BuildHashed>,
+    bindings: &mut Slab<Binding>,
+    list: List,
+    hash: u64,
+    key: SlabKey,
+) {
+    let head = heads.get_mut(&hash).expect("a binding stands in its list");
+    *head = unlink(bindings, list, *head, key);
+    if *head == END {
+        heads.remove(&hash);
+    }
+}
+
+/// The bucket in which a binding that ends at `at` is looked at.
+fn bucket_of(at: Time) -> u64 {
+    at.as_nanos() / BUCKET.as_nanos() as u64
+}
+
+/// The moment when everything in `bucket` that was not refreshed is out of force.
+fn end_of(bucket: u64) -> Time {
+    Time::from_nanos((bucket + 1).saturating_mul(BUCKET.as_nanos() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::binding::BindingFlow;
+    use super::super::harness::{Desk, ROOM, canonical_aor, stream};
+    use super::*;
+    use crate::base::id::Transport;
+    use crate::base::rng::Rng;
+
+    const ALICE: &str = "sip:alice@example.com";
+
+    #[test]
+    fn a_flow_takes_its_bindings_along() {
+        let mut desk = Desk::new();
+        let flow = desk.source.stream().unwrap();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@x.invalid>\n").unwrap();
+        desk.register("sip:bob@example.com", ("d", 1), "Contact: <sip:b@x.invalid>\n").unwrap();
+        desk.source = stream(2, Transport::Ws);
+        desk.register(ALICE, ("e", 1), "Contact: <sip:c@x.invalid>\n").unwrap();
+        assert!(desk.location.holds_flow(flow));
+        let mut gone = Vec::new();
+        let removed = desk.location.remove_flow(flow, |binding| gone.push(binding.aor().to_vec()));
+        assert_eq!(removed, 2);
+        assert_eq!(gone, [b"bob@example.com".to_vec(), b"alice@example.com".to_vec()]);
+        assert_eq!(desk.contacts(ALICE), ["sip:c@x.invalid"]);
+        assert!(!desk.location.holds_flow(flow));
+        assert_eq!(desk.location.remove_flow(flow, |_| panic!("nothing left")), 0);
+        let reused = FlowId::new(flow.shard(), 2, 99);
+        assert_eq!(desk.location.remove_flow(reused, |_| panic!("another generation")), 0);
+    }
+
+    #[test]
+    fn a_contact_that_can_be_dialled_outlives_its_flow() {
+        for (transport, contact, is_kept) in [
+            (Transport::Tcp, "<sip:a@192.0.2.1:5070>", true),
+            (Transport::Tls, "<sip:a@192.0.2.1:5070>", true),
+            (Transport::Tcp, "<sip:a@192.0.2.2:5070>", false),
+            (Transport::Tcp, "<sip:a@192.0.2.1:5070;ob>", false),
+            (Transport::Tcp, "<sip:a@192.0.2.1>;reg-id=1;+sip.instance=\"<urn:x:1>\"", false),
+            (Transport::Wss, "<sip:a@192.0.2.1:5070>", false),
+        ] {
+            let mut desk = Desk::new();
+            desk.source = stream(5, transport);
+            desk.register(ALICE, ("c", 1), &format!("Contact: {contact}\n")).unwrap();
+            let flow = desk.source.stream().unwrap();
+            let removed = desk.location.remove_flow(flow, |_| {});
+            assert_eq!(removed, usize::from(!is_kept), "{transport:?} {contact}");
+            if is_kept {
+                assert_eq!(desk.flow(ALICE), BindingFlow::Dial);
+                assert!(!desk.location.holds_flow(flow));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refresh_on_another_flow_moves_the_binding() {
+        let mut desk = Desk::new();
+        let old = desk.source.stream().unwrap();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@x.invalid>\n").unwrap();
+        desk.source = stream(2, Transport::Wss);
+        desk.register(ALICE, ("c", 2), "Contact: <sip:a@x.invalid>\n").unwrap();
+        assert_eq!(desk.out.released.as_slice(), [old]);
+        assert_eq!((desk.out.added().count(), desk.out.removed().count()), (0, 0));
+        assert_eq!(desk.location.remove_flow(old, |_| panic!("it has moved")), 0);
+        assert_eq!(desk.flow(ALICE), BindingFlow::Flow(desk.source));
+    }
+
+    #[test]
+    fn bindings_end_on_time_and_leave_soon_after() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>;expires=60, <sip:b@h>;expires=90\n")
+            .unwrap();
+        desk.pass(59);
+        assert_eq!(desk.contacts(ALICE).len(), 2);
+        desk.pass(1);
+        assert_eq!(desk.contacts(ALICE), ["sip:b@h"]);
+        let due = desk.location.next_expiry().unwrap();
+        assert!(due > desk.now && due <= desk.now + BUCKET);
+        assert_eq!(desk.location.expire(desk.now, 100, |_| panic!("not yet")), 0);
+        assert_eq!(desk.location.expire(due, 100, |_| {}), 1);
+        assert_eq!((desk.location.len(), desk.location.aors()), (1, 1));
+        // What is out of force neither blocks nor orders a new registration.
+        desk.pass(40);
+        desk.register(ALICE, ("c", 1), "Contact: <sip:b@h>\n").unwrap();
+        assert_eq!(desk.listed().len(), 1);
+    }
+
+    #[test]
+    fn a_refreshed_binding_stays() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>;expires=60\n").unwrap();
+        let first = desk.location.next_expiry().unwrap();
+        desk.pass(50);
+        desk.register(ALICE, ("c", 2), "Contact: <sip:a@h>;expires=60\n").unwrap();
+        assert_eq!(desk.location.expire(first, 100, |_| panic!("it was refreshed")), 0);
+        assert!(desk.location.next_expiry().unwrap() > first);
+        // An earlier end is seen at once.
+        desk.register(ALICE, ("c", 3), "Contact: <sip:a@h>;expires=30\n").unwrap();
+        desk.pass(30);
+        assert_eq!(desk.location.expire(desk.now + BUCKET, 100, |_| {}), 1);
+        assert_eq!(desk.location.next_expiry(), None);
+    }
+
+    #[test]
+    fn who_was_bound_stays_known_within_bounds() {
+        let mut desk = Desk::new();
+        let aor = canonical_aor(ALICE);
+        assert!(!desk.location.was_known(&aor));
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>\n").unwrap();
+        desk.register(ALICE, ("c", 2), "Contact: *\nExpires: 0\n").unwrap();
+        assert!(desk.location.was_known(&aor));
+        assert_eq!(desk.location.aors(), 0);
+        desk.register(ALICE, ("c", 3), "Contact: <sip:a@h>\n").unwrap();
+        assert_eq!((desk.location.aors(), desk.location.len()), (1, 1));
+        for user in 0..3 * ROOM {
+            let to = format!("sip:{user}@example.com");
+            desk.register(&to, ("c", 1), "Contact: <sip:a@h>\n").unwrap();
+            desk.register(&to, ("c", 2), "Contact: *\nExpires: 0\n").unwrap();
+        }
+        assert_eq!(desk.location.by_aor.len(), ROOM + 1);
+        assert!(desk.location.was_known(b"0@example.com"));
+        assert!(!desk.location.was_known(b"59@example.com"));
+    }
+
+    #[test]
+    fn a_request_uri_finds_the_one_contact_it_equals() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@x.invalid;transport=ws>\n").unwrap();
+        let bob = "sip:bob@example.com";
+        desk.register(bob, ("c", 1), "Contact: <sip:b@x.invalid>, <sip:b@x.invalid;user=phone>\n")
+            .unwrap();
+        for (uri, expected) in [
+            ("sip:a@x.invalid;transport=ws", Some("sip:a@x.invalid;transport=ws")),
+            ("sip:%61@X.invalid;transport=WS", Some("sip:a@x.invalid;transport=ws")),
+            ("sip:a@x.invalid", None),
+            ("sip:a@x.invalid:5060;transport=ws", None),
+            ("sip:b@x.invalid", Some("sip:b@x.invalid")),
+            ("sip:b@x.invalid;user=phone", Some("sip:b@x.invalid;user=phone")),
+            ("sip:b@x.invalid;user=ip", None),
+        ] {
+            assert_eq!(desk.contact_match(uri).as_deref(), expected, "{uri}");
+        }
+        // Two addresses of record with one Contact: nobody can say who is meant.
+        desk.register(bob, ("d", 1), "Contact: <sip:a@x.invalid;transport=ws>\n").unwrap();
+        assert_eq!(desk.contact_match("sip:a@x.invalid;transport=ws"), None);
+        // A Contact in our domain would catch requests for its user.
+        desk.register(bob, ("e", 1), "Contact: <sip:carol@example.com:5090>\n").unwrap();
+        assert_eq!(desk.contact_match("sip:carol@example.com:5090"), None);
+        assert_eq!(desk.out.added().count(), 0);
+    }
+
+    #[test]
+    fn many_contacts_of_one_form_are_ambiguous_not_slow() {
+        let mut desk = Desk::new();
+        desk.location = Location::new(KeyedHash::new([1; 16]), 1_000);
+        for user in 0..CONTACT_CANDIDATES_MAX + 1 {
+            let line = format!("Contact: <sip:a@x.invalid;method=M{user}>\n");
+            desk.register(&format!("sip:{user}@example.com"), ("c", 1), &line).unwrap();
+        }
+        assert_eq!(desk.contact_match("sip:a@x.invalid;method=M0"), None);
+    }
+
+    #[test]
+    fn ten_thousand_bindings_expire_in_bounded_steps() {
+        let mut desk = Desk::new();
+        desk.location = Location::new(KeyedHash::new([1; 16]), 10_000);
+        let mut rng = Rng::new([5; 32]);
+        let mut ends: Vec<Time> = Vec::new();
+        for user in 0..10_000 {
+            let seconds = 60 + rng.below(540);
+            ends.push(desk.now + Duration::from_secs(seconds));
+            desk.source = stream(user % 100, Transport::Wss);
+            let line = format!("Contact: <sip:{user}@x.invalid>;expires={seconds}\n");
+            desk.register(&format!("sip:{user}@example.com"), ("c", 1), &line).unwrap();
+        }
+        assert_eq!(desk.location.aors(), 10_000);
+        let mut now = desk.now;
+        while let Some(due) = desk.location.next_expiry() {
+            now = now.max(due);
+            let mut seen = 0;
+            let removed = desk.location.expire(now, 64, |binding| {
+                assert!(!binding.is_live(now) && binding.expires_at() + BUCKET >= due);
+                seen += 1;
+            });
+            assert!(removed == seen && seen <= 64);
+            if desk.location.next_expiry().is_none_or(|next| next > now) {
+                let left = ends.iter().filter(|end| **end > now).count();
+                assert!(desk.location.len() >= left && left + 200 > desk.location.len());
+            }
+        }
+        assert!(desk.location.is_empty());
+        assert!(desk.location.by_flow.is_empty() && desk.location.by_contact.is_empty());
+        assert_eq!(desk.location.by_aor.len(), 10_000);
+    }
+}

@@ -1,0 +1,504 @@
+//! What a REGISTER is going to change (RFC 3261 §10.3 steps 6 and 7): made while everything can
+//! still be refused, then carried out without a way to fail. Absent on purpose: the answer.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::base::config::Registrar;
+use crate::base::id::FlowId;
+use crate::base::limits::VALUES_MAX;
+use crate::base::slab::SlabKey;
+use crate::sip::{HeaderName, Uri};
+
+use super::answer::number_line;
+use super::binding::{BINDING_BYTES_MAX, Binding, DraftParts, Facts};
+use super::contact::{ContactError, Wanted, canonical_contact};
+use super::location::Location;
+use super::register::{Registered, Reject, Sender, reject};
+use super::way::way;
+
+/// Expiries above this are granted up to a tenth shorter, so that clients that came at once do not
+/// return at once.
+const SPREAD_ABOVE_SECONDS: u64 = 600;
+/// Retry-After of a table that is full, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 30;
+/// Requests for less than this may be refused as too brief (RFC 3261 §10.3 step 7).
+const BRIEF_SECONDS: u64 = 3600;
+
+/// The changes of one REGISTER.
+#[derive(Default)]
+pub(super) struct Plan<'a> {
+    changes: SmallVec<[Change<'a>; 2]>,
+    /// Bindings that go without a Contact of their own (`*`).
+    removals: SmallVec<[SlabKey; 2]>,
+}
+
+/// One Contact value's effect.
+struct Change<'a> {
+    wanted: Wanted<'a>,
+    /// Granted; 0 removes.
+    seconds: u64,
+    /// The bindings that it means, claimed by no other change.
+    meant: SmallVec<[SlabKey; 2]>,
+}
+
+impl<'a> Plan<'a> {
+    /// `Contact: *`.
+    pub(super) fn remove_all(
+        sender: &Sender<'a>,
+        location: &Location,
+        out: &mut Registered,
+    ) -> Result<Plan<'a>, Reject> {
+        let mut plan = Plan::default();
+        let mut is_late = false;
+        for (key, binding) in location.of_aor(&out.aor) {
+            is_late |= binding.is_live(sender.context.now) && !sender.may_change(binding);
+            plan.removals.push(key);
+        }
+        if is_late { Err(out_of_order(sender, out)) } else { Ok(plan) }
+    }
+
+    /// Contact values.
+    pub(super) fn of_contacts(
+        sender: &Sender<'a>,
+        location: &Location,
+        out: &mut Registered,
+    ) -> Result<Plan<'a>, Reject> {
+        let settings = &sender.context.config.registrar;
+        let values_max = (settings.contacts_max.max(1) * 2).min(VALUES_MAX);
+        let mut plan = Plan::default();
+        for (index, value) in sender.request.values(HeaderName::Contact).enumerate() {
+            if index == values_max {
+                return Err(reject(sender.context, 400, "Too many Contacts", out));
+            }
+            let wanted = read_contact(sender, value.text, out)?;
+            let seconds = grant(sender, &wanted, out)?;
+            if seconds > 0 && (sender.context.names_us)(&wanted.uri) {
+                return Err(reject(sender.context, 400, "Contact names this server", out));
+            }
+            plan.changes.retain(|earlier| !earlier.wanted.repeats(&wanted));
+            plan.add(sender, location, wanted, seconds, out)?;
+        }
+        plan.check(sender, location, out)?;
+        Ok(plan)
+    }
+
+    /// Whether a reg-id was understood in it.
+    pub(super) fn has_reg_id(&self) -> bool {
+        self.changes.iter().any(|change| change.wanted.reg_id != 0)
+    }
+
+    fn add(
+        &mut self,
+        sender: &Sender<'a>,
+        location: &Location,
+        wanted: Wanted<'a>,
+        seconds: u64,
+        out: &mut Registered,
+    ) -> Result<(), Reject> {
+        let mut meant = SmallVec::new();
+        let mut is_late = false;
+        for (key, binding) in location.of_aor(&out.aor) {
+            if !binding.is_live(sender.context.now) || !wanted.means(binding) {
+                continue;
+            }
+            is_late |= !sender.may_change(binding);
+            if !self.changes.iter().any(|earlier| earlier.meant.contains(&key)) {
+                meant.push(key);
+            }
+        }
+        if is_late {
+            return Err(out_of_order(sender, out));
+        }
+        self.changes.push(Change { wanted, seconds, meant });
+        Ok(())
+    }
+
+    /// The rules about all Contacts together.
+    fn check(
+        &self,
+        sender: &Sender<'a>,
+        location: &Location,
+        out: &mut Registered,
+    ) -> Result<(), Reject> {
+        let context = sender.context;
+        let lasting = || self.changes.iter().filter(|change| change.seconds > 0);
+        if lasting().count() > 1 && lasting().any(|change| change.wanted.reg_id != 0) {
+            return Err(reject(context, 400, "More than one Contact with a reg-id", out));
+        }
+        let new = lasting().filter(|change| change.meant.is_empty()).count();
+        if new == 0 {
+            return Ok(());
+        }
+        let live = location.lookup(&out.aor, context.now).count();
+        let gone: usize = self.changes.iter().map(|change| change.meant.len()).sum();
+        if live - gone + lasting().count() > context.config.registrar.contacts_max {
+            return Err(reject(context, 403, "Too many bindings", out));
+        }
+        if location.room() < new {
+            number_line("Retry-After", RETRY_AFTER_SECONDS, &mut out.headers);
+            return Err(reject(context, 500, "Location table full", out));
+        }
+        Ok(())
+    }
+
+    /// Makes the changes.
+    pub(super) fn commit(self, sender: &Sender<'_>, location: &mut Location, out: &mut Registered) {
+        let mut former: SmallVec<[FlowId; 2]> = SmallVec::new();
+        let meant = self.changes.iter().flat_map(|change| change.meant.iter());
+        for key in meant.chain(&self.removals) {
+            former.extend(location.get(*key).stream());
+        }
+        for key in self.removals {
+            remove(location, key, out);
+        }
+        for change in &self.changes {
+            let mut meant = change.meant.iter().copied();
+            if change.seconds > 0 {
+                keep(sender, location, change, meant.next(), out);
+            }
+            for key in meant {
+                remove(location, key, out);
+            }
+        }
+        former.sort_unstable();
+        former.dedup();
+        former.retain(|flow| !location.holds_flow(*flow));
+        out.released = former;
+    }
+}
+
+/// Reads a Contact value and drops a reg-id that does not count (RFC 5626 §6).
+fn read_contact<'a>(
+    sender: &Sender<'a>,
+    text: &'a [u8],
+    out: &mut Registered,
+) -> Result<Wanted<'a>, Reject> {
+    let context = sender.context;
+    let mut wanted = Wanted::parse(text).map_err(|error| {
+        let why = match error {
+            ContactError::Syntax(error) => error.kind.phrase(),
+            ContactError::Q => "Malformed q in Contact",
+        };
+        reject(context, 400, why, out)
+    })?;
+    if wanted.reg_id != 0 && !sender.takes_outbound {
+        if sender.supports_outbound {
+            return Err(reject(context, 439, "First hop lacks outbound support", out));
+        }
+        wanted.reg_id = 0;
+    }
+    let bytes = out.aor.len() + out.path.len() + text.len() + sender.call_id.len();
+    // One byte for the semicolon that parameters may lack before them.
+    if bytes + 1 > BINDING_BYTES_MAX {
+        return Err(reject(context, 400, "Contact, Call-ID and Path too long", out));
+    }
+    Ok(wanted)
+}
+
+/// The seconds that a Contact is granted; 0 when it is to be removed.
+fn grant(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) -> Result<u64, Reject> {
+    let context = sender.context;
+    let Registrar { expires_default, expires_min, expires_max, .. } = context.config.registrar;
+    let requested = match wanted.expires.or(sender.expires) {
+        Some(seconds) => u64::from(seconds),
+        None => expires_default.as_secs(),
+    };
+    if requested == 0 {
+        return Ok(0);
+    }
+    if requested < expires_min.as_secs() && requested < BRIEF_SECONDS {
+        number_line("Min-Expires", expires_min.as_secs(), &mut out.headers);
+        return Err(reject(context, 423, "Expiry too brief", out));
+    }
+    let granted = requested.min(expires_max.as_secs().max(1));
+    if granted <= SPREAD_ABOVE_SECONDS {
+        return Ok(granted);
+    }
+    Ok(granted - context.random % (granted / 10 + 1))
+}
+
+fn out_of_order(sender: &Sender<'_>, out: &mut Registered) -> Reject {
+    reject(sender.context, 500, "CSeq not higher than before", out)
+}
+
+/// Adds the binding of a Contact or changes the one that it means.
+fn keep(
+    sender: &Sender<'_>,
+    location: &mut Location,
+    change: &Change<'_>,
+    meant: Option<SlabKey>,
+    out: &mut Registered,
+) {
+    fill_draft(sender, &change.wanted, out);
+    let start = out.contacts.len();
+    let is_indexed = !sender.context.config.is_our_domain(change.wanted.uri.host)
+        && canonical_contact(&change.wanted.uri, &mut out.contacts);
+    let contact = start..out.contacts.len();
+    let contact_hash = is_indexed.then(|| location.hash_of(&out.contacts[contact.clone()]));
+    let facts = facts(sender, change, location.hash_of(&out.aor), contact_hash);
+    if let Some(flow) = facts.way.stream() {
+        out.bound = Some(flow);
+    }
+    let is_same = match meant {
+        Some(key) => {
+            let former = location.get(key);
+            let is_same = former.facts.contact_hash == contact_hash;
+            if !is_same {
+                note_removed(former, out);
+            }
+            location.update(key, &out.draft, facts);
+            is_same
+        }
+        None => {
+            location.add(&out.draft, facts).expect("room was checked");
+            false
+        }
+    };
+    if is_same {
+        out.contacts.truncate(start);
+    } else if is_indexed {
+        out.added.push(contact);
+    }
+}
+
+fn remove(location: &mut Location, key: SlabKey, out: &mut Registered) {
+    note_removed(location.get(key), out);
+    location.remove(key);
+}
+
+fn note_removed(binding: &Binding, out: &mut Registered) {
+    if !binding.is_indexed() {
+        return;
+    }
+    let start = out.contacts.len();
+    let uri = Uri::parse(binding.contact()).expect("it was parsed when it was registered");
+    canonical_contact(&uri, &mut out.contacts);
+    out.removed.push(start..out.contacts.len());
+}
+
+fn fill_draft(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) {
+    out.params.clear();
+    let instance = wanted.params_into(&mut out.params);
+    out.draft.fill(&DraftParts {
+        aor: &out.aor,
+        contact: wanted.address.uri,
+        call_id: sender.call_id,
+        params: &out.params,
+        instance,
+        path: &out.path,
+    });
+}
+
+fn facts(
+    sender: &Sender<'_>,
+    change: &Change<'_>,
+    aor_hash: u64,
+    contact_hash: Option<u64>,
+) -> Facts {
+    let wanted = &change.wanted;
+    let ob = wanted.uri.param("ob").is_some();
+    let (way, dialable) = way(sender, wanted, ob);
+    let context = sender.context;
+    Facts {
+        aor_hash,
+        contact_hash,
+        expires_at: context.now + Duration::from_secs(change.seconds),
+        bucket: 0,
+        way,
+        cseq: sender.cseq,
+        reg_id: wanted.reg_id,
+        q: wanted.q,
+        listener: context.source.listener(),
+        transport: context.source.transport(),
+        ob,
+        dialable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{Desk, ROOM, stream};
+    use crate::base::id::Transport;
+
+    const ALICE: &str = "sip:alice@example.com";
+
+    #[test]
+    fn expiry_is_taken_from_parameter_header_default_and_bounded() {
+        for (lines, expected) in [
+            ("Contact: <sip:a@h>\n", Ok(3600)),
+            ("Contact: <sip:a@h>\nExpires: 300\n", Ok(300)),
+            ("Contact: <sip:a@h>;expires=100\nExpires: 300\n", Ok(100)),
+            ("Contact: <sip:a@h>;expires=30\n", Ok(30)),
+            ("Contact: <sip:a@h>;expires=29\n", Err(423)),
+            ("Contact: <sip:a@h>;expires=1\nExpires: 300\n", Err(423)),
+            ("Contact: <sip:a@h>\nExpires: 1\n", Err(423)),
+            ("Contact: <sip:a@h>;expires=99999999999\n", Ok(7200)),
+            ("Contact: <sip:a@h>;expires=soon\n", Ok(3600)),
+        ] {
+            let mut desk = Desk::new();
+            let got = desk.register(ALICE, ("c", 1), lines).map_err(|reject| reject.status);
+            assert_eq!(got, expected.map(|_| ()), "{lines}");
+            match expected {
+                Ok(seconds) => assert_eq!(desk.listed(), [format!("<sip:a@h>;expires={seconds}")]),
+                Err(_) => assert!(desk.headers().contains("Min-Expires: 30\r\n")),
+            }
+        }
+    }
+
+    #[test]
+    fn long_expiries_are_spread_downward() {
+        let mut desk = Desk::new();
+        for (cseq, (requested, random, granted)) in [
+            (600, 99, 600),
+            (601, 7, 594),
+            (3600, 0, 3600),
+            (3600, 360, 3240),
+            (3600, 361, 3600),
+            (9000, u64::MAX, 7200 - u64::MAX % 721),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            desk.random = random;
+            let lines = format!("Contact: <sip:a@h>;expires={requested}\n");
+            desk.register(ALICE, ("c", cseq as u32 + 1), &lines).unwrap();
+            assert_eq!(desk.listed(), [format!("<sip:a@h>;expires={granted}")]);
+        }
+    }
+
+    #[test]
+    fn updates_in_one_call_have_to_come_in_order() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 5), "Contact: <sip:a@h>;q=0.1\n").unwrap();
+        for (call, expires, is_taken) in [
+            (("c", 5), 60, false),
+            (("c", 4), 60, false),
+            (("c", 4), 0, false),
+            (("c", 6), 60, true),
+            (("d", 1), 60, true),
+            (("d", 1), 0, false),
+            (("c", 1), 0, true),
+        ] {
+            let lines = format!("Contact: <sip:a@h>;expires={expires}\n");
+            if is_taken {
+                desk.register(ALICE, call, &lines).unwrap();
+                assert_eq!(desk.listed().len(), usize::from(expires > 0), "{call:?}");
+            } else {
+                assert_eq!(desk.refused(ALICE, call, &lines), 500, "{call:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_contacts_change_or_none() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 5), "Contact: <sip:a@h1>\n").unwrap();
+        for (lines, status) in [
+            ("Contact: <sip:b@h>, <sip:a@h1>;expires=5\n", 423),
+            ("Contact: <sip:a@h1>;expires=0, <sip:b@h>;q=2\n", 400),
+            ("Contact: <sip:a@h1>;expires=0, <sip:x@192.0.2.100>\n", 400),
+            ("Contact: <sip:a@h1>;expires=0, <not a uri>\n", 400),
+            ("Contact: <sip:1@h>, <sip:2@h>, <sip:3@h>, <sip:4@h>\n", 403),
+            ("Contact: <sip:1@h>, <sip:2@h>;reg-id=1;+sip.instance=\"<urn:x:1>\"\n", 400),
+        ] {
+            assert_eq!(desk.refused(ALICE, ("c", 6), lines), status, "{lines}");
+        }
+        assert_eq!(desk.refused(ALICE, ("c", 5), "Contact: <sip:b@h>, <sip:a@h1>\n"), 500);
+        assert_eq!(desk.contacts(ALICE), ["sip:a@h1"]);
+    }
+
+    #[test]
+    fn contacts_compare_by_the_uri_rules() {
+        for (second, is_same) in [
+            ("sip:a@h", true),
+            ("sip:%61@H", true),
+            ("sip:a@h;unknown=1", true),
+            ("sip:A@h", false),
+            ("sip:a@h:5060", false),
+            ("sip:a@h;transport=udp", false),
+            ("sips:a@h", false),
+            ("sip:a@[2001:db8::1]", false),
+        ] {
+            let mut desk = Desk::new();
+            desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>\n").unwrap();
+            desk.register(ALICE, ("c", 2), &format!("Contact: <{second}>\n")).unwrap();
+            assert_eq!(desk.contacts(ALICE).len(), if is_same { 1 } else { 2 }, "{second}");
+            assert_eq!(desk.contacts(ALICE)[0], second);
+        }
+    }
+
+    #[test]
+    fn ipv6_contacts_compare_by_address() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "Contact: <sip:a@[2001:db8::1]:5080>\n").unwrap();
+        desk.register(ALICE, ("c", 2), "Contact: <sip:a@[2001:DB8:0::1]:5080>\n").unwrap();
+        assert_eq!(desk.contacts(ALICE), ["sip:a@[2001:DB8:0::1]:5080"]);
+    }
+
+    #[test]
+    fn a_contact_repeated_in_one_request_counts_once() {
+        let mut desk = Desk::new();
+        let lines = "Contact: <sip:a@h>;q=0.1, <sip:b@h>, <sip:%61@h>;q=0.2\n";
+        desk.register(ALICE, ("c", 1), lines).unwrap();
+        assert_eq!(desk.listed(), ["<sip:%61@h>;q=0.2;expires=3600", "<sip:b@h>;expires=3600"]);
+    }
+
+    #[test]
+    fn instance_and_reg_id_replace_whatever_the_contact() {
+        let line = |uri: &str, reg_id: u32, instance: &str| {
+            format!("Contact: <{uri}>;reg-id={reg_id};+sip.instance=\"<urn:uuid:{instance}>\"\n")
+        };
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), &line("sip:a@1.invalid", 1, "AA")).unwrap();
+        desk.source = stream(2, Transport::Wss);
+        desk.register(ALICE, ("d", 1), &line("sip:a@2.invalid", 1, "aa")).unwrap();
+        assert_eq!(desk.contacts(ALICE), ["sip:a@2.invalid"]);
+        assert!(desk.out.added().eq([&b"a@2.invalid"[..]]));
+        assert!(desk.out.removed().eq([&b"a@1.invalid"[..]]));
+        assert_eq!(desk.out.bound, desk.source.stream());
+        assert_eq!(desk.out.released.as_slice(), [stream(1, Transport::Wss).stream().unwrap()]);
+        // The same Contact over a second flow, and by a second instance.
+        desk.register(ALICE, ("e", 1), &line("sip:a@2.invalid", 2, "aa")).unwrap();
+        desk.register(ALICE, ("f", 1), &line("sip:a@2.invalid", 1, "bb")).unwrap();
+        assert_eq!(desk.contacts(ALICE).len(), 3);
+        // Without a reg-id it is the URI that counts (RFC 3261 §10.3).
+        desk.register(ALICE, ("g", 1), "Contact: <sip:a@2.invalid>;expires=0\n").unwrap();
+        assert!(desk.location.is_empty());
+    }
+
+    #[test]
+    fn contacts_max_counts_what_would_be_there() {
+        let mut desk = Desk::new();
+        let lines = "Contact: <sip:1@h>, <sip:2@h>, <sip:3@h>, <sip:4@h>\n";
+        desk.register(ALICE, ("c", 1), lines).unwrap();
+        assert_eq!(desk.refused(ALICE, ("c", 2), "Contact: <sip:5@h>\n"), 403);
+        desk.register(ALICE, ("c", 2), "Contact: <sip:4@h>;expires=0, <sip:5@h>\n").unwrap();
+        // A lower bound keeps nobody from refreshing.
+        desk.config.registrar.contacts_max = 1;
+        desk.register(ALICE, ("c", 3), "Contact: <sip:5@h>\n").unwrap();
+        assert_eq!(desk.contacts(ALICE).len(), 4);
+        let many = ["<sip:1@h>"; 9].join(",");
+        assert_eq!(desk.refused(ALICE, ("c", 9), &format!("Contact: {many}\n")), 400);
+    }
+
+    #[test]
+    fn a_full_table_says_when_to_come_back() {
+        let mut desk = Desk::new();
+        for user in 0..ROOM {
+            desk.register(&format!("sip:{user}@example.com"), ("c", 1), "Contact: <sip:a@h>\n")
+                .unwrap();
+        }
+        assert_eq!(desk.refused(ALICE, ("c", 1), "Contact: <sip:a@h>\n"), 500);
+        assert!(desk.headers().contains("Retry-After: 30\r\n"));
+        desk.register("sip:0@example.com", ("c", 2), "Contact: <sip:a@h>\n").unwrap();
+    }
+
+    #[test]
+    fn a_binding_too_long_to_keep_is_refused() {
+        let mut desk = Desk::new();
+        let lines = format!("Contact: <sip:a@h>;x=\"{}\"\n", "y".repeat(9_000));
+        assert_eq!(desk.refused(ALICE, ("c", 1), &lines), 400);
+    }
+}

@@ -1,0 +1,468 @@
+//! One REGISTER (RFC 3261 §10.3, RFC 3327 §5.3, RFC 5626 §6): checked in the RFC's order, then all
+//! of its changes are made or none. Absent on purpose: whether the Request-URI's domain is ours,
+//! authentication and whether the sender may register this address of record (steps 1, 3 and 4):
+//! the caller has answered them.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::base::config::Config;
+use crate::base::id::{FlowId, FlowRef};
+use crate::base::time::Time;
+use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
+
+use super::answer::{contact_line, line, number_line, push_unfolded, warning_line};
+use super::binding::{Binding, Draft};
+use super::contact::EXPIRES_IF_MALFORMED;
+use super::location::Location;
+use super::plan::Plan;
+
+/// Option tags that may stand in Require (RFC 3327, RFC 5626).
+const SUPPORTED: [&[u8]; 2] = [b"path", b"outbound"];
+
+/// What a REGISTER's circumstances are.
+pub struct RegisterContext<'a> {
+    /// When it came.
+    pub now: Time,
+    /// What it came by.
+    pub source: FlowRef,
+    /// The address it came from.
+    pub source_ip: IpAddr,
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// Whether a URI's host and port are one of our listeners or its advertised name.
+    pub names_us: &'a dyn Fn(&Uri<'_>) -> bool,
+    /// A random number: how far below the highest this expiry is granted.
+    pub random: u64,
+    /// Seconds for Flow-Timer, if the client is to be told (RFC 5626 §11.1).
+    pub flow_timer: Option<u32>,
+}
+
+/// What came of a REGISTER; used again for the next one.
+#[derive(Default)]
+pub struct Registered {
+    /// The stream flow that bindings of this REGISTER go with from now on.
+    pub bound: Option<FlowId>,
+    /// Stream flows that no binding of the table goes with any more.
+    pub released: SmallVec<[FlowId; 2]>,
+    pub(super) headers: Vec<u8>,
+    /// The canonical Contacts that `added` and `removed` name.
+    pub(super) contacts: Vec<u8>,
+    pub(super) added: SmallVec<[Range<usize>; 2]>,
+    pub(super) removed: SmallVec<[Range<usize>; 2]>,
+    pub(super) aor: Vec<u8>,
+    pub(super) path: Vec<u8>,
+    pub(super) params: Vec<u8>,
+    pub(super) draft: Draft,
+}
+
+/// Why a REGISTER is refused. Its header lines, Warning among them, are [`Registered::headers`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reject {
+    /// The status of the answer.
+    pub status: u16,
+    /// Its reason phrase where the usual one says too little.
+    pub phrase: Option<&'static str>,
+}
+
+impl Registered {
+    /// Whole header lines for the answer, be it 200 or a refusal.
+    pub fn headers(&self) -> &[u8] {
+        &self.headers
+    }
+
+    /// The canonical address of record; empty when the REGISTER was refused before it was read.
+    pub fn aor(&self) -> &[u8] {
+        &self.aor
+    }
+
+    /// Canonical Contacts (see [`super::canonical_contact`]) of bindings that are new.
+    pub fn added(&self) -> impl Iterator<Item = &[u8]> {
+        self.added.iter().map(|range| &self.contacts[range.clone()])
+    }
+
+    /// Canonical Contacts of bindings that are gone.
+    pub fn removed(&self) -> impl Iterator<Item = &[u8]> {
+        self.removed.iter().map(|range| &self.contacts[range.clone()])
+    }
+
+    fn clear(&mut self) {
+        self.bound = None;
+        self.released.clear();
+        self.headers.clear();
+        self.contacts.clear();
+        self.added.clear();
+        self.removed.clear();
+        self.aor.clear();
+        self.path.clear();
+    }
+}
+
+/// Applies a REGISTER to the table that owns its address of record. On success the answer is 200
+/// with [`Registered::headers`]; on [`Reject`] nothing has changed.
+pub fn register(
+    location: &mut Location,
+    request: Message<'_>,
+    context: &RegisterContext<'_>,
+    out: &mut Registered,
+) -> Result<(), Reject> {
+    out.clear();
+    check_require(request, context, out)?;
+    let sender = Sender::read(request, context, out)?;
+    let plan = match sender.contacts(out)? {
+        Contacts::None => Plan::default(),
+        Contacts::All => Plan::remove_all(&sender, location, out)?,
+        Contacts::Listed => Plan::of_contacts(&sender, location, out)?,
+    };
+    let is_outbound = plan.has_reg_id() && sender.supports_outbound;
+    plan.commit(&sender, location, out);
+    answer(location, &sender, is_outbound, out);
+    Ok(())
+}
+
+/// A refusal whose Warning says why.
+pub(super) fn reject(
+    context: &RegisterContext<'_>,
+    status: u16,
+    why: &'static str,
+    out: &mut Registered,
+) -> Reject {
+    warning_line(&context.config.node.name, why, &mut out.headers);
+    let phrase = (status == 400).then_some(why);
+    Reject { status, phrase }
+}
+
+/// What a REGISTER says besides its Contacts.
+pub(super) struct Sender<'a> {
+    pub(super) request: Message<'a>,
+    pub(super) context: &'a RegisterContext<'a>,
+    pub(super) call_id: &'a [u8],
+    pub(super) cseq: u32,
+    /// Nobody stands between the client and us: one Via.
+    pub(super) is_direct: bool,
+    pub(super) has_path: bool,
+    pub(super) supports_outbound: bool,
+    /// A reg-id counts: the client's first hop keeps its flow (RFC 5626 §6).
+    pub(super) takes_outbound: bool,
+    /// Of the Expires header field.
+    pub(super) expires: Option<u32>,
+}
+
+/// The kinds of Contact that a REGISTER has.
+enum Contacts {
+    /// A query.
+    None,
+    /// `*`.
+    All,
+    /// Addresses.
+    Listed,
+}
+
+impl<'a> Sender<'a> {
+    fn read(
+        request: Message<'a>,
+        context: &'a RegisterContext<'a>,
+        out: &mut Registered,
+    ) -> Result<Sender<'a>, Reject> {
+        let (Some(call_id), Ok(cseq)) = (request.call_id(), request.cseq()) else {
+            return Err(reject(context, 400, "Malformed Call-ID or CSeq", out));
+        };
+        for value in request.values(HeaderName::Path) {
+            if !out.path.is_empty() {
+                out.path.push(b'\n');
+            }
+            push_unfolded(value.text, &mut out.path);
+        }
+        let has_path = !out.path.is_empty();
+        if has_path && !has_option(request, HeaderName::Supported, b"path") {
+            line("Unsupported", b"path", &mut out.headers);
+            return Err(reject(context, 420, "Path without Supported: path", out));
+        }
+        read_aor(request, context, out)?;
+        let is_direct = request.values(HeaderName::Via).nth(1).is_none();
+        Ok(Sender {
+            request,
+            context,
+            call_id,
+            cseq: cseq.number,
+            is_direct,
+            has_path,
+            supports_outbound: has_option(request, HeaderName::Supported, b"outbound"),
+            takes_outbound: is_direct || first_hop_has_ob(&out.path),
+            expires: request.expires().unwrap_or(Some(EXPIRES_IF_MALFORMED)),
+        })
+    }
+
+    /// RFC 3261 §10.3 step 6.
+    fn contacts(&self, out: &mut Registered) -> Result<Contacts, Reject> {
+        let mut values = self.request.values(HeaderName::Contact);
+        let Some(first) = values.next() else { return Ok(Contacts::None) };
+        let is_star = first.text == b"*";
+        if !is_star && !values.any(|value| value.text == b"*") {
+            return Ok(Contacts::Listed);
+        }
+        if !is_star || values.next().is_some() || self.expires != Some(0) {
+            return Err(reject(self.context, 400, "Contact * needs Expires 0 and no other", out));
+        }
+        Ok(Contacts::All)
+    }
+
+    /// Whether a REGISTER of ours may change the binding: another Call-ID, or a higher CSeq (RFC
+    /// 3261 §10.3 steps 6 and 7).
+    pub(super) fn may_change(&self, binding: &Binding) -> bool {
+        binding.call_id() != self.call_id || self.cseq > binding.cseq()
+    }
+}
+
+/// RFC 3261 §10.3 step 2, §8.2.2.3.
+fn check_require(
+    request: Message<'_>,
+    context: &RegisterContext<'_>,
+    out: &mut Registered,
+) -> Result<(), Reject> {
+    for value in request.values(HeaderName::Require) {
+        if !SUPPORTED.iter().any(|tag| tag.eq_ignore_ascii_case(value.text)) {
+            line("Unsupported", value.text, &mut out.headers);
+        }
+    }
+    match out.headers.is_empty() {
+        true => Ok(()),
+        false => Err(reject(context, 420, "Required extension not supported", out)),
+    }
+}
+
+/// RFC 3261 §10.3 step 5.
+fn read_aor(
+    request: Message<'_>,
+    context: &RegisterContext<'_>,
+    out: &mut Registered,
+) -> Result<(), Reject> {
+    let to = request.to().ok();
+    let Some(uri) = to.and_then(|to| Uri::parse(to.uri).ok()) else {
+        return Err(reject(context, 400, "Malformed To", out));
+    };
+    let is_sip = matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
+    let has_user = uri.user.is_some_and(|user| !user.is_empty());
+    if !is_sip || !has_user || !context.config.is_our_domain(uri.host) {
+        return Err(reject(context, 404, "Not an address of record of ours", out));
+    }
+    uri.aor_into(&mut out.aor);
+    Ok(())
+}
+
+/// Whether the hop nearest to the client says that it keeps the client's flow. RFC 5626 §6 looks at
+/// the first Path value, but a Path grows at its top (RFC 3327 §5.2), so that the nearest hop's is
+/// the last: either will do, since a needless 439 stops clients for good.
+fn first_hop_has_ob(path: &[u8]) -> bool {
+    let has_ob = |value: &[u8]| {
+        let uri = NameAddr::parse(value).ok().and_then(|address| Uri::parse(address.uri).ok());
+        uri.is_some_and(|uri| uri.param("ob").is_some())
+    };
+    let mut values = path.split(|byte| *byte == b'\n');
+    let first = values.next().unwrap_or_default();
+    has_ob(first) || values.next_back().is_some_and(has_ob)
+}
+
+fn has_option(request: Message<'_>, name: HeaderName, tag: &[u8]) -> bool {
+    request.values(name).any(|value| value.text.eq_ignore_ascii_case(tag))
+}
+
+/// RFC 3261 §10.3 step 8: all current bindings, and what RFC 3327 and RFC 5626 add.
+fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut Registered) {
+    let now = sender.context.now;
+    for binding in location.lookup(&out.aor, now) {
+        contact_line(binding, now, &mut out.headers);
+    }
+    for value in sender.request.values(HeaderName::Path) {
+        line("Path", value.text, &mut out.headers);
+    }
+    line("Supported", b"path, outbound", &mut out.headers);
+    if is_outbound {
+        line("Require", b"outbound", &mut out.headers);
+        if let Some(timer) = sender.context.flow_timer {
+            number_line("Flow-Timer", u64::from(timer), &mut out.headers);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{Desk, stream};
+    use super::*;
+    use crate::base::id::Transport;
+
+    const ALICE: &str = "sip:alice@example.com";
+
+    /// RFC 3665 §2.1 and §2.2: a new registration, then two more Contacts.
+    #[test]
+    fn rfc_3665_new_registration_and_update() {
+        let mut desk = Desk::new();
+        let first = "REGISTER sips:biloxi.example.com SIP/2.0\n\
+            Via: SIP/2.0/TLS client.biloxi.example.com:5061;branch=z9hG4bKnashd92\n\
+            Max-Forwards: 70\nFrom: Bob <sips:bob@biloxi.example.com>;tag=ja743ks76zlflH\n\
+            To: Bob <sips:bob@biloxi.example.com>\nCall-ID: 1j9FpLxk3uxtm8tn@biloxi.example.com\n\
+            CSeq: 2 REGISTER\nContact: <sips:bob@client.biloxi.example.com>\n\
+            Content-Length: 0\n\n";
+        desk.register_raw(first).unwrap();
+        assert_eq!(desk.out.aor(), b"bob@biloxi.example.com");
+        assert_eq!(desk.listed(), ["<sips:bob@client.biloxi.example.com>;expires=3600"]);
+
+        let update = first.replace("CSeq: 2", "CSeq: 3").replace(
+            "Contact: <sips:bob@client.biloxi.example.com>",
+            "Contact: mailto:bob@biloxi.example.com",
+        );
+        desk.register_raw(&update).unwrap();
+        assert_eq!(
+            desk.listed(),
+            [
+                "<mailto:bob@biloxi.example.com>;expires=3600",
+                "<sips:bob@client.biloxi.example.com>;expires=3600"
+            ]
+        );
+    }
+
+    /// RFC 3665 §2.3: no Contact asks for the list.
+    #[test]
+    fn rfc_3665_query_changes_nothing() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), "").unwrap();
+        assert_eq!(desk.listed(), [""; 0]);
+        desk.register(ALICE, ("c", 2), "Contact: <sip:a@h1.invalid>;q=0.7;expires=100\n").unwrap();
+        desk.pass(40);
+        desk.register(ALICE, ("other", 1), "Expires: 0\n").unwrap();
+        assert_eq!(desk.listed(), ["<sip:a@h1.invalid>;q=0.7;expires=60"]);
+        assert_eq!(desk.out.bound, None);
+    }
+
+    /// RFC 3665 §2.4 and RFC 3261 §10.3 step 6.
+    #[test]
+    fn contact_star_removes_everything_or_fails() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 5), "Contact: <sip:a@h1>, <sip:a@h2>\n").unwrap();
+        for (call, lines, status) in [
+            (("c", 6), "Contact: *\n", 400),
+            (("c", 6), "Contact: *\nExpires: 10\n", 400),
+            (("c", 6), "Contact: *, <sip:a@h1>\nExpires: 0\n", 400),
+            (("c", 6), "Contact: <sip:a@h1>\nContact: *\nExpires: 0\n", 400),
+            (("c", 6), "Contact: *, *\nExpires: 0\n", 400),
+            (("c", 5), "Contact: *\nExpires: 0\n", 500),
+        ] {
+            assert_eq!(desk.refused(ALICE, call, lines), status, "{lines}");
+        }
+        desk.register(ALICE, ("c", 6), "Contact: *\nExpires: 0\n").unwrap();
+        assert_eq!(desk.listed(), [""; 0]);
+        assert_eq!(desk.location.len(), 0);
+        assert!(desk.out.removed().eq([&b"a@h2"[..], b"a@h1"]));
+        assert_eq!(desk.out.released.as_slice(), [stream(1, Transport::Wss).stream().unwrap()]);
+        desk.register(ALICE, ("new", 1), "Contact: *\nExpires: 0\n").unwrap();
+    }
+
+    #[test]
+    fn contact_star_of_another_call_removes_too() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 5), "Contact: <sip:a@h1>\n").unwrap();
+        desk.register(ALICE, ("d", 1), "Contact: *\nExpires: 0\n").unwrap();
+        assert!(desk.location.is_empty());
+    }
+
+    #[test]
+    fn require_is_checked_first() {
+        let mut desk = Desk::new();
+        let lines = "Require: path, foo\nRequire: outbound, BAR\nContact: *\n";
+        assert_eq!(desk.refused("sip:x@elsewhere.example", ("c", 1), lines), 420);
+        assert!(desk.headers().starts_with("Unsupported: foo\r\nUnsupported: BAR\r\nWarning: "));
+        let lines = "Require: Path, outbound\nContact: <sip:a@h>\n";
+        desk.register(ALICE, ("c", 1), lines).unwrap();
+    }
+
+    #[test]
+    fn addresses_of_record_are_canonical_and_ours() {
+        let mut desk = Desk::new();
+        for to in [ALICE, "sip:%61lice@EXAMPLE.com:5060;transport=tcp", "sips:alice@example.com"] {
+            desk.register(to, ("c", desk.location.len() as u32 + 1), "").unwrap();
+            assert_eq!(desk.out.aor(), b"alice@example.com", "{to}");
+        }
+        for to in
+            ["sip:a@elsewhere.example", "sip:example.com", "tel:+12015550123", "im:a@example.com"]
+        {
+            assert_eq!(desk.refused(to, ("c", 1), "Contact: <sip:a@h>\n"), 404, "{to}");
+        }
+        desk.register("sip:%61lice@example.com", ("c", 1), "Contact: <sip:a@h>\n").unwrap();
+        assert_eq!(desk.contacts(ALICE), ["sip:a@h"]);
+        assert_eq!(desk.contacts("sip:Alice@example.com"), [""; 0]);
+    }
+
+    #[test]
+    fn parameters_come_back_as_they_were_registered() {
+        let mut desk = Desk::new();
+        let lines = "Supported: path, gruu, outbound\nContact: \"A\" <sip:x@y.invalid;transport=ws>\
+            ;+sip.ice;reg-id=1;+sip.instance=\"<urn:uuid:1>\";expires=600;methods=\"INVITE,BYE\"\n";
+        desk.register(ALICE, ("c", 1), lines).unwrap();
+        assert_eq!(
+            desk.headers(),
+            "Contact: <sip:x@y.invalid;transport=ws>;+sip.ice;reg-id=1;+sip.instance=\"<urn:uuid:1>\"\
+             ;methods=\"INVITE,BYE\";expires=600\r\nSupported: path, outbound\r\n\
+             Require: outbound\r\nFlow-Timer: 120\r\n"
+        );
+        desk.register(ALICE, ("c", 2), &lines.replace(", outbound", "")).unwrap();
+        assert!(!desk.headers().contains("Require"));
+        assert_eq!(desk.listed().len(), 1);
+    }
+
+    #[test]
+    fn path_is_kept_and_shown_again() {
+        let mut desk = Desk::new();
+        let lines = "Path: <sip:P3.example.com;lr>,<sip:P1.example.com;lr>\nPath: <sip:p0;lr>\n\
+            Contact: <sip:a@192.0.2.4>\n";
+        assert_eq!(desk.refused(ALICE, ("c", 1), lines), 420);
+        assert!(desk.headers().contains("Unsupported: path\r\n"));
+        desk.register(ALICE, ("c", 1), &format!("Supported: path\n{lines}")).unwrap();
+        let headers = desk.headers();
+        let paths: Vec<_> = headers.lines().filter_map(|l| l.strip_prefix("Path: ")).collect();
+        let expected = ["<sip:P3.example.com;lr>", "<sip:P1.example.com;lr>", "<sip:p0;lr>"];
+        assert_eq!(paths, expected);
+        let binding = desk.location.lookup(b"alice@example.com", desk.now).next().unwrap();
+        assert!(binding.path().eq(expected.map(str::as_bytes)));
+    }
+
+    #[test]
+    fn a_first_hop_without_outbound_is_refused_only_when_it_must() {
+        const VIAS: &str = "Via: SIP/2.0/UDP p;branch=z9hG4bK2\n";
+        const REG_ID: &str = "Contact: <sip:a@h>;reg-id=1;+sip.instance=\"<urn:uuid:1>\"\n";
+        const NO_INSTANCE: &str = "Contact: <sip:a@h>;reg-id=1\n";
+        const OUTBOUND: &str = "Supported: path, outbound\n";
+        for (lines, status, reg_id) in [
+            (format!("{OUTBOUND}{REG_ID}"), 200, 1),
+            (format!("{VIAS}{OUTBOUND}{REG_ID}"), 439, 0),
+            (format!("{VIAS}{OUTBOUND}{NO_INSTANCE}"), 200, 0),
+            (format!("{VIAS}{REG_ID}"), 200, 0),
+            (format!("{VIAS}{OUTBOUND}Path: <sip:p;lr>\n{REG_ID}"), 439, 0),
+            (format!("{VIAS}{OUTBOUND}Path: <sip:p;lr;ob>\n{REG_ID}"), 200, 1),
+            (format!("{VIAS}{OUTBOUND}Path: <sip:q;lr>, <sip:p;lr;ob>\n{REG_ID}"), 200, 1),
+        ] {
+            let mut desk = Desk::new();
+            let got = desk.register(ALICE, ("c", 1), &lines).map_or_else(|r| r.status, |()| 200);
+            assert_eq!(got, status, "{lines}");
+            assert_eq!(desk.headers().contains("Require: outbound"), status == 200 && reg_id > 0);
+            let binding = desk.location.lookup(b"alice@example.com", desk.now).next();
+            assert_eq!(binding.map(Binding::reg_id), (status == 200).then_some(reg_id), "{lines}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_of_a_register_is_answered_or_unparsable() {
+        let text = "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/WSS x.invalid;branch=z9hG4bK1\r\n\
+            From: <sip:a@example.com>;tag=1\r\nTo: <sip:a@example.com>\r\nCall-ID: c\r\n\
+            CSeq: 1 REGISTER\r\nSupported: path, outbound\r\nPath: <sip:p;lr;ob>\r\nExpires: 60\r\n\
+            Contact: \"x\" <sip:a@b.invalid;ob>;q=0.5;reg-id=1;+sip.instance=\"<urn:uuid:1>\"\r\n";
+        for end in 0..=text.len() {
+            let text = format!("{}\r\n\r\n", &text[..end]);
+            let mut parsed = crate::sip::Parsed::default();
+            if crate::sip::parse(text.as_bytes(), &mut parsed).is_ok() {
+                let _ = Desk::new().register_raw(&text.replace("\r\n", "\n"));
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+// A telephone made of SIP.js.
+
+import { media, report } from "./record.js";
+import { Inviter, Messager, Registerer, RegistererState, SessionState, UserAgent } from "sip.js";
+
+const CALL = { sessionDescriptionHandlerOptions: { constraints: { audio: true, video: false } } };
+
+let agent;
+let registerer;
+let session;
+
+window.phone = {
+  /** Connects to `url` and registers `user` at example.com; `keepAlive` (seconds) sends CRLF CRLF. */
+  async start({ url, user, keepAlive = 0 }) {
+    agent = new UserAgent({
+      uri: UserAgent.makeURI(`sip:${user}@example.com`),
+      logLevel: "error",
+      transportOptions: { server: url, keepAliveInterval: keepAlive, keepAliveDebounce: keepAlive && 2 },
+      sessionDescriptionHandlerFactoryOptions: { peerConnectionConfiguration: { iceServers: [] } },
+      delegate: {
+        onMessage: (message) => {
+          report("message", { from: message.request.from.uri.toString(), body: message.request.body });
+          message.accept();
+        },
+        onNotify: (notification) => {
+          report("notify", { event: notification.request.getHeader("event"), body: notification.request.body });
+          notification.accept();
+        },
+        onInvite: (invitation) => {
+          watch(invitation);
+          report("ringing", { from: invitation.remoteIdentity.uri.toString() });
+        },
+      },
+    });
+    await agent.start();
+    registerer = new Registerer(agent, { expires: 600 });
+    registerer.stateChange.addListener((state) => {
+      if (state === RegistererState.Unregistered) report("unregistered");
+    });
+    registerer.register({ requestDelegate: { onAccept: () => report("registered") } });
+  },
+
+  /** REGISTERs again, at once. */
+  refresh: () => void registerer.register(),
+
+  /** Removes our binding. */
+  unregister: () => void registerer.unregister(),
+  /** Our Contact URI. */
+  contact: () => agent.contact.uri.toString(),
+
+  /** Sends a MESSAGE; reports `message-sent` with the final status. */
+  message(target, body) {
+    const answered = ({ message }) => report("message-sent", { status: message.statusCode });
+    new Messager(agent, UserAgent.makeURI(target), body).message({
+      requestDelegate: { onAccept: answered, onReject: answered },
+    });
+  },
+
+  /** Calls with audio. */
+  invite(target) {
+    const inviter = new Inviter(agent, UserAgent.makeURI(target), CALL);
+    watch(inviter);
+    inviter.invite({
+      requestDelegate: { onReject: ({ message }) => report("failed", { status: message.statusCode }) },
+    });
+  },
+
+  /** Takes the call that rings. */
+  answer: () => void session.accept(CALL),
+  /** Ends the call. */
+  hangup: () => void session.bye(),
+  /** See {@link media}. */
+  media: () => media(session.sessionDescriptionHandler.peerConnection),
+};
+
+function watch(fresh) {
+  session = fresh;
+  fresh.stateChange.addListener((state) => {
+    if (state === SessionState.Established) report("confirmed");
+    if (state === SessionState.Terminated) report("ended");
+  });
+}

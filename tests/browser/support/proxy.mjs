@@ -1,0 +1,121 @@
+// The program under test: its configuration, start, readiness and stop.
+
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { freePort } from "./ports.mjs";
+
+const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
+const BINARY =
+  process.env.SIPRING_BINARY ?? join(process.env.CARGO_TARGET_DIR ?? join(REPOSITORY, "target"), "release/sipring");
+const START_MS = 15_000;
+const STOP_MS = 10_000;
+
+/** A running sipring with listeners for UDP, WS and WSS and one upstream; all on 127.0.0.1. */
+export class Proxy {
+  /** Starts it with `shards` shards and resolves when `/readyz` answers 200. */
+  static async start({ shards = 2 } = {}) {
+    const proxy = new Proxy();
+    proxy.ports = {};
+    for (const name of ["udp", "ws", "wss", "admin", "upstream"]) proxy.ports[name] = await freePort();
+    proxy.directory = mkdtempSync(join(tmpdir(), "sipring-browser-"));
+    proxy.output = "";
+    makeCertificate(proxy.directory);
+    const file = join(proxy.directory, "sipring.toml");
+    writeFileSync(file, configuration(proxy.ports, shards));
+    proxy.child = spawn(BINARY, ["--config", file], { stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [proxy.child.stdout, proxy.child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => (proxy.output += text));
+    }
+    proxy.ended = new Promise((resolve) => {
+      proxy.child.once("exit", (code, signal) => resolve({ code, signal }));
+      proxy.child.once("error", (error) => resolve({ error }));
+    });
+    await proxy.#ready();
+    return proxy;
+  }
+
+  /** URL of the WebSocket listener; `transport` is `ws` or `wss`. */
+  url(transport) {
+    return `${transport}://127.0.0.1:${this.ports[transport]}/`;
+  }
+
+  /** Ends it by SIGTERM, waits, and resolves to its exit code; by SIGKILL when it does not obey. */
+  async stop() {
+    this.child.kill("SIGTERM");
+    const timer = setTimeout(() => this.child.kill("SIGKILL"), STOP_MS);
+    const end = await this.ended;
+    clearTimeout(timer);
+    rmSync(this.directory, { recursive: true, force: true });
+    return end.code;
+  }
+
+  async #ready() {
+    const deadline = Date.now() + START_MS;
+    const url = `http://127.0.0.1:${this.ports.admin}/readyz`;
+    let end;
+    this.ended.then((value) => (end = value));
+    while (Date.now() < deadline && !end) {
+      const answer = await fetch(url, { signal: AbortSignal.timeout(1_000) }).catch(() => undefined);
+      if (answer?.status === 200) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    this.child.kill("SIGKILL");
+    const why = end?.error?.message ?? (end ? `ended with ${end.code ?? end.signal}` : "was not ready in time");
+    throw new Error(`${BINARY} ${why}\n${this.output}`);
+  }
+}
+
+function makeCertificate(directory) {
+  execFileSync("openssl", [
+    "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+    "-keyout", join(directory, "key.pem"), "-out", join(directory, "cert.pem"),
+  ], { stdio: "pipe" });
+}
+
+function configuration(ports, shards) {
+  return `
+[node]
+name = "browser-tests"
+domains = ["example.com"]
+shards = ${shards}
+secret_file = "secret"
+
+[[listen]]
+transport = "udp"
+address = "127.0.0.1:${ports.udp}"
+
+[[listen]]
+transport = "ws"
+address = "127.0.0.1:${ports.ws}"
+
+[[listen]]
+transport = "wss"
+address = "127.0.0.1:${ports.wss}"
+certificate = "local"
+
+[[certificate]]
+name = "local"
+cert = "cert.pem"
+key = "key.pem"
+
+[[upstream]]
+name = "core"
+targets = ["sip:127.0.0.1:${ports.upstream};transport=udp"]
+
+[[route]]
+user = "^core-"
+domain = "example.com"
+to = "upstream:core"
+
+[[route]]
+domain = "example.com"
+to = "location"
+
+[admin]
+address = "127.0.0.1:${ports.admin}"
+`;
+}

@@ -1,0 +1,284 @@
+//! N engines without I/O in one thread: flows are byte queues, links are a list, time is a number.
+//! Clients here speak WebSocket and SIP by code of their own, so that a fault of the engine's
+//! codecs cannot hide itself.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod phone;
+pub mod text;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sipring::base::config::{
+    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Strangers, Timers, Upstream,
+};
+use sipring::base::event::CloseReason;
+use sipring::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ListenerId, ShardId, Transport};
+use sipring::base::limits::Limits;
+use sipring::base::time::Time;
+use sipring::engine::{ConnectTarget, Engine, Input, LinkMessage, Origin, Output, Setup};
+
+/// Where the lab's listeners are, one a transport.
+pub fn listener_address(transport: Transport) -> SocketAddr {
+    let port = match transport {
+        Transport::Udp | Transport::Tcp => 5060,
+        Transport::Tls => 5061,
+        Transport::Ws => 8080,
+        Transport::Wss => 8443,
+    };
+    SocketAddr::new("192.0.2.1".parse().expect("an address"), port)
+}
+
+/// The listener of a transport.
+pub fn listener_of(transport: Transport) -> ListenerId {
+    ListenerId(transport.index() as u16)
+}
+
+/// The server behind the proxy, reached by UDP, whose network (198.51.100.0/24) counts as upstream.
+pub const CORE: &str = "198.51.100.7:5060";
+
+/// A configuration with one listener a transport, the domain example.com, and an upstream for
+/// numbers that begin with 9.
+pub fn config() -> Config {
+    let listener = |transport: Transport| Listener {
+        transport,
+        address: listener_address(transport),
+        advertise: None,
+        path: "/".into(),
+        origins: Vec::new(),
+        certificate: None,
+        tls_terminated_from: Vec::new(),
+    };
+    let core = Upstream {
+        name: "core".into(),
+        targets: vec![sipring::base::config::UpstreamTarget {
+            transport: Transport::Udp,
+            address: CORE.parse().expect("an address"),
+            host: "198.51.100.7".into(),
+        }],
+        from: vec!["198.51.100.0/24".parse().expect("a network")],
+        address_lookup: false,
+        udp_max: 1300,
+    };
+    let by_number = regex::Regex::new("^9").expect("an expression");
+    Config {
+        node: Node { name: "lab".into(), domains: vec!["example.com".into()] },
+        listeners: Transport::ALL.into_iter().map(listener).collect(),
+        registrar: Registrar::default(),
+        auth: Auth { strangers: Strangers::Route },
+        upstreams: vec![core],
+        routes: vec![
+            Route {
+                user: Some(by_number),
+                domain: Some("example.com".into()),
+                methods: Vec::new(),
+                to: RouteTo::Upstream(0),
+            },
+            Route {
+                user: None,
+                domain: Some("example.com".into()),
+                methods: Vec::new(),
+                to: RouteTo::Location,
+            },
+        ],
+        timers: Timers::default(),
+        limits: Limits::default(),
+    }
+}
+
+/// What one flow has seen.
+#[derive(Default)]
+pub struct Wire {
+    /// Bytes that the proxy wrote and nobody has read yet.
+    pub bytes: Vec<u8>,
+    /// The proxy asked for the close.
+    pub closed: Option<CloseReason>,
+    /// Do not tell the engine that writes were taken.
+    pub stuck: bool,
+}
+
+/// The engines and everything around them.
+pub struct Lab {
+    pub engines: Vec<Engine>,
+    pub now: Time,
+    pub wires: HashMap<FlowId, Wire>,
+    pub datagrams: VecDeque<(DatagramPath, Vec<u8>)>,
+    pub opens: Vec<(ShardId, ConnectId, ConnectTarget)>,
+    slots: Vec<u32>,
+    generation: u32,
+    links: VecDeque<(ShardId, ShardId, LinkMessage)>,
+}
+
+impl Lab {
+    /// `shards` fresh engines.
+    pub fn new(shards: u16, config: Config) -> Lab {
+        let config = Arc::new(config);
+        let engine = |shard: u16| {
+            let mut seed = [7; 32];
+            seed[0] = shard as u8;
+            let setup = Setup {
+                shard: ShardId(shard),
+                shards,
+                incarnation: 0,
+                epoch: 1,
+                seed,
+                secret: [9; 32],
+                config: Arc::clone(&config),
+            };
+            Engine::new(Time::ZERO, setup)
+        };
+        Lab {
+            engines: (0..shards).map(engine).collect(),
+            now: Time::ZERO,
+            wires: HashMap::new(),
+            datagrams: VecDeque::new(),
+            opens: Vec::new(),
+            slots: vec![0; usize::from(shards)],
+            generation: 1,
+            links: VecDeque::new(),
+        }
+    }
+
+    /// A connection from `remote` to the listener of `transport`, accepted by `shard`.
+    pub fn connect(&mut self, shard: u16, transport: Transport, remote: SocketAddr) -> FlowId {
+        let slot = self.slots[usize::from(shard)];
+        self.slots[usize::from(shard)] += 1;
+        self.connect_at(shard, slot, transport, remote)
+    }
+
+    /// The same in a slot of the caller's choice, which must be free.
+    pub fn connect_at(
+        &mut self,
+        shard: u16,
+        slot: u32,
+        transport: Transport,
+        remote: SocketAddr,
+    ) -> FlowId {
+        let flow = FlowId::new(ShardId(shard), slot, self.generation);
+        self.generation += 1;
+        self.wires.insert(flow, Wire::default());
+        let key = FlowKey { transport, local: listener_address(transport), remote };
+        let origin = Origin::Accepted(listener_of(transport));
+        self.input(shard, Input::Opened { flow, key, origin });
+        flow
+    }
+
+    /// Completes a connection that an engine asked for.
+    pub fn complete_open(&mut self, at: usize) -> FlowId {
+        let (shard, connect, target) = self.opens.remove(at);
+        let slot = self.slots[shard.index()];
+        self.slots[shard.index()] += 1;
+        let flow = FlowId::new(shard, slot, self.generation);
+        self.generation += 1;
+        self.wires.insert(flow, Wire::default());
+        let transport = if target.secure { Transport::Tls } else { Transport::Tcp };
+        let local = SocketAddr::new(listener_address(transport).ip(), 40000);
+        let key = FlowKey { transport, local, remote: target.remote };
+        self.input(shard.0, Input::Opened { flow, key, origin: Origin::Connected(connect) });
+        flow
+    }
+
+    /// Bytes from the peer.
+    pub fn data(&mut self, flow: FlowId, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        self.input(flow.shard().0, Input::Data { flow, bytes: &mut bytes });
+    }
+
+    /// The peer is gone.
+    pub fn close(&mut self, flow: FlowId, why: CloseReason) {
+        self.input(flow.shard().0, Input::Closed { flow, why });
+    }
+
+    /// A datagram from `remote` that the kernel gave to `shard`.
+    pub fn datagram(&mut self, shard: u16, remote: SocketAddr, bytes: &[u8]) {
+        let path = DatagramPath {
+            listener: listener_of(Transport::Udp),
+            local: listener_address(Transport::Udp),
+            remote,
+        };
+        let mut bytes = bytes.to_vec();
+        self.input(shard, Input::Datagram { path, bytes: &mut bytes });
+    }
+
+    /// One input, and everything that follows from it at this point of time.
+    pub fn input(&mut self, shard: u16, input: Input<'_>) {
+        self.engines[usize::from(shard)].handle(self.now, input);
+        self.settle();
+    }
+
+    /// Lets time pass, alarm by alarm.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let next = self.engines.iter().filter_map(Engine::next_deadline).min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            for engine in &mut self.engines {
+                engine.handle_timeout(self.now);
+            }
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn settle(&mut self) {
+        loop {
+            for shard in 0..self.engines.len() {
+                self.drain(shard);
+            }
+            let Some((from, to, message)) = self.links.pop_front() else { break };
+            self.engines[to.index()].handle(self.now, Input::Linked { from, message });
+        }
+    }
+
+    fn drain(&mut self, shard: usize) {
+        let mut sent = Vec::new();
+        while let Some(output) = self.engines[shard].pop_output() {
+            match output {
+                Output::Write { flow, range } => {
+                    let bytes = self.engines[shard].bytes(range);
+                    let wire = self.wires.get_mut(&flow).expect("writes go to flows that exist");
+                    assert!(wire.closed.is_none(), "a write after the close of {flow}");
+                    wire.bytes.extend_from_slice(bytes);
+                    if !wire.stuck {
+                        sent.push((flow, bytes.len() as u32));
+                    }
+                }
+                Output::WriteTo { path, range } => {
+                    let bytes = self.engines[shard].bytes(range).to_vec();
+                    self.datagrams.push_back((path, bytes));
+                }
+                Output::Open { connect, target } => {
+                    self.opens.push((ShardId(shard as u16), connect, *target));
+                }
+                Output::Close { flow, why } => {
+                    self.wires.get_mut(&flow).expect("a flow that exists").closed = Some(why);
+                }
+                Output::Link { to, message } => {
+                    assert_ne!(to.index(), shard, "nobody links to himself");
+                    self.links.push_back((ShardId(shard as u16), to, message));
+                }
+                Output::Event(_) => {}
+            }
+        }
+        for (flow, bytes) in sent {
+            self.engines[shard].handle(self.now, Input::Sent { flow, bytes, writes: 1 });
+        }
+    }
+
+    /// Datagrams that went to `remote`, as text, in order; they are taken out.
+    pub fn datagrams_to(&mut self, remote: SocketAddr) -> Vec<text::Sip> {
+        let (mine, others) = self.datagrams.drain(..).partition(|(path, _)| path.remote == remote);
+        self.datagrams = others;
+        let mine: VecDeque<(DatagramPath, Vec<u8>)> = mine;
+        mine.into_iter().map(|(_, bytes)| text::Sip::read(&bytes)).collect()
+    }
+
+    /// The sum of a counter over all shards.
+    pub fn count(&self, of: impl Fn(&sipring::base::metrics::Counters) -> u64) -> u64 {
+        self.engines.iter().map(|engine| of(engine.counters())).sum()
+    }
+}
