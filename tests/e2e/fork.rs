@@ -145,7 +145,7 @@ fn one_refusal_waits_for_the_others_and_the_best_is_returned() {
 
 #[test]
 fn a_contact_that_dies_while_ringing_does_not_fail_the_other() {
-    let Scene { mut core, wss, mut tcp, invite, at_tcp, .. } = ringing(1);
+    let Scene { mut core, wss, mut tcp, invite, at_wss: _, at_tcp, _server } = ringing(1);
     wss.reset();
     still(&mut [&mut core]);
     let ok = answer(&mut tcp, &at_tcp, 200, "tcp");

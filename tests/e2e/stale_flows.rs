@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::support::phone::{From, PATIENCE, PHONES};
-use super::support::{Dialog, Incoming, Phone, Server, Setup, Transport, call, still};
+use super::support::{Dialog, Draft, Incoming, Phone, Server, Setup, Transport, call, still};
 
 const STREAMS: [Transport; 4] = [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 /// From the detection to the answer; what is measured includes the time until metrics are
@@ -141,7 +141,7 @@ fn a_newcomer_with_the_same_addresses_is_not_the_one_who_left() {
             victim.reset();
             scene.server.wait_metric("sipring_flows_closed_total", closed + 1, PATIENCE);
             let started = Instant::now();
-            let from = From { local, receive_buffer: None, tls12: false };
+            let from = From { local, ..From::host(PHONES) };
             let newcomer = arrived(transport, &scene.server, from);
             assert_eq!(newcomer.local, local);
             judge(scene, newcomer, started);
@@ -161,7 +161,7 @@ fn a_newcomer_with_the_address_of_a_registered_contact_hears_nothing() {
         let closed = server.metric("sipring_flows_closed_total");
         victim.reset();
         server.wait_metric("sipring_flows_closed_total", closed + 1, PATIENCE);
-        let from = From { local, receive_buffer: None, tls12: false };
+        let from = From { local, ..From::host(PHONES) };
         let mut newcomer = arrived(transport, &server, from);
         // This Contact could be dialled; nobody listens there.
         let answer = core.ask(&core.draft("MESSAGE", "sip:victim@example.com"));
@@ -183,4 +183,47 @@ fn an_idle_tcp_client_is_closed_and_its_binding_goes() {
     server.wait_metric("sipring_bindings_flow_closed_total", 1, PATIENCE);
     let answer = core.ask(&core.draft("MESSAGE", "sip:idle@example.com"));
     assert_eq!(answer.status(), 480, "{answer:?}");
+}
+
+#[test]
+fn a_request_under_way_when_its_client_dies_is_answered() {
+    for transport in STREAMS {
+        for shards in [1, 2] {
+            let (scene, mut victim) = scene(transport, Setup::new().shards(shards));
+            let Scene { mut caller, mut core, mut from_caller, mut from_core, server: _server } =
+                scene;
+            let message = core.draft("MESSAGE", "sip:victim@example.com");
+            let invite = caller.draft("INVITE", "sip:victim@example.com");
+            let core_info = from_core.draft(&core, "INFO");
+            let caller_info = from_caller.draft(&caller, "INFO");
+            core.send(&message.build());
+            victim.request("MESSAGE");
+            caller.send(&invite.build());
+            let ringing = victim.request("INVITE");
+            caller.status(100);
+            victim.answer(&ringing, 180);
+            caller.status(180);
+            core.send(&core_info.build());
+            caller.send(&caller_info.build());
+            victim.request("INFO");
+            victim.request("INFO");
+            let started = Instant::now();
+            victim.reset();
+            let to_core = statuses(&mut core, [&message, &core_info]);
+            assert_eq!(to_core, [480, 430], "by address of record, and by token");
+            let to_caller = statuses(&mut caller, [&invite, &caller_info]);
+            assert_eq!(to_caller, [480, 480], "an endpoint never hears 430");
+            assert!(started.elapsed() < AT_ONCE, "after {:?}", started.elapsed());
+        }
+    }
+}
+
+/// The final statuses of two requests, whichever comes first.
+fn statuses(phone: &mut Phone, drafts: [&Draft; 2]) -> [u16; 2] {
+    let answers = [phone.final_response(), phone.final_response()];
+    drafts.map(|draft| {
+        let call_id = draft.value("Call-ID");
+        let answer = answers.iter().find(|answer| answer.one("call-id") == call_id);
+        answer.unwrap_or_else(|| panic!("{answers:?}")).status()
+    })
 }
