@@ -6,12 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use smallvec::SmallVec;
 
 use crate::base::config::{RouteTo, Strangers};
-use crate::base::id::{DatagramPath, FlowRef};
+use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::{has_looped, loop_hash};
 use crate::proxy::context::ResponseContext;
 use crate::proxy::route::{self, Sender};
+use crate::proxy::target::Hop;
 use crate::proxy::{Reject, naming, target, validate};
 use crate::sip::{HeaderName, Message, Method, Parsed, Uri};
 use crate::transaction::ServerKey;
@@ -46,6 +47,7 @@ impl Engine {
             parsed: Parsed::default(),
             arrival: *arrival,
             reply_to: reply_to(arrival, message),
+            fallback: self.fallback(arrival, message),
             last: Vec::new(),
             best: Vec::new(),
             best_reason: None,
@@ -71,6 +73,18 @@ impl Engine {
             self.transactions.server.get_mut(tx).expect("just made").mark = Some(mark);
         }
         self.serve_from(tx, bytes, parsed, steps);
+    }
+
+    /// RFC 3261 §18.2.2 for TCP and TLS: the source address and the port of sent-by, if an upstream is there. Never for
+    /// WebSocket, which nobody can dial.
+    fn fallback(&self, arrival: &Arrival, message: Message<'_>) -> Option<Hop> {
+        let transport = arrival.transport();
+        if !arrival.accepted || !matches!(transport, Transport::Tcp | Transport::Tls) {
+            return None;
+        }
+        let port = message.top_via().ok()?.sent_by_port.unwrap_or(transport.default_port());
+        let remote = SocketAddr::new(arrival.remote.ip(), port);
+        route::may_dial(&self.config, transport, remote).then_some(Hop::Dial { transport, remote })
     }
 
     /// Serves with the request outside its transaction, then puts it there.

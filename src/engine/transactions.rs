@@ -12,6 +12,7 @@ use crate::base::time::Time;
 use crate::base::wheel::TimerId;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::ResponseContext;
+use crate::proxy::target::Hop;
 use crate::sip::Parsed;
 use crate::transaction::Client;
 use crate::transaction::ClientInvite;
@@ -47,6 +48,8 @@ pub(super) struct ServerTransaction {
     pub arrival: Arrival,
     /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
     pub reply_to: FlowRef,
+    /// Where a response goes by a connection of ours when the sender's is gone (RFC 3261 §18.2.2).
+    pub fallback: Option<Hop>,
     /// The last response that we sent, for repeats. Empty before the first.
     pub last: Vec<u8>,
     /// The best final response so far and what its machine-made alternative would be. Empty: none,
