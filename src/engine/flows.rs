@@ -1,6 +1,8 @@
 //! Flows come, speak and go: plaintext becomes whole SIP messages here, by the layers of each
 //! transport.
 
+use memchr::memmem;
+
 use crate::base::event::{CloseReason, Event};
 use crate::base::id::{DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
 use crate::base::limits::UPGRADE_BYTES_MAX;
@@ -261,7 +263,7 @@ impl Engine {
                     self.on_message(&arrival, &rest[..len]);
                 }
                 Err(fault) => {
-                    self.on_lost_framing(name, rest, scan, fault);
+                    self.on_lost_framing(name, rest, fault);
                     return None;
                 }
             }
@@ -283,7 +285,7 @@ impl Engine {
 
     /// Where the next message starts is not known any more: an answer if one can be made, then the
     /// end.
-    fn on_lost_framing(&mut self, name: FlowId, rest: &[u8], scan: &Scan, fault: FrameError) {
+    fn on_lost_framing(&mut self, name: FlowId, rest: &[u8], fault: FrameError) {
         let (status, phrase) = match fault {
             FrameError::HeaderTooLarge | FrameError::MessageTooLarge => (513, None),
             FrameError::MissingLength => (400, Some("Missing Content-Length")),
@@ -296,25 +298,32 @@ impl Engine {
             513 => self.counters.dropped_too_large += 1,
             _ => self.counters.dropped_malformed += 1,
         }
-        if let (Some(end), Some(flow)) = (scan.headers_len(), self.flows.get(name))
-            && status != 0
-        {
-            let arrival = flow.arrival();
+        let arrival = self.flows.get(name).map(Flow::arrival);
+        if let Some(arrival) = arrival.filter(|_| status != 0) {
             let reject = Reject { phrase, ..Reject::new(status) };
-            self.answer_head(&arrival, &rest[..end.min(rest.len())], &reject);
+            self.answer_head(&arrival, rest, &reject);
         }
         self.end(name, CloseReason::Protocol);
     }
 
-    fn answer_head(&mut self, arrival: &Arrival, head: &[u8], reject: &Reject) {
+    /// Answers from the header lines that are whole; an end of the section is put where none came.
+    fn answer_head(&mut self, arrival: &Arrival, rest: &[u8], reject: &Reject) {
+        let lines = match memmem::find(rest, b"\r\n\r\n") {
+            Some(end) => &rest[..end + 2],
+            None => &rest[..memmem::rfind(rest, b"\r\n").map_or(0, |end| end + 2)],
+        };
+        let mut head = self.pool.copy(lines);
+        head.extend_from_slice(b"\r\n");
         let mut parsed = self.take_parsed();
-        let _ = sip::parse(head, &mut parsed);
-        let message: Message<'_> = parsed.view(head);
+        // What is wrong with it is known already.
+        let _ = sip::parse(&head, &mut parsed);
+        let message: Message<'_> = parsed.view(&head);
         if super::dispatch::is_answerable(message) {
             self.counters.requests_received += 1;
             self.answer_stateless(arrival, message, reject);
         }
         self.keep_parsed(parsed);
+        self.pool.put(head);
     }
 
     pub(super) fn on_datagram(&mut self, path: DatagramPath, bytes: &mut [u8]) {

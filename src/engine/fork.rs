@@ -69,7 +69,8 @@ impl Engine {
                 breadth: says.then_some(share),
                 trusted: sender.is_upstream(),
             };
-            self.start_branch(tx, message, arrival, target.hop, onward);
+            let gone = gone_status(target.hop, targets.names_flow && sender.is_upstream());
+            self.start_branch(tx, message, arrival, target.hop, gone, onward);
         }
         Ok(())
     }
@@ -80,6 +81,7 @@ impl Engine {
         message: Message<'_>,
         arrival: &Arrival,
         hop: Hop,
+        gone: u16,
         mut onward: Onward<'_>,
     ) {
         let timers = self.config.timers;
@@ -101,7 +103,7 @@ impl Engine {
             timers: Armed::default(),
             mark: None,
             cancel: Cancel::No,
-            gone: gone_status(hop, arrival, &self.config),
+            gone,
             ended: false,
         };
         let Some(server) = self.transactions.server.get_mut(tx) else { return };
@@ -241,12 +243,11 @@ fn callee(hop: Hop) -> Option<FlowRef> {
     }
 }
 
-/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; endpoints hear
-/// 480.
-fn gone_status(hop: Hop, arrival: &Arrival, config: &crate::base::config::Config) -> u16 {
+/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; all others hear 480.
+fn gone_status(hop: Hop, asked_by_server: bool) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,
-        Hop::Client(_) if Sender::of(config, arrival).is_upstream() => 430,
+        Hop::Client(_) if asked_by_server => 430,
         Hop::Client(_) => 480,
     }
 }

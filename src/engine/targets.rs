@@ -58,6 +58,7 @@ impl Engine {
             return Err(self.gone(kind == TokenKind::Path || sender.is_upstream()));
         }
         self.scratch.targets.push(Hop::Client(flow), &[], &[]);
+        self.scratch.targets.names_flow = true;
         Ok(())
     }
 

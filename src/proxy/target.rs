@@ -50,6 +50,9 @@ impl Hop {
 pub struct TargetSet {
     list: Vec<Target>,
     text: Vec<u8>,
+    /// Whether the sender named the flow itself, by a token or an address, so that it may hear that the flow is gone
+    /// (430) instead of that the user is (480).
+    pub names_flow: bool,
 }
 
 impl TargetSet {
@@ -57,6 +60,7 @@ impl TargetSet {
     pub fn clear(&mut self) {
         self.list.clear();
         self.text.clear();
+        self.names_flow = false;
     }
 
     /// Adds a target; beyond the bound it is left out and `false` returned.

@@ -175,12 +175,15 @@ fn what_is_not_for_this_registrar_is_refused() {
     refused(&mut phone, &foreign, &[403, 404]);
     let foreign_to =
         draft.clone().set("To", "<sip:alice@elsewhere.example>").set("Via", phone.via());
+    let foreign_to = foreign_to.set("CSeq", "2 REGISTER");
     refused(&mut phone, &foreign_to, &[403, 404]);
     let demanding = draft.clone().with("Require", "teleport, path").set("Via", phone.via());
+    let demanding = demanding.set("CSeq", "3 REGISTER");
     let response = refused(&mut phone, &demanding, &[420]);
     assert!(response.values("unsupported").contains(&"teleport".to_string()), "{response:?}");
     let proxy = phone.proxy;
     let ours = draft.set("Contact", format!("<sip:alice@{proxy}>")).set("Via", phone.via());
+    let ours = ours.set("CSeq", "4 REGISTER");
     refused(&mut phone, &ours, &[400]);
     assert!(query(&mut phone).is_empty());
 }
