@@ -54,3 +54,41 @@ fn a_client_whose_connection_ended_is_never_dialled() {
         assert_eq!(lab.count(|counters| counters.dropped_response_flow_gone), 1);
     }
 }
+
+/// A server that got two requests on two of our connections answers both on the first.
+#[test]
+fn a_server_that_we_dialled_may_answer_on_another_connection_of_ours() {
+    let mut config = lab::config();
+    config.upstreams[0].targets[0].transport = Transport::Tcp;
+    let mut lab = Lab::new(2, config);
+    let browser = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40001");
+    let mut requests = Vec::new();
+    for number in 0..20 {
+        browser.send(
+            &mut lab,
+            &format!(
+                "MESSAGE sip:9{number}@example.com SIP/2.0\r\n{}\r\nMax-Forwards: 70\r\n\
+From: <sip:a@example.com>;tag=a\r\nTo: <sip:9@example.com>\r\nCall-ID: m{number}\r\n\
+CSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n",
+                browser.via(&format!("m{number}"))
+            ),
+        );
+        while !lab.opens.is_empty() {
+            lab.complete_open(0);
+        }
+        let flows: Vec<_> = lab.wires.keys().copied().collect();
+        for flow in flows.into_iter().filter(|flow| Some(*flow) != browser.flow) {
+            let bytes = std::mem::take(&mut lab.wires.get_mut(&flow).unwrap().bytes);
+            if !bytes.is_empty() {
+                requests.push((flow, lab::text::Sip::read(&bytes)));
+            }
+        }
+    }
+    let first = requests[0].0;
+    assert!(requests.iter().any(|(flow, _)| *flow != first), "both shards have a connection");
+    for (_, request) in &requests {
+        lab.data(first, request.response(200, "t", &[]).as_bytes());
+    }
+    let answers = browser.take(&mut lab);
+    assert!(answers.len() == 20 && answers.iter().all(|answer| answer.status() == 200));
+}

@@ -193,6 +193,7 @@ impl Engine {
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.client.get(client) else { return };
         let Some(flow) = transaction.flow() else { return };
+        let dialled = transaction.dialled;
         let mut parsed = self.parsed_kept.pop().unwrap_or_default();
         let mut block = self.pool.take(1024);
         let built = sip::parse(&transaction.block, &mut parsed).is_ok();
@@ -206,6 +207,7 @@ impl Engine {
             server: None,
             secret: 0,
             hop: Way::Flow(flow),
+            dialled,
             block,
             timers: Armed::default(),
             mark: None,
@@ -313,9 +315,12 @@ impl Engine {
 }
 
 /// A response is taken only from the flow that its request went to; a datagram's source may differ
-/// (RFC 3261 §18.1.2: the branch decides).
+/// (RFC 3261 §18.1.2: the branch decides). A server that we dialled may use another connection of
+/// ours to it, as one does that gets the requests of one call on two of them.
 fn came_from(transaction: &ClientTransaction, arrival: &Arrival) -> bool {
+    let peer = Some((arrival.transport(), arrival.remote));
     match transaction.hop {
+        Way::Flow(FlowRef::Stream(_)) if !arrival.accepted && transaction.dialled == peer => true,
         Way::Flow(FlowRef::Stream(path)) => arrival.source.stream() == Some(path.flow),
         Way::Flow(FlowRef::Datagram(_)) => matches!(arrival.source, FlowRef::Datagram(_)),
         Way::Connecting => false,

@@ -1,6 +1,8 @@
 //! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs,
 //! which have none.
 
+use std::net::SocketAddr;
+
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
@@ -99,6 +101,7 @@ impl Engine {
             server: Some(tx),
             secret: onward.branch.secret,
             hop: way,
+            dialled: dialled(hop),
             block: Vec::new(),
             timers: Armed::default(),
             mark: None,
@@ -234,6 +237,13 @@ impl Engine {
 /// The sender, as the end of a dialog token: a client of ours, not a server behind us.
 fn client_end(arrival: &Arrival, sender: Sender) -> Option<FlowRef> {
     (!sender.is_upstream()).then_some(arrival.source)
+}
+
+fn dialled(hop: Hop) -> Option<(Transport, SocketAddr)> {
+    match hop {
+        Hop::Dial { transport, remote } => Some((transport, remote)),
+        Hop::Client(_) => None,
+    }
 }
 
 fn callee(hop: Hop) -> Option<FlowRef> {

@@ -2,11 +2,12 @@
 //! (messages, timers, flows) and the indexes that find them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::FlowRef;
+use crate::base::id::{FlowRef, Transport};
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::base::wheel::TimerId;
@@ -83,6 +84,8 @@ pub(super) struct ClientTransaction {
     pub server: Option<SlabKey>,
     pub secret: u64,
     pub hop: Way,
+    /// The peer, if we dialled it: it may answer on any connection that we opened to it.
+    pub dialled: Option<(Transport, SocketAddr)>,
     /// The request as sent. Empty once nobody can need it any more.
     pub block: Vec<u8>,
     pub timers: Armed,
