@@ -6,16 +6,17 @@ use std::net::{IpAddr, SocketAddr};
 use smallvec::SmallVec;
 
 use crate::base::config::{RouteTo, Strangers};
-use crate::base::id::{DatagramPath, FlowRef};
+use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::{has_looped, loop_hash};
 use crate::proxy::context::ResponseContext;
 use crate::proxy::route::{self, Sender};
+use crate::proxy::target::Hop;
 use crate::proxy::{Reject, naming, target, validate};
 use crate::sip::{HeaderName, Message, Method, Parsed, Uri};
 use crate::transaction::ServerKey;
-use crate::transaction::{Server, ServerInvite, Steps};
+use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
 use super::Engine;
 use super::transactions::{Armed, ServerMachine, ServerTransaction};
@@ -46,6 +47,7 @@ impl Engine {
             parsed: Parsed::default(),
             arrival: *arrival,
             reply_to: reply_to(arrival, message),
+            fallback: self.fallback(arrival, message),
             last: Vec::new(),
             best: Vec::new(),
             best_reason: None,
@@ -58,6 +60,7 @@ impl Engine {
             mark: None,
             is_invite,
             orphaned: false,
+            merge: None,
             reported: false,
         };
         let Some(tx) = self.transactions.server.insert(transaction) else {
@@ -70,6 +73,18 @@ impl Engine {
             self.transactions.server.get_mut(tx).expect("just made").mark = Some(mark);
         }
         self.serve_from(tx, bytes, parsed, steps);
+    }
+
+    /// RFC 3261 §18.2.2 for TCP and TLS: the source address and the port of sent-by, if an upstream is there. Never for
+    /// WebSocket, which nobody can dial.
+    fn fallback(&self, arrival: &Arrival, message: Message<'_>) -> Option<Hop> {
+        let transport = arrival.transport();
+        if !arrival.accepted || !matches!(transport, Transport::Tcp | Transport::Tls) {
+            return None;
+        }
+        let port = message.top_via().ok()?.sent_by_port.unwrap_or(transport.default_port());
+        let remote = SocketAddr::new(arrival.remote.ip(), port);
+        route::may_dial(&self.config, transport, remote).then_some(Hop::Dial { transport, remote })
     }
 
     /// Serves with the request outside its transaction, then puts it there.
@@ -106,6 +121,9 @@ impl Engine {
         let for_us = ours && is_for_us(message, uri.as_ref().ok());
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         validate::validate(message, for_us, has_looped(message, hash))?;
+        if for_us {
+            self.refuse_merged(tx, message)?;
+        }
         if for_us && message.method() == Method::Options {
             return self.answer_options(tx, message);
         }
@@ -134,6 +152,20 @@ impl Engine {
             self.answer_trying(tx, message);
         }
         self.fork(tx, message, &arrival, sender, routing.popped, hash)
+    }
+
+    /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends here.
+    fn refuse_merged(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
+        let Some(key) = merge_key(&self.placement, message) else { return Ok(()) };
+        let first = self.transactions.merged.get(&key);
+        if first.is_some_and(|first| self.transactions.server.get(*first).is_some()) {
+            return Err(Reject::because(482, "Merged request"));
+        }
+        self.transactions.merged.insert(key, tx);
+        if let Some(transaction) = self.transactions.server.get_mut(tx) {
+            transaction.merge = Some(key);
+        }
+        Ok(())
     }
 
     /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours.

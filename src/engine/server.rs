@@ -1,11 +1,14 @@
 //! What the server machines want done (RFC 3261 §17.2), and the events that reach them.
 
+use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
+use crate::proxy::target::Hop;
 use crate::sip::{Message, Method};
 use crate::transaction::{Step, Steps, Timer};
 
 use super::Engine;
 use super::alarm::Alarm;
+use super::connect::Waiter;
 use super::transactions::{ServerMachine, ServerTransaction};
 
 impl Engine {
@@ -103,27 +106,45 @@ impl Engine {
     /// Sends the last response once more, or for the first time.
     fn send_last(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        if transaction.orphaned {
-            self.counters.dropped_response_flow_gone += 1;
-            return;
-        }
         let last = std::mem::take(&mut transaction.last);
-        let to = transaction.reply_to;
-        if !last.is_empty() && self.deliver(to, &last, None).is_err() {
-            self.counters.dropped_response_flow_gone += 1;
+        let (to, fallback, gone) =
+            (transaction.reply_to, transaction.fallback, transaction.orphaned);
+        if !last.is_empty() && (gone || self.deliver(to, &last, None).is_err()) {
+            self.send_elsewhere(fallback, &last);
         }
         if let Some(transaction) = self.transactions.server.get_mut(tx) {
             transaction.last = last;
         }
     }
 
+    /// The sender's connection is gone: its response takes one of ours, if it may, or is lost and counted.
+    fn send_elsewhere(&mut self, fallback: Option<Hop>, response: &[u8]) {
+        let Some(Hop::Dial { transport, remote }) = fallback else {
+            self.counters.dropped_response_flow_gone += 1;
+            return;
+        };
+        match self.connects.opened(transport, remote) {
+            Some(path) => {
+                let sent = self.deliver(FlowRef::Stream(path), response, None).is_ok();
+                self.counters.dropped_response_flow_gone += u64::from(!sent);
+            }
+            None => {
+                let block = self.pool.copy(response);
+                self.connect_for(Waiter::Response(block), Hop::Dial { transport, remote });
+            }
+        }
+    }
+
     /// Forgets a server transaction. Branches that still run end by themselves.
     pub(super) fn end_server(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.remove(tx) else { return };
-        let ServerTransaction { key, block, parsed, last, best, mut timers, mark, .. } =
+        let ServerTransaction { key, merge, block, parsed, last, best, mut timers, mark, .. } =
             transaction;
         if self.transactions.by_key.get(&key) == Some(&tx) {
             self.transactions.by_key.remove(&key);
+        }
+        if let Some(merge) = merge {
+            self.transactions.merged.remove(&merge);
         }
         if let Some(mark) = mark {
             self.transactions.by_source.remove(mark);

@@ -12,13 +12,14 @@ use crate::base::time::Time;
 use crate::base::wheel::TimerId;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::ResponseContext;
+use crate::proxy::target::Hop;
 use crate::sip::Parsed;
 use crate::transaction::Client;
 use crate::transaction::ClientInvite;
 use crate::transaction::Server;
 use crate::transaction::ServerInvite;
-use crate::transaction::ServerKey;
 use crate::transaction::Timer;
+use crate::transaction::{MergeKey, ServerKey};
 
 use super::flow_index::{FlowIndex, FlowMark};
 
@@ -47,6 +48,8 @@ pub(super) struct ServerTransaction {
     pub arrival: Arrival,
     /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
     pub reply_to: FlowRef,
+    /// Where a response goes by a connection of ours when the sender's is gone (RFC 3261 §18.2.2).
+    pub fallback: Option<Hop>,
     /// The last response that we sent, for repeats. Empty before the first.
     pub last: Vec<u8>,
     /// The best final response so far and what its machine-made alternative would be. Empty: none,
@@ -66,6 +69,8 @@ pub(super) struct ServerTransaction {
     pub is_invite: bool,
     /// The sender of the request is gone: no response can be delivered.
     pub orphaned: bool,
+    /// Its entry among the requests for ourselves.
+    pub merge: Option<MergeKey>,
     /// The log was told of its end.
     pub reported: bool,
 }
@@ -149,6 +154,8 @@ pub(super) struct Transactions {
     pub client: Slab<ClientTransaction>,
     /// Server transactions by key.
     pub by_key: HashMap<ServerKey, SlabKey, KeyedHash>,
+    /// Server transactions for ourselves by what makes merged requests equal (RFC 3261 §8.2.2.2).
+    pub merged: HashMap<MergeKey, SlabKey, KeyedHash>,
     /// Server transactions by the stream flow that their request came on.
     pub by_source: FlowIndex,
     /// Client transactions by the stream flow that their request went to.
@@ -162,6 +169,7 @@ impl Transactions {
             server: Slab::new(max),
             client: Slab::new(max.saturating_mul(2)),
             by_key: HashMap::with_hasher(hash.clone()),
+            merged: HashMap::with_hasher(hash.clone()),
             by_source: FlowIndex::new(max, hash.clone()),
             by_target: FlowIndex::new(max.saturating_mul(2), hash),
         }

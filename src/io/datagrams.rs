@@ -19,7 +19,7 @@ use super::turn::Turn;
 use crate::base::config::Config;
 use crate::base::id::{DatagramPath, ListenerId};
 use crate::base::limits::{
-    ACCEPT_PAUSE, DATAGRAM_BUFFER_BYTES, DATAGRAM_BUFFERS, DATAGRAM_SENDS_MAX,
+    ACCEPT_PAUSE, DATAGRAM_BUFFER_BYTES, DATAGRAM_BUFFERS, DATAGRAM_SENDS_MAX, WRITER_BYTES_KEPT,
 };
 use crate::base::time::Time;
 use crate::engine::Input;
@@ -38,7 +38,8 @@ pub struct Datagrams {
     sockets: Vec<Socket>,
     /// Position in `sockets` by listener.
     by_listener: Vec<Option<u16>>,
-    #[expect(clippy::vec_box, reason = "the kernel holds the address of each while it is sent")]
+    // Boxed, because the kernel has pointers into them while the list grows.
+    #[allow(clippy::vec_box)]
     sends: Vec<Box<Send>>,
     free: Vec<u32>,
     /// Lengths of name and control data, as the armed receives were told.
@@ -188,7 +189,11 @@ impl Datagrams {
 
     /// Event: the kernel took a datagram, or refused it.
     pub fn on_sent<P: Protocol>(&mut self, turn: &mut Turn<'_, P>, completion: Completion) {
-        self.free.push(completion.tag.index());
+        let index = completion.tag.index();
+        let payload = &mut self.sends[index as usize].payload;
+        payload.clear();
+        payload.shrink_to(WRITER_BYTES_KEPT);
+        self.free.push(index);
         turn.counters.datagrams_unsent += u64::from(completion.result < 0);
     }
 

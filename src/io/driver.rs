@@ -211,14 +211,12 @@ impl<P: Protocol> Driver<P> {
         self.finish_outputs();
         is_busy |= !self.station.links.flush();
         self.arm();
-        if handled > 0 && self.publish_at.is_none() {
-            self.publish_at = Some(self.now + PUBLISH_INTERVAL);
-        }
         is_busy || self.ring.has_completions()
     }
 
     fn on_completion(&mut self, completion: Completion) {
         let op = completion.tag.op().expect("every entry of ours names its operation");
+        self.has_news();
         let (mut turn, streams, datagrams) = self.parts();
         match op {
             Op::Receive => streams.on_receive(&mut turn, completion),
@@ -330,6 +328,7 @@ impl<P: Protocol> Driver<P> {
     fn take_linked(&mut self) -> bool {
         for _ in 0..LINK_MESSAGES_A_TURN {
             let Some((from, message)) = self.station.links.pop() else { return false };
+            self.has_news();
             self.protocol.handle(self.now, Input::Linked { from, message });
             self.perform_outputs();
         }
@@ -340,10 +339,12 @@ impl<P: Protocol> Driver<P> {
         let now = self.now;
         let is_due = |deadline: Option<Time>| deadline.is_some_and(|deadline| deadline <= now);
         if is_due(self.protocol.next_deadline()) {
+            self.has_news();
             self.protocol.handle_timeout(now);
             self.perform_outputs();
         }
         if is_due(self.streams.next_deadline()) {
+            self.has_news();
             let (mut turn, streams, _) = self.parts();
             streams.on_deadlines(&mut turn);
             self.perform_outputs();
@@ -386,13 +387,21 @@ impl<P: Protocol> Driver<P> {
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
-        Some(next.saturating_since(self.station.clock.now()))
+        match next.saturating_since(self.station.clock.now()) {
+            Duration::ZERO => Some(Duration::ZERO),
+            idle => Some(idle.max(IDLE_MIN)),
+        }
+    }
+
+    /// Something may be counted now: it is published soon. An idle shard publishes nothing and
+    /// sleeps.
+    fn has_news(&mut self) {
+        self.publish_at.get_or_insert(self.now + PUBLISH_INTERVAL);
     }
 
     fn publish(&mut self) {
         self.show(&self.protocol.gauges());
-        // While draining control waits for the news; otherwise nothing happens without a
-        // completion.
+        // While draining control waits for the end; otherwise the next news are published.
         let goes_on = self.station.is_draining;
         self.publish_at = goes_on.then(|| self.now + PUBLISH_INTERVAL);
     }
@@ -417,5 +426,7 @@ impl<P: Protocol> Driver<P> {
     }
 }
 
+/// The shortest wait: timers a few microseconds apart would cost an enter each.
+const IDLE_MIN: Duration = Duration::from_millis(1);
 /// Completions between two looks at the clock.
 const CLOCK_EVERY: usize = 16;

@@ -77,8 +77,8 @@ fn display(flow: FlowRef) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::event::CloseReason;
     use crate::base::id::{FlowId, ListenerId, ShardId, StreamPath, Transport};
-    use crate::base::id::{FlowId, ShardId, Transport};
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 

@@ -3,9 +3,9 @@
 //! it, because a descriptor that is closed earlier can be given to another connection, which then
 //! receives what was queued for this one.
 //!
-//!   Connecting ──connected──→ Handshaking ──TLS done──→ Open ──close──→ Flushing ──written──→ Lingering
-//!        │                         ↑ accepted, TLS        ↑ accepted                              │ peer's end,
-//!        └─────────any failure─────┴──────────────────────┴──────────────→ Ending ←───────────────┘ deadline
+//!   Connecting ─connected→ Handshaking ─TLS done→ Open ─close→ Flushing ─written→ Lingering
+//!        │                   ↑ accepted, TLS      ↑ accepted                         │ peer's end,
+//!        └────any failure────┴────────────────────┴──────────────→ Ending ←──────────┘ deadline
 //!                                                                           └──last completion──→ Free
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

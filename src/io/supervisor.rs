@@ -403,8 +403,8 @@ fn look_after_descriptors(config: &Config, shards: u16) -> Result<(), StartError
         warn!(
             limit,
             wanted,
-            "the limit of open descriptors allows fewer flows than limits.flows_max: raise it (`ulimit -n`, systemd: \
-             LimitNOFILE=) or lower flows_max"
+            "the limit of open descriptors allows fewer flows than limits.flows_max: raise it \
+             (`ulimit -n`, systemd: LimitNOFILE=) or lower flows_max"
         );
     }
     Ok(())

@@ -104,6 +104,39 @@ fn queued_data_goes_out_before_the_close() {
     running.stop().unwrap();
 }
 
+/// With room for one flow only, the next is taken as soon as the one before has let go of its slot.
+#[test]
+fn peers_that_do_not_cooperate_cannot_hold_a_slot() {
+    let mut config = tcp();
+    config.limits.flows_max = 1;
+    let running = Running::start(config, 1);
+    let await_room = || {
+        let start = Instant::now();
+        loop {
+            let mut stream = connect(running.address(0));
+            let mut answer = [0; 4];
+            if stream.write_all(b"echo").is_ok() && stream.read_exact(&mut answer).is_ok() {
+                return (stream, start.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let (mut never_closes, _) = await_room();
+    never_closes.write_all(b"qbye").unwrap();
+    never_closes.read_exact(&mut [0; 3]).unwrap();
+    assert_eq!(never_closes.read(&mut [0; 1]).unwrap(), 0, "our side is shut at once");
+    let (mut never_reads, waited) = await_room();
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    assert_eq!(running.counter("closes_forced"), 0);
+    never_reads.write_all(b"f500").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    never_reads.write_all(b"q").unwrap();
+    let (_, waited) = await_room();
+    assert!(waited > Duration::from_secs(3) && waited < Duration::from_secs(9), "{waited:?}");
+    running.await_counter("closes_forced", 1);
+    running.stop().unwrap();
+}
+
 #[test]
 fn a_reset_ends_the_flow_and_nothing_else() {
     let running = Running::start(tcp(), 1);

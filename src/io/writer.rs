@@ -73,7 +73,8 @@ impl Writer {
 /// Writers that wait to be used again, with their memory.
 #[derive(Debug, Default)]
 pub struct WriterPool {
-    #[expect(clippy::vec_box, reason = "slots hold boxes, which come and go as they are")]
+    // Boxed as they are in the slots, so that nothing is copied or allocated on the way.
+    #[allow(clippy::vec_box)]
     kept: Vec<Box<Writer>>,
 }
 

@@ -191,14 +191,17 @@ pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
         return Some(Dial { transport, remote: target.address, host: &target.host });
     }
     let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
-    if naming::is_our_socket(config, remote) {
-        return None;
-    }
-    let permitted = config.upstreams.iter().any(|upstream| {
-        upstream.from.iter().any(|network| network.contains(&remote.ip()))
-            || upstream.targets.iter().any(|t| t.transport == transport && t.address == remote)
-    });
-    permitted.then_some(Dial { transport, remote, host: "" })
+    may_dial(config, transport, remote).then_some(Dial { transport, remote, host: "" })
+}
+
+/// Whether an address may be dialled without a binding that asks for it: an upstream's target, or inside an
+/// upstream's `from`; never our own sockets.
+pub fn may_dial(config: &Config, transport: Transport, remote: std::net::SocketAddr) -> bool {
+    !naming::is_our_socket(config, remote)
+        && config.upstreams.iter().any(|upstream| {
+            upstream.from.iter().any(|network| network.contains(&remote.ip()))
+                || upstream.targets.iter().any(|t| t.transport == transport && t.address == remote)
+        })
 }
 
 /// RFC 3263 §4.1 for numeric hosts: the transport parameter, else TLS for `sips:` and UDP for

@@ -15,7 +15,7 @@ use super::answer::number_line;
 use super::binding::{BINDING_BYTES_MAX, Binding, DraftParts, Facts};
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
-use super::register::{Registered, Reject, Sender, reject};
+use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
 use super::way::way;
 
 /// Expiries above this are granted up to a tenth shorter, so that clients that came at once do not
@@ -164,7 +164,7 @@ impl<'a> Plan<'a> {
         }
         former.sort_unstable();
         former.dedup();
-        former.retain(|flow| !location.holds_flow(*flow));
+        former.retain(|flow| Some(*flow) != out.bound && !location.holds_flow(*flow));
         out.released = former;
     }
 }
@@ -176,6 +176,9 @@ fn read_contact<'a>(
     out: &mut Registered,
 ) -> Result<Wanted<'a>, Reject> {
     let context = sender.context;
+    if text == b"*" {
+        return Err(reject(context, 400, STAR_MISUSED, out));
+    }
     let mut wanted = Wanted::parse(text).map_err(|error| {
         let why = match error {
             ContactError::Syntax(error) => error.kind.phrase(),
