@@ -27,7 +27,8 @@ struct Scene {
     server: Server,
 }
 
-/// The victim in two calls, one with a phone (on TLS: nobody pings it) and one with a server. His contact cannot be dialled, so his binding goes with his flow.
+/// The victim in two calls, one with a phone (on TLS: nobody pings it) and one with a server. His
+/// contact cannot be dialled, so his binding goes with his flow.
 fn scene(transport: Transport, setup: Setup) -> (Scene, Phone) {
     let core = Phone::core(Transport::Udp);
     let server = setup.start();
