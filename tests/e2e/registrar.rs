@@ -165,25 +165,20 @@ fn all_contacts_change_or_none() {
 fn what_is_not_for_this_registrar_is_refused() {
     let server = start();
     let mut phone = Phone::connect(Transport::Udp, &server, "alice");
-    let draft = phone.register_draft("<sip:a@a.invalid>");
-    let elsewhere = |draft: &Draft, phone: &Phone| {
-        let start = "REGISTER sip:elsewhere.example SIP/2.0".to_string();
-        let draft = Draft { start, ..draft.clone() };
-        draft.set("To", "<sip:alice@elsewhere.example>").set("Via", phone.via())
+    let contact = "<sip:a@a.invalid>";
+    let elsewhere = "<sip:alice@elsewhere.example>";
+    let foreign = Draft {
+        start: "REGISTER sip:elsewhere.example SIP/2.0".to_string(),
+        ..phone.register_draft(contact).set("To", elsewhere)
     };
-    let foreign = elsewhere(&draft, &phone);
     refused(&mut phone, &foreign, &[403, 404]);
-    let foreign_to =
-        draft.clone().set("To", "<sip:alice@elsewhere.example>").set("Via", phone.via());
-    let foreign_to = foreign_to.set("CSeq", "2 REGISTER");
+    let foreign_to = phone.register_draft(contact).set("To", elsewhere);
     refused(&mut phone, &foreign_to, &[403, 404]);
-    let demanding = draft.clone().with("Require", "teleport, path").set("Via", phone.via());
-    let demanding = demanding.set("CSeq", "3 REGISTER");
+    let demanding = phone.register_draft(contact).with("Require", "teleport, path");
     let response = refused(&mut phone, &demanding, &[420]);
     assert!(response.values("unsupported").contains(&"teleport".to_string()), "{response:?}");
-    let proxy = phone.proxy;
-    let ours = draft.set("Contact", format!("<sip:alice@{proxy}>")).set("Via", phone.via());
-    let ours = ours.set("CSeq", "4 REGISTER");
+    let ours = format!("<sip:alice@{}>", phone.proxy);
+    let ours = phone.register_draft(&ours);
     refused(&mut phone, &ours, &[400]);
     assert!(query(&mut phone).is_empty());
 }

@@ -27,12 +27,13 @@ struct Scene {
     server: Server,
 }
 
-/// The victim in two calls. His contact cannot be dialled, so his binding goes with his flow.
+/// The victim in two calls, one with a phone (on TLS: nobody pings it) and one with a server. His
+/// contact cannot be dialled, so his binding goes with his flow.
 fn scene(transport: Transport, setup: Setup) -> (Scene, Phone) {
     let core = Phone::core(Transport::Udp);
     let server = setup.start();
     let mut core = core.connect(&server, "core");
-    let mut caller = Phone::connect(Transport::Wss, &server, "caller");
+    let mut caller = Phone::connect(Transport::Tls, &server, "caller");
     caller.register_self();
     let mut victim = Phone::connect(transport, &server, "victim");
     victim.contact = "sip:v1@victim.invalid;transport=ws".to_string();
@@ -66,7 +67,7 @@ fn arrived(transport: Transport, server: &Server, from: From) -> Phone {
 /// Initial requests and requests within both dialogs get their answers; the newcomer hears none of
 /// them.
 fn judge(scene: Scene, mut newcomer: Phone, started: Instant) {
-    let Scene { mut caller, mut core, mut from_caller, mut from_core, server } = scene;
+    let Scene { server, mut caller, mut core, mut from_caller, mut from_core } = scene;
     for method in ["MESSAGE", "OPTIONS"] {
         let answer = core.ask(&core.draft(method, "sip:victim@example.com"));
         assert_eq!(answer.status(), 480, "by address of record: {answer:?}");
@@ -84,7 +85,7 @@ fn judge(scene: Scene, mut newcomer: Phone, started: Instant) {
 }
 
 fn gone(transport: Transport, end: End) {
-    let pings = Setup::new().limit("ping_interval", "\"500ms\"").limit("pong_timeout", "\"500ms\"");
+    let pings = Setup::new().limit("ping_interval", "\"1s\"").limit("pong_timeout", "\"1s\"");
     let setup = if end == End::Silent { pings } else { Setup::new() };
     let (mut scene, victim) = scene(transport, setup);
     let closed = scene.server.metric("sipring_flows_closed_total");
@@ -190,7 +191,7 @@ fn a_request_under_way_when_its_client_dies_is_answered() {
     for transport in STREAMS {
         for shards in [1, 2] {
             let (scene, mut victim) = scene(transport, Setup::new().shards(shards));
-            let Scene { mut caller, mut core, mut from_caller, mut from_core, server: _server } =
+            let Scene { server: _server, mut caller, mut core, mut from_caller, mut from_core } =
                 scene;
             let message = core.draft("MESSAGE", "sip:victim@example.com");
             let invite = caller.draft("INVITE", "sip:victim@example.com");
