@@ -253,7 +253,8 @@ fn callee(hop: Hop) -> Option<FlowRef> {
     }
 }
 
-/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; all others hear 480.
+/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; all others
+/// hear 480.
 fn gone_status(hop: Hop, asked_by_server: bool) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,

@@ -75,8 +75,8 @@ impl Engine {
         self.serve_from(tx, bytes, parsed, steps);
     }
 
-    /// RFC 3261 §18.2.2 for TCP and TLS: the source address and the port of sent-by, if an upstream is there. Never for
-    /// WebSocket, which nobody can dial.
+    /// RFC 3261 §18.2.2 for TCP and TLS: the source address and the port of sent-by, if an upstream
+    /// is there. Never for WebSocket, which nobody can dial.
     fn fallback(&self, arrival: &Arrival, message: Message<'_>) -> Option<Hop> {
         let transport = arrival.transport();
         if !arrival.accepted || !matches!(transport, Transport::Tcp | Transport::Tls) {
@@ -154,7 +154,8 @@ impl Engine {
         self.fork(tx, message, &arrival, sender, routing.popped, hash)
     }
 
-    /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends here.
+    /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends
+    /// here.
     fn refuse_merged(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(key) = merge_key(&self.placement, message) else { return Ok(()) };
         let first = self.transactions.merged.get(&key);

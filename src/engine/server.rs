@@ -117,7 +117,8 @@ impl Engine {
         }
     }
 
-    /// The sender's connection is gone: its response takes one of ours, if it may, or is lost and counted.
+    /// The sender's connection is gone: its response takes one of ours, if it may, or is lost and
+    /// counted.
     fn send_elsewhere(&mut self, fallback: Option<Hop>, response: &[u8]) {
         let Some(Hop::Dial { transport, remote }) = fallback else {
             self.counters.dropped_response_flow_gone += 1;

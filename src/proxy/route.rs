@@ -194,8 +194,8 @@ pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
     may_dial(config, transport, remote).then_some(Dial { transport, remote, host: "" })
 }
 
-/// Whether an address may be dialled without a binding that asks for it: an upstream's target, or inside an
-/// upstream's `from`; never our own sockets.
+/// Whether an address may be dialled without a binding that asks for it: an upstream's target, or
+/// inside an upstream's `from`; never our own sockets.
 pub fn may_dial(config: &Config, transport: Transport, remote: std::net::SocketAddr) -> bool {
     !naming::is_our_socket(config, remote)
         && config.upstreams.iter().any(|upstream| {

@@ -50,8 +50,8 @@ impl Hop {
 pub struct TargetSet {
     list: Vec<Target>,
     text: Vec<u8>,
-    /// Whether the sender named the flow itself, by a token or an address, so that it may hear that the flow is gone
-    /// (430) instead of that the user is (480).
+    /// Whether the sender named the flow itself, by a token or an address, so that it may hear that
+    /// the flow is gone (430) instead of that the user is (480).
     pub names_flow: bool,
 }
 

@@ -7,6 +7,7 @@ mod bad_sip;
 mod body;
 mod calls_to_upstream;
 mod drain;
+mod edge_mode;
 mod fork;
 mod frames;
 mod harness;
