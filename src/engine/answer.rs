@@ -120,7 +120,7 @@ impl Engine {
             let last = std::mem::take(&mut transaction.last);
             let best = std::mem::take(&mut transaction.best);
             self.pool.put(last);
-            self.pool.put(best);
+            self.discard_best(best);
         }
     }
 
@@ -136,18 +136,21 @@ impl Engine {
         let again = branch.ended;
         branch.ended |= status >= 200;
         let target = branch.flow();
-        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        if status < 200 {
-            if transaction.context.on_provisional(status) == Verdict::Forward {
-                self.forward_up(tx, message);
-            }
+        let Some(transaction) = self.transactions.server.get_mut(tx) else {
+            self.counters.responses_absorbed += 1;
             return;
-        }
-        if again {
-            if transaction.context.on_success_again() == Verdict::Forward {
-                self.forward_up(tx, message);
-            }
-            return;
+        };
+        if status < 200 || again {
+            let verdict = match status {
+                // RFC 4320 §4.1: a 100 is sent when it is due, and nothing else is.
+                0..200 if !transaction.is_invite => Verdict::Drop,
+                0..200 => transaction.context.on_provisional(status),
+                _ => transaction.context.on_success_again(),
+            };
+            return match verdict {
+                Verdict::Forward => self.forward_up(tx, message),
+                _ => self.counters.responses_absorbed += 1,
+            };
         }
         let then = transaction.context.on_final(status, transaction.is_invite);
         if then.verdict != Verdict::Drop {
@@ -159,10 +162,10 @@ impl Engine {
                 let copy = self.pool.copy(message.bytes());
                 if let Some(transaction) = self.transactions.server.get_mut(tx) {
                     let old = std::mem::replace(&mut transaction.best, copy);
-                    self.pool.put(old);
+                    self.discard_best(old);
                 }
             }
-            Verdict::Drop => {}
+            Verdict::Drop => self.counters.responses_absorbed += 1,
         }
         self.follow(tx, Some(client), then);
     }
@@ -184,7 +187,7 @@ impl Engine {
         if then.verdict == Verdict::Keep {
             transaction.best_reason = Some(why);
             let old = std::mem::take(&mut transaction.best);
-            self.pool.put(old);
+            self.discard_best(old);
         }
         self.follow(tx, Some(client), then);
     }
@@ -214,6 +217,7 @@ impl Engine {
         let (status, why) = (transaction.context.best, transaction.best_reason);
         match status {
             0 => self.expire(tx, message),
+            408 if !transaction.is_invite => self.expire(tx, message),
             503 => {
                 let reject = Reject::because(500, "The server behind is not available");
                 self.answer_reject(tx, message, &reject);
@@ -231,8 +235,15 @@ impl Engine {
                     self.forward_with(tx, message, parsed.view(&best));
                 }
                 self.keep_parsed(parsed);
+                return self.pool.put(best);
             }
         }
+        self.discard_best(best);
+    }
+
+    /// Gives back the storage of a response that was kept and is not needed any more.
+    pub(super) fn discard_best(&mut self, best: Vec<u8>) {
+        self.counters.responses_absorbed += u64::from(!best.is_empty());
         self.pool.put(best);
     }
 
@@ -258,6 +269,8 @@ impl Engine {
             return;
         }
         self.counters.responses_forwarded += 1;
+        let is_first = message.status() >= 200 && !transaction.reported;
+        self.counters.requests_relayed += u64::from(is_first);
         self.respond(tx, request, message.status(), block);
     }
 }

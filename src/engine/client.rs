@@ -109,11 +109,14 @@ impl Engine {
                 }
                 Step::PassUp => {
                     let server = self.transactions.client.get(client).and_then(|it| it.server);
-                    if let (Some(server), Some(response)) = (server, response) {
-                        self.on_branch_response(server, client, response);
+                    match (server, response) {
+                        (Some(server), Some(response)) => {
+                            self.on_branch_response(server, client, response);
+                        }
+                        _ => self.counters.responses_absorbed += 1,
                     }
                 }
-                Step::Absorb => self.counters.retransmissions_absorbed += 1,
+                Step::Absorb => self.counters.responses_absorbed += 1,
                 Step::Arm(timer, after) => self.arm_client(client, timer, after),
                 Step::Cancel(timer) => {
                     let transaction = self.transactions.client.get_mut(client);

@@ -133,6 +133,7 @@ impl Engine {
                 Waiter::Client(client) => client,
                 Waiter::Ack(block) => {
                     let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
+                    self.counters.acks_forwarded += u64::from(sent);
                     self.counters.dropped_ack += u64::from(!sent);
                     self.pool.put(block);
                     continue;

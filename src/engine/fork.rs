@@ -139,7 +139,7 @@ impl Engine {
             });
         let (Ok(popped), false) = (routed, spent) else { return self.drop_ack(arrival, message) };
         let targets = std::mem::take(&mut self.scratch.targets);
-        let mut sent = false;
+        let mut went = Went::Nowhere;
         for at in 0..targets.len() {
             let (target, uri, route) = targets.at(at);
             let onward = Onward {
@@ -154,11 +154,13 @@ impl Engine {
                 breadth: None,
                 trusted: sender.is_upstream(),
             };
-            sent |= self.send_ack_copy(message, arrival, target.hop, &onward);
+            went = went.max(self.send_ack_copy(message, arrival, target.hop, &onward));
         }
         self.scratch.targets = targets;
-        if !sent {
-            self.drop_ack(arrival, message);
+        match went {
+            Went::Nowhere => self.drop_ack(arrival, message),
+            Went::Out => self.counters.acks_forwarded += 1,
+            Went::Waiting => {}
         }
     }
 
@@ -168,24 +170,24 @@ impl Engine {
         arrival: &Arrival,
         hop: Hop,
         onward: &Onward<'_>,
-    ) -> bool {
+    ) -> Went {
         let way = self.way(hop, onward.egress);
         let mut block = self.pool.take(message.bytes().len() + 256);
         let edits = &mut self.scratch.edits;
         forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
-        let sent = match way {
+        let went = match way {
             Way::Connecting => {
                 self.connect_for(Waiter::Ack(block), hop);
-                true
+                Went::Waiting
             }
             Way::Flow(flow) => {
                 let sent = self.deliver(flow, &block, None).is_ok();
                 self.pool.put(block);
-                sent
+                if sent { Went::Out } else { Went::Nowhere }
             }
         };
-        self.counters.requests_forwarded += u64::from(sent);
-        sent
+        self.counters.requests_forwarded += u64::from(went != Went::Nowhere);
+        went
     }
 
     fn drop_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
@@ -232,6 +234,17 @@ impl Engine {
             transaction.mark = Some(self.transactions.by_target.add(path.flow, client));
         }
     }
+}
+
+/// What became of a copy of an ACK.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Went {
+    /// There was no way.
+    Nowhere,
+    /// It was written.
+    Out,
+    /// It waits for a connection, which counts it.
+    Waiting,
 }
 
 /// The sender, as the end of a dialog token: a client of ours, not a server behind us.

@@ -19,6 +19,7 @@ impl Engine {
             ServerMachine::Invite(machine) => machine.on_invite_again(),
             ServerMachine::Other(machine) => machine.on_request_again(),
         };
+        self.counters.retransmissions_absorbed += 1;
         self.run_stored_server_steps(tx, &steps);
     }
 
@@ -30,6 +31,7 @@ impl Engine {
         let ServerMachine::Invite(machine) = &mut transaction.machine else { return false };
         let steps = machine.on_ack(&timers);
         let for_us = !steps.contains(&Step::PassUp);
+        self.counters.retransmissions_absorbed += u64::from(for_us);
         self.run_stored_server_steps(tx, &steps);
         for_us
     }
@@ -83,7 +85,6 @@ impl Engine {
                 Step::SendTrying if message.method() != Method::Invite => {
                     self.answer_trying(tx, message);
                 }
-                Step::Absorb => self.counters.retransmissions_absorbed += 1,
                 Step::Arm(timer, after) => {
                     let id = self.wheel.arm(self.now + after, Alarm::Server(tx, timer));
                     let transaction = self.transactions.server.get_mut(tx);
@@ -153,7 +154,8 @@ impl Engine {
         for id in timers.drain() {
             self.wheel.cancel(id);
         }
-        for block in [block, last, best] {
+        self.discard_best(best);
+        for block in [block, last] {
             self.pool.put(block);
         }
         self.keep_parsed(parsed);
