@@ -121,7 +121,7 @@ pub(super) enum Cancel {
 
 /// The timers of one transaction that run now: few, so a list.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Armed(SmallVec<[(Timer, TimerId); 2]>);
+pub(super) struct Armed(SmallVec<[(Timer, TimerId); 3]>);
 
 impl Armed {
     /// Notes a running timer; gives back one of the same letter that it replaces.
