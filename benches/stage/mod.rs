@@ -14,14 +14,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sipring::base::config::Config;
 use sipring::base::id::{DatagramPath, FlowId, FlowKey, ShardId, Transport};
 use sipring::base::time::Time;
 use sipring::engine::{Engine, Input, LinkMessage, Origin, Output, Setup};
 
 use super::lab;
 
-/// Virtual time between two rounds. At 500 µs, 64,000 transactions over UDP linger for Timer J.
+/// Virtual time between two rounds: 64,000 transactions over UDP linger for Timer J.
 const STEP: Duration = Duration::from_micros(500);
 
 /// Who speaks or hears.
@@ -37,6 +36,8 @@ pub enum Peer {
 pub struct Stage {
     pub engines: Vec<Engine>,
     pub now: Time,
+    /// Virtual time between two rounds.
+    pub step: Duration,
     core: SocketAddr,
     slots: u32,
     datagrams: u16,
@@ -46,13 +47,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// `shards` fresh engines under the laboratory's configuration.
+    /// `shards` fresh engines under the laboratory's configuration, but for pings.
     pub fn new(shards: u16) -> Stage {
-        Stage::with(shards, lab::config())
-    }
-
-    /// The same under another configuration.
-    pub fn with(shards: u16, config: Config) -> Stage {
+        let mut config = lab::config();
+        // Clients that are not spoken to are silent here.
+        config.limits.ping_interval = Duration::from_secs(24 * 3600);
         let config = Arc::new(config);
         let engine = |shard: u16| {
             let setup = Setup {
@@ -69,6 +68,7 @@ impl Stage {
         Stage {
             engines: (0..shards).map(engine).collect(),
             now: Time::ZERO,
+            step: STEP,
             core: lab::CORE.parse().expect("an address"),
             slots: 0,
             datagrams: 0,
@@ -158,7 +158,7 @@ Sec-WebSocket-Protocol: sip\r\n\r\n";
 
     /// Time passes, and what is due happens.
     pub fn pass(&mut self) {
-        self.now += STEP;
+        self.now += self.step;
         for engine in &mut self.engines {
             if engine.next_deadline().is_some_and(|due| due <= self.now) {
                 engine.handle_timeout(self.now);

@@ -101,7 +101,7 @@ impl Engine {
             timers: Armed::default(),
             mark: None,
             cancel: Cancel::No,
-            gone: gone_status(hop, arrival, &self.config),
+            gone: gone_status(hop, onward.trusted),
             ended: false,
         };
         let Some(server) = self.transactions.server.get_mut(tx) else { return };
@@ -243,10 +243,10 @@ fn callee(hop: Hop) -> Option<FlowRef> {
 
 /// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; endpoints hear
 /// 480.
-fn gone_status(hop: Hop, arrival: &Arrival, config: &crate::base::config::Config) -> u16 {
+fn gone_status(hop: Hop, to_server: bool) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,
-        Hop::Client(_) if Sender::of(config, arrival).is_upstream() => 430,
+        Hop::Client(_) if to_server => 430,
         Hop::Client(_) => 480,
     }
 }

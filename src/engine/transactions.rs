@@ -41,7 +41,8 @@ pub(super) enum ClientMachine {
 pub(super) struct ServerTransaction {
     pub machine: ServerMachine,
     pub key: ServerKey,
-    /// The request as it came. Empty while it is being served and after the INVITE was accepted.
+    /// The request as it came. Empty while it is being served, and once it was answered: only the
+    /// answer is repeated.
     pub block: Vec<u8>,
     pub parsed: Parsed,
     pub arrival: Arrival,
