@@ -17,18 +17,16 @@ use super::{Deferred, Engine};
 impl Engine {
     pub(super) fn on_linked(&mut self, from: ShardId, message: LinkMessage) {
         match message {
-            LinkMessage::Request(handover) => {
-                let Handover { arrival, block, mut parsed, second } = *handover;
-                self.on_request(&arrival, &block, &mut parsed, second);
-                self.pool.put(block);
-                self.keep_parsed(parsed);
+            LinkMessage::Request(mut handover) => {
+                let Handover { arrival, block, parsed, second } = &mut *handover;
+                self.on_request(arrival, block, parsed, *second);
+                self.unpack(from, handover);
             }
             LinkMessage::Response(handover) => {
                 self.on_linked_response(&handover);
-                let Handover { block, parsed, .. } = *handover;
-                self.pool.put(block);
-                self.keep_parsed(parsed);
+                self.unpack(from, handover);
             }
+            LinkMessage::Return(handover) => self.take_back(handover),
             LinkMessage::Deliver { flow, block, origin } => {
                 self.on_deliver(from, flow, &block, origin);
                 self.pool.put(block);

@@ -98,7 +98,7 @@ impl Engine {
             self.answer_reject(tx, message, &reject);
         }
         match self.transactions.server.get_mut(tx) {
-            Some(transaction) if transaction.context.sent == 0 || !transaction.is_invite => {
+            Some(transaction) if transaction.context.sent == 0 => {
                 transaction.block = block;
                 transaction.parsed = mine;
             }

@@ -67,7 +67,7 @@ impl Engine {
         let parsed = std::mem::take(&mut transaction.parsed);
         work(self, parsed.view(&block));
         match self.transactions.server.get_mut(tx) {
-            Some(transaction) if transaction.context.sent == 0 || !transaction.is_invite => {
+            Some(transaction) if transaction.context.sent == 0 => {
                 transaction.block = block;
                 transaction.parsed = parsed;
             }

@@ -43,7 +43,8 @@ pub(super) enum ClientMachine {
 pub(super) struct ServerTransaction {
     pub machine: ServerMachine,
     pub key: ServerKey,
-    /// The request as it came. Empty while it is being served and after the INVITE was accepted.
+    /// The request as it came. Empty while it is being served, and once it was answered: only the
+    /// answer is repeated.
     pub block: Vec<u8>,
     pub parsed: Parsed,
     pub arrival: Arrival,
@@ -129,7 +130,7 @@ pub(super) enum Cancel {
 
 /// The timers of one transaction that run now: few, so a list.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Armed(SmallVec<[(Timer, TimerId); 2]>);
+pub(super) struct Armed(SmallVec<[(Timer, TimerId); 3]>);
 
 impl Armed {
     /// Notes a running timer; gives back one of the same letter that it replaces.
