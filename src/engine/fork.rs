@@ -1,6 +1,7 @@
 //! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs,
 //! which have none.
 
+use crate::base::config::Config;
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
@@ -101,7 +102,7 @@ impl Engine {
             timers: Armed::default(),
             mark: None,
             cancel: Cancel::No,
-            gone: gone_status(hop, arrival, &self.config),
+            gone: gone_status(&onward, hop, arrival, &self.config),
             ended: false,
         };
         let Some(server) = self.transactions.server.get_mut(tx) else { return };
@@ -255,10 +256,11 @@ fn callee(hop: Hop) -> Option<FlowRef> {
 }
 
 /// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; endpoints hear
-/// 480.
-fn gone_status(hop: Hop, arrival: &Arrival, config: &crate::base::config::Config) -> u16 {
+/// 480, and so does who asked for an address of record: its binding is what is gone.
+fn gone_status(onward: &Onward<'_>, hop: Hop, arrival: &Arrival, config: &Config) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,
+        Hop::Client(_) if onward.uri.is_some() => 480,
         Hop::Client(_) if Sender::of(config, arrival).is_upstream() => 430,
         Hop::Client(_) => 480,
     }
