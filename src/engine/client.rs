@@ -130,7 +130,7 @@ impl Engine {
         }
     }
 
-    fn arm_client(&mut self, client: SlabKey, timer: Timer, after: Duration) {
+    pub(super) fn arm_client(&mut self, client: SlabKey, timer: Timer, after: Duration) {
         let id = self.wheel.arm(self.now + after, Alarm::Client(client, timer));
         let transaction = self.transactions.client.get_mut(client);
         if let Some(old) = transaction.and_then(|it| it.timers.put(timer, id)) {

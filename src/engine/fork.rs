@@ -11,7 +11,7 @@ use crate::proxy::route::{self, Sender};
 use crate::proxy::target::{Hop, TargetSet};
 use crate::proxy::{Reject, naming};
 use crate::sip::{HeaderName, Message, Method};
-use crate::transaction::{Client, ClientInvite};
+use crate::transaction::{Client, ClientInvite, Timer};
 
 use super::Engine;
 use super::client::Failure;
@@ -115,6 +115,9 @@ impl Engine {
         forward(&self.config, &self.tokens, message, arrival, &onward, edits, &mut block);
         self.transactions.client.get_mut(client).expect("just made").block = block;
         self.counters.requests_forwarded += 1;
+        if message.method() == Method::Invite {
+            self.arm_client(client, Timer::C, timers.c);
+        }
         match way {
             Way::Flow(_) => self.mark_target(client),
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
