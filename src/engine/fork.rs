@@ -56,6 +56,7 @@ impl Engine {
         }
         let share = breadth / count as u32;
         let says = message.header(HeaderName::MaxBreadth).is_some() || count > 1;
+        let mut is_started = false;
         for at in 0..count {
             let (target, uri, route) = targets.at(at);
             let onward = Onward {
@@ -70,11 +71,15 @@ impl Engine {
                 breadth: says.then_some(share),
                 trusted: sender.is_upstream(),
             };
-            self.start_branch(tx, message, arrival, target.hop, onward);
+            is_started |= self.start_branch(tx, message, arrival, target.hop, onward);
         }
-        Ok(())
+        match is_started {
+            true => Ok(()),
+            false => Err(Reject::retry_after(500, 5, "Too many transactions")),
+        }
     }
 
+    /// False when there is no room for its transaction.
     fn start_branch(
         &mut self,
         tx: SlabKey,
@@ -82,7 +87,7 @@ impl Engine {
         arrival: &Arrival,
         hop: Hop,
         mut onward: Onward<'_>,
-    ) {
+    ) -> bool {
         let timers = self.config.timers;
         let reliable = onward.transport.is_reliable();
         let (machine, steps) = if message.method() == Method::Invite {
@@ -105,8 +110,8 @@ impl Engine {
             gone: gone_status(&onward, hop, arrival, &self.config),
             ended: false,
         };
-        let Some(server) = self.transactions.server.get_mut(tx) else { return };
-        let Some(client) = self.transactions.client.insert(transaction) else { return };
+        let Some(server) = self.transactions.server.get_mut(tx) else { return false };
+        let Some(client) = self.transactions.client.insert(transaction) else { return false };
         server.branches.push(client);
         server.context.live += 1;
         onward.branch.client = client;
@@ -123,6 +128,7 @@ impl Engine {
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
         }
         self.run_client_steps(client, None, &steps);
+        true
     }
 
     /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction
