@@ -265,7 +265,7 @@ impl Engine {
         let mut block = self.pool.take(message.bytes().len());
         if !response::forward(message, toward, &mut self.scratch.edits, &mut block) {
             self.pool.put(block);
-            self.counters.dropped_malformed += 1;
+            self.counters.dropped_response_without_via += 1;
             return;
         }
         self.counters.responses_forwarded += 1;

@@ -6,7 +6,7 @@ use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
-use crate::sip::{self, Message, Method};
+use crate::sip::{self, HeaderName, Message, Method};
 use crate::transaction::{Client, Step, Steps, Timer};
 
 use super::alarm::Alarm;
@@ -45,6 +45,11 @@ impl Engine {
         if !came_from(transaction, arrival) {
             self.counters.dropped_foreign_response += 1;
             return self.report_drop(arrival.source, "foreign_response", message);
+        }
+        // Only a CANCEL is ours alone: all else has its sender's Via below ours.
+        if transaction.server.is_some() && message.values(HeaderName::Via).nth(1).is_none() {
+            self.counters.dropped_response_without_via += 1;
+            return self.report_drop(arrival.source, "response_without_via", message);
         }
         let timers = self.config.timers;
         let status = message.status();
