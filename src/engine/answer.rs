@@ -8,10 +8,7 @@ use crate::sip::{self, Message, ResponseParts, ViaParams};
 
 use super::Engine;
 use super::serve::reply_to;
-use super::transactions::ServerMachine;
-
-/// Reason of a CANCEL when another branch won (RFC 3326 §3.1).
-const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+use super::transactions::{CancelReason, ServerMachine};
 
 impl Engine {
     /// Answers with a status of our own and ends the search for a better one.
@@ -199,7 +196,8 @@ impl Engine {
                 .server
                 .get(tx)
                 .is_some_and(|it| (200..300).contains(&it.context.sent));
-            self.cancel_branches(tx, client, won.then_some(COMPLETED_ELSEWHERE));
+            let reason = if won { CancelReason::Elsewhere } else { CancelReason::None };
+            self.cancel_branches(tx, client, reason);
         }
         if then.finish {
             self.with_request(tx, |engine, message| engine.finish(tx, message));

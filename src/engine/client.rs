@@ -10,7 +10,7 @@ use crate::sip::{self, HeaderName, Message, Method};
 use crate::transaction::{Client, Step, Steps, Timer};
 
 use super::alarm::Alarm;
-use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
+use super::transactions::{Armed, Cancel, CancelReason, ClientMachine, ClientTransaction, Way};
 use super::{Deferred, Engine};
 
 /// Why a branch could not reach its target. The world's fault.
@@ -91,7 +91,7 @@ impl Engine {
     fn on_ringing(&mut self, client: SlabKey, status: u16) {
         let Some(transaction) = self.transactions.client.get(client) else { return };
         if transaction.cancel == Cancel::Wanted {
-            return self.send_cancel(client, None);
+            return self.send_cancel(client);
         }
         if status != 100 && transaction.cancel == Cancel::No {
             self.arm_client(client, Timer::C, self.config.timers.c);
@@ -177,9 +177,10 @@ impl Engine {
         &mut self,
         tx: SlabKey,
         except: Option<SlabKey>,
-        reason: Option<&[u8]>,
+        reason: CancelReason,
     ) {
-        let Some(transaction) = self.transactions.server.get(tx) else { return };
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        transaction.cancel_reason = reason;
         let branches = transaction.branches.clone();
         for client in branches.into_iter().filter(|it| Some(*it) != except) {
             let Some(branch) = self.transactions.client.get_mut(client) else { continue };
@@ -188,7 +189,7 @@ impl Engine {
                 continue;
             }
             if machine.is_proceeding() {
-                self.send_cancel(client, reason);
+                self.send_cancel(client);
             } else if machine.is_calling() {
                 branch.cancel = Cancel::Wanted;
             }
@@ -197,10 +198,12 @@ impl Engine {
 
     /// CANCEL of one branch, as a transaction of its own (RFC 3261 §9.1). If no final response
     /// follows in 64·T1, the branch counts as cancelled.
-    fn send_cancel(&mut self, client: SlabKey, reason: Option<&[u8]>) {
+    fn send_cancel(&mut self, client: SlabKey) {
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.client.get(client) else { return };
         let Some(flow) = transaction.flow() else { return };
+        let server = transaction.server.and_then(|server| self.transactions.server.get(server));
+        let reason = server.and_then(|server| server.cancel_reason.value());
         let mut parsed = self.parsed_kept.pop().unwrap_or_default();
         let mut block = self.pool.take(1024);
         let built = sip::parse(&transaction.block, &mut parsed).is_ok();
@@ -263,7 +266,7 @@ impl Engine {
             return;
         }
         if transaction.cancel == Cancel::No {
-            return self.send_cancel(client, None);
+            return self.send_cancel(client);
         }
         self.end_branch(client, 408, "No answer in time");
         self.end_client(client);

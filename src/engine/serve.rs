@@ -18,7 +18,7 @@ use crate::transaction::ServerKey;
 use crate::transaction::{Server, ServerInvite, Steps};
 
 use super::Engine;
-use super::transactions::{Armed, ServerMachine, ServerTransaction};
+use super::transactions::{Armed, CancelReason, ServerMachine, ServerTransaction};
 
 impl Engine {
     /// Makes the server transaction and serves its request.
@@ -52,6 +52,7 @@ impl Engine {
             target: None,
             context: ResponseContext::default(),
             branches: SmallVec::new(),
+            cancel_reason: CancelReason::None,
             timers: Armed::default(),
             started: self.now,
             tag: self.rng.next_u64(),
@@ -159,7 +160,10 @@ impl Engine {
         }
         self.answer(tx, message, 200, None, &[]);
         if !answered {
-            let reason = message.header(HeaderName::Reason).map(|header| header.value);
+            let reason = match message.header(HeaderName::Reason) {
+                Some(header) => CancelReason::Said(header.value.into()),
+                None => CancelReason::None,
+            };
             self.cancel_branches(found.expect("found above"), None, reason);
         }
         Ok(())

@@ -58,6 +58,8 @@ pub(super) struct ServerTransaction {
     pub target: Option<FlowRef>,
     pub context: ResponseContext,
     pub branches: SmallVec<[SlabKey; 2]>,
+    /// What CANCELs of its branches say.
+    pub cancel_reason: CancelReason,
     pub timers: Armed,
     pub started: Time,
     /// The tag of responses that we make ourselves.
@@ -106,6 +108,28 @@ pub(super) enum Way {
     Flow(FlowRef),
     /// Once a connection is open.
     Connecting,
+}
+
+/// The Reason of CANCELs (RFC 3326), which may have to wait for a provisional response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CancelReason {
+    /// None is said.
+    None,
+    /// Another branch won.
+    Elsewhere,
+    /// The value that the sender's CANCEL had.
+    Said(Box<[u8]>),
+}
+
+impl CancelReason {
+    /// The value of the header field.
+    pub fn value(&self) -> Option<&[u8]> {
+        match self {
+            CancelReason::None => None,
+            CancelReason::Elsewhere => Some(b"SIP;cause=200;text=\"Call completed elsewhere\""),
+            CancelReason::Said(value) => Some(value),
+        }
+    }
 }
 
 /// CANCEL of one branch (RFC 3261 §9.1).
