@@ -415,7 +415,7 @@ impl Engine {
     pub(super) fn watch_writes(&mut self, name: FlowId) {
         let at: Time = self.now + self.config.limits.write_timeout;
         let Some(flow) = self.flows.get_mut(name) else { return };
-        if flow.queued_writes() > 1 && flow.write_timer.is_none() {
+        if flow.queued_writes() > 0 && flow.write_timer.is_none() {
             let mark = flow.sent_writes;
             flow.write_timer = Some(self.wheel.arm(at, Alarm::Write(name, mark)));
         }
