@@ -291,30 +291,35 @@ impl Engine {
             FrameError::DoubleLength => (400, Some("Two Content-Lengths")),
             FrameError::NotSip => (0, None),
         };
+        let is_answered = match (scan.headers_len(), self.flows.get(name)) {
+            (Some(end), Some(flow)) if status != 0 => {
+                let arrival = flow.arrival();
+                let reject = Reject { phrase, ..Reject::new(status) };
+                self.answer_head(&arrival, &rest[..end.min(rest.len())], &reject)
+            }
+            _ => false,
+        };
         match status {
+            _ if is_answered => {}
             0 => self.counters.dropped_not_sip += 1,
             513 => self.counters.dropped_too_large += 1,
             _ => self.counters.dropped_malformed += 1,
         }
-        if let (Some(end), Some(flow)) = (scan.headers_len(), self.flows.get(name))
-            && status != 0
-        {
-            let arrival = flow.arrival();
-            let reject = Reject { phrase, ..Reject::new(status) };
-            self.answer_head(&arrival, &rest[..end.min(rest.len())], &reject);
-        }
         self.end(name, CloseReason::Protocol);
     }
 
-    fn answer_head(&mut self, arrival: &Arrival, head: &[u8], reject: &Reject) {
+    /// Answers what can be recognised in a header section; says whether it could.
+    fn answer_head(&mut self, arrival: &Arrival, head: &[u8], reject: &Reject) -> bool {
         let mut parsed = self.take_parsed();
         let _ = sip::parse(head, &mut parsed);
         let message: Message<'_> = parsed.view(head);
-        if super::dispatch::is_answerable(message) {
+        let is_answerable = super::dispatch::is_answerable(message);
+        if is_answerable {
             self.counters.requests_received += 1;
             self.answer_stateless(arrival, message, reject);
         }
         self.keep_parsed(parsed);
+        is_answerable
     }
 
     pub(super) fn on_datagram(&mut self, path: DatagramPath, bytes: &mut [u8]) {
