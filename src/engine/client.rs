@@ -222,6 +222,7 @@ impl Engine {
             mark: None,
             cancel: Cancel::No,
             gone: 0,
+            trusted: false,
             ended: false,
         });
         let cancel = cancel.and_then(|cancel| self.transactions.client.insert(cancel));

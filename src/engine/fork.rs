@@ -108,6 +108,7 @@ impl Engine {
             mark: None,
             cancel: Cancel::No,
             gone: gone_status(&onward, hop, arrival, &self.config),
+            trusted: matches!(hop, Hop::Dial { .. }),
             ended: false,
         };
         let Some(server) = self.transactions.server.get_mut(tx) else { return false };

@@ -48,6 +48,7 @@ impl Engine {
             reply_to: reply_to(arrival, message),
             last: Vec::new(),
             best: Vec::new(),
+            best_trusted: false,
             best_reason: None,
             target: None,
             context: ResponseContext::default(),

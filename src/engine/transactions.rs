@@ -52,6 +52,8 @@ pub(super) struct ServerTransaction {
     /// The best final response so far and what its machine-made alternative would be. Empty: none,
     /// or `context.best` was made by ourselves.
     pub best: Vec<u8>,
+    /// Who gave the best response may assert identities.
+    pub best_trusted: bool,
     /// Why the best response is what it is, when we made it ourselves.
     pub best_reason: Option<&'static str>,
     /// Where the branch that gave the best response, or won, went to.
@@ -87,6 +89,8 @@ pub(super) struct ClientTransaction {
     pub cancel: Cancel,
     /// What the sender of the request hears when the flow is gone: 430 or 480.
     pub gone: u16,
+    /// It went to a server behind us, which may assert identities (RFC 3325 §4).
+    pub trusted: bool,
     /// A final response or failure was reported to the response context.
     pub ended: bool,
 }
