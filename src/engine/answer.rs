@@ -8,10 +8,7 @@ use crate::sip::{self, Message, ResponseParts, ViaParams};
 
 use super::Engine;
 use super::serve::reply_to;
-use super::transactions::ServerMachine;
-
-/// Reason of a CANCEL when another branch won (RFC 3326 §3.1).
-const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+use super::transactions::{CancelReason, ServerMachine};
 
 impl Engine {
     /// Answers with a status of our own and ends the search for a better one.
@@ -135,7 +132,7 @@ impl Engine {
         let Some(branch) = self.transactions.client.get_mut(client) else { return };
         let again = branch.ended;
         branch.ended |= status >= 200;
-        let target = branch.flow();
+        let (target, trusted) = (branch.flow(), branch.trusted);
         let Some(transaction) = self.transactions.server.get_mut(tx) else {
             self.counters.responses_absorbed += 1;
             return;
@@ -148,7 +145,7 @@ impl Engine {
                 _ => transaction.context.on_success_again(),
             };
             return match verdict {
-                Verdict::Forward => self.forward_up(tx, message),
+                Verdict::Forward => self.forward_up(tx, message, trusted),
                 _ => self.counters.responses_absorbed += 1,
             };
         }
@@ -157,10 +154,11 @@ impl Engine {
             transaction.target = target;
         }
         match then.verdict {
-            Verdict::Forward => self.forward_up(tx, message),
+            Verdict::Forward => self.forward_up(tx, message, trusted),
             Verdict::Keep => {
                 let copy = self.pool.copy(message.bytes());
                 if let Some(transaction) = self.transactions.server.get_mut(tx) {
+                    transaction.best_trusted = trusted;
                     let old = std::mem::replace(&mut transaction.best, copy);
                     self.discard_best(old);
                 }
@@ -199,7 +197,8 @@ impl Engine {
                 .server
                 .get(tx)
                 .is_some_and(|it| (200..300).contains(&it.context.sent));
-            self.cancel_branches(tx, client, won.then_some(COMPLETED_ELSEWHERE));
+            let reason = if won { CancelReason::Elsewhere } else { CancelReason::None };
+            self.cancel_branches(tx, client, reason);
         }
         if then.finish {
             self.with_request(tx, |engine, message| engine.finish(tx, message));
@@ -215,6 +214,7 @@ impl Engine {
         }
         let best = std::mem::take(&mut transaction.best);
         let (status, why) = (transaction.context.best, transaction.best_reason);
+        let trusted = transaction.best_trusted;
         match status {
             0 => self.expire(tx, message),
             408 if !transaction.is_invite => self.expire(tx, message),
@@ -232,7 +232,7 @@ impl Engine {
             _ => {
                 let mut parsed = self.take_parsed();
                 if sip::parse(&best, &mut parsed).is_ok() {
-                    self.forward_with(tx, message, parsed.view(&best));
+                    self.forward_with(tx, message, parsed.view(&best), trusted);
                 }
                 self.keep_parsed(parsed);
                 return self.pool.put(best);
@@ -254,18 +254,27 @@ impl Engine {
         self.respond(tx, message, 408, Vec::new());
     }
 
-    fn forward_up(&mut self, tx: SlabKey, message: Message<'_>) {
-        self.with_request(tx, |engine, request| engine.forward_with(tx, request, message));
+    fn forward_up(&mut self, tx: SlabKey, message: Message<'_>, trusted: bool) {
+        self.with_request(tx, |engine, request| {
+            engine.forward_with(tx, request, message, trusted);
+        });
     }
 
     /// Sends a branch's response on, our Via taken off.
-    fn forward_with(&mut self, tx: SlabKey, request: Message<'_>, message: Message<'_>) {
+    fn forward_with(
+        &mut self,
+        tx: SlabKey,
+        request: Message<'_>,
+        message: Message<'_>,
+        trusted: bool,
+    ) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
         let toward = transaction.arrival.transport();
         let mut block = self.pool.take(message.bytes().len());
-        if !response::forward(message, toward, &mut self.scratch.edits, &mut block) {
+        let edits = &mut self.scratch.edits;
+        if !response::forward(message, toward, trusted, edits, &mut block) {
             self.pool.put(block);
-            self.counters.dropped_malformed += 1;
+            self.counters.dropped_response_without_via += 1;
             return;
         }
         self.counters.responses_forwarded += 1;

@@ -6,11 +6,11 @@ use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
-use crate::sip::{self, Message, Method};
+use crate::sip::{self, HeaderName, Message, Method};
 use crate::transaction::{Client, Step, Steps, Timer};
 
 use super::alarm::Alarm;
-use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
+use super::transactions::{Armed, Cancel, CancelReason, ClientMachine, ClientTransaction, Way};
 use super::{Deferred, Engine};
 
 /// Why a branch could not reach its target. The world's fault.
@@ -45,6 +45,11 @@ impl Engine {
         if !came_from(transaction, arrival) {
             self.counters.dropped_foreign_response += 1;
             return self.report_drop(arrival.source, "foreign_response", message);
+        }
+        // Only a CANCEL is ours alone: all else has its sender's Via below ours.
+        if transaction.server.is_some() && message.values(HeaderName::Via).nth(1).is_none() {
+            self.counters.dropped_response_without_via += 1;
+            return self.report_drop(arrival.source, "response_without_via", message);
         }
         let timers = self.config.timers;
         let status = message.status();
@@ -86,7 +91,7 @@ impl Engine {
     fn on_ringing(&mut self, client: SlabKey, status: u16) {
         let Some(transaction) = self.transactions.client.get(client) else { return };
         if transaction.cancel == Cancel::Wanted {
-            return self.send_cancel(client, None);
+            return self.send_cancel(client);
         }
         if status != 100 && transaction.cancel == Cancel::No {
             self.arm_client(client, Timer::C, self.config.timers.c);
@@ -130,7 +135,7 @@ impl Engine {
         }
     }
 
-    fn arm_client(&mut self, client: SlabKey, timer: Timer, after: Duration) {
+    pub(super) fn arm_client(&mut self, client: SlabKey, timer: Timer, after: Duration) {
         let id = self.wheel.arm(self.now + after, Alarm::Client(client, timer));
         let transaction = self.transactions.client.get_mut(client);
         if let Some(old) = transaction.and_then(|it| it.timers.put(timer, id)) {
@@ -172,9 +177,10 @@ impl Engine {
         &mut self,
         tx: SlabKey,
         except: Option<SlabKey>,
-        reason: Option<&[u8]>,
+        reason: CancelReason,
     ) {
-        let Some(transaction) = self.transactions.server.get(tx) else { return };
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        transaction.cancel_reason = reason;
         let branches = transaction.branches.clone();
         for client in branches.into_iter().filter(|it| Some(*it) != except) {
             let Some(branch) = self.transactions.client.get_mut(client) else { continue };
@@ -183,7 +189,7 @@ impl Engine {
                 continue;
             }
             if machine.is_proceeding() {
-                self.send_cancel(client, reason);
+                self.send_cancel(client);
             } else if machine.is_calling() {
                 branch.cancel = Cancel::Wanted;
             }
@@ -192,11 +198,13 @@ impl Engine {
 
     /// CANCEL of one branch, as a transaction of its own (RFC 3261 §9.1). If no final response
     /// follows in 64·T1, the branch counts as cancelled.
-    fn send_cancel(&mut self, client: SlabKey, reason: Option<&[u8]>) {
+    fn send_cancel(&mut self, client: SlabKey) {
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.client.get(client) else { return };
         let Some(flow) = transaction.flow() else { return };
         let dialled = transaction.dialled;
+        let server = transaction.server.and_then(|server| self.transactions.server.get(server));
+        let reason = server.and_then(|server| server.cancel_reason.value());
         let mut parsed = self.parsed_kept.pop().unwrap_or_default();
         let mut block = self.pool.take(1024);
         let built = sip::parse(&transaction.block, &mut parsed).is_ok();
@@ -216,6 +224,7 @@ impl Engine {
             mark: None,
             cancel: Cancel::No,
             gone: 0,
+            trusted: false,
             ended: false,
         });
         let cancel = cancel.and_then(|cancel| self.transactions.client.insert(cancel));
@@ -260,7 +269,7 @@ impl Engine {
             return;
         }
         if transaction.cancel == Cancel::No {
-            return self.send_cancel(client, None);
+            return self.send_cancel(client);
         }
         self.end_branch(client, 408, "No answer in time");
         self.end_client(client);

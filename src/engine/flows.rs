@@ -293,21 +293,25 @@ impl Engine {
             FrameError::DoubleLength => (400, Some("Two Content-Lengths")),
             FrameError::NotSip => (0, None),
         };
+        let is_answered = match self.flows.get(name).map(Flow::arrival) {
+            Some(arrival) if status != 0 => {
+                let reject = Reject { phrase, ..Reject::new(status) };
+                self.answer_head(&arrival, rest, &reject)
+            }
+            _ => false,
+        };
         match status {
+            _ if is_answered => {}
             0 => self.counters.dropped_not_sip += 1,
             513 => self.counters.dropped_too_large += 1,
             _ => self.counters.dropped_malformed += 1,
         }
-        let arrival = self.flows.get(name).map(Flow::arrival);
-        if let Some(arrival) = arrival.filter(|_| status != 0) {
-            let reject = Reject { phrase, ..Reject::new(status) };
-            self.answer_head(&arrival, rest, &reject);
-        }
         self.end(name, CloseReason::Protocol);
     }
 
-    /// Answers from the header lines that are whole; an end of the section is put where none came.
-    fn answer_head(&mut self, arrival: &Arrival, rest: &[u8], reject: &Reject) {
+    /// Answers from the header lines that are whole, an end of the section put where none came;
+    /// says whether it could.
+    fn answer_head(&mut self, arrival: &Arrival, rest: &[u8], reject: &Reject) -> bool {
         let lines = match memmem::find(rest, b"\r\n\r\n") {
             Some(end) => &rest[..end + 2],
             None => &rest[..memmem::rfind(rest, b"\r\n").map_or(0, |end| end + 2)],
@@ -318,12 +322,14 @@ impl Engine {
         // What is wrong with it is known already.
         let _ = sip::parse(&head, &mut parsed);
         let message: Message<'_> = parsed.view(&head);
-        if super::dispatch::is_answerable(message) {
+        let is_answerable = super::dispatch::is_answerable(message);
+        if is_answerable {
             self.counters.requests_received += 1;
             self.answer_stateless(arrival, message, reject);
         }
         self.keep_parsed(parsed);
         self.pool.put(head);
+        is_answerable
     }
 
     pub(super) fn on_datagram(&mut self, path: DatagramPath, bytes: &mut [u8]) {
@@ -424,7 +430,7 @@ impl Engine {
     pub(super) fn watch_writes(&mut self, name: FlowId) {
         let at: Time = self.now + self.config.limits.write_timeout;
         let Some(flow) = self.flows.get_mut(name) else { return };
-        if flow.queued_writes() > 1 && flow.write_timer.is_none() {
+        if flow.queued_writes() > 0 && flow.write_timer.is_none() {
             let mark = flow.sent_writes;
             flow.write_timer = Some(self.wheel.arm(at, Alarm::Write(name, mark)));
         }

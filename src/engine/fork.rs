@@ -12,7 +12,7 @@ use crate::proxy::route::{self, Sender};
 use crate::proxy::target::{Hop, TargetSet};
 use crate::proxy::{Reject, naming};
 use crate::sip::{HeaderName, Message, Method};
-use crate::transaction::{Client, ClientInvite};
+use crate::transaction::{Client, ClientInvite, Timer};
 
 use super::Engine;
 use super::client::Failure;
@@ -57,6 +57,7 @@ impl Engine {
         }
         let share = breadth / count as u32;
         let says = message.header(HeaderName::MaxBreadth).is_some() || count > 1;
+        let mut is_started = false;
         for at in 0..count {
             let (target, uri, route) = targets.at(at);
             let onward = Onward {
@@ -72,11 +73,15 @@ impl Engine {
                 trusted: sender.is_upstream(),
             };
             let gone = gone_status(target.hop, targets.names_flow && sender.is_upstream());
-            self.start_branch(tx, message, arrival, target.hop, gone, onward);
+            is_started |= self.start_branch(tx, message, arrival, target.hop, gone, onward);
         }
-        Ok(())
+        match is_started {
+            true => Ok(()),
+            false => Err(Reject::retry_after(500, 5, "Too many transactions")),
+        }
     }
 
+    /// False when there is no room for its transaction.
     fn start_branch(
         &mut self,
         tx: SlabKey,
@@ -85,7 +90,7 @@ impl Engine {
         hop: Hop,
         gone: u16,
         mut onward: Onward<'_>,
-    ) {
+    ) -> bool {
         let timers = self.config.timers;
         let reliable = onward.transport.is_reliable();
         let (machine, steps) = if message.method() == Method::Invite {
@@ -107,10 +112,11 @@ impl Engine {
             mark: None,
             cancel: Cancel::No,
             gone,
+            trusted: matches!(hop, Hop::Dial { .. }),
             ended: false,
         };
-        let Some(server) = self.transactions.server.get_mut(tx) else { return };
-        let Some(client) = self.transactions.client.insert(transaction) else { return };
+        let Some(server) = self.transactions.server.get_mut(tx) else { return false };
+        let Some(client) = self.transactions.client.insert(transaction) else { return false };
         server.branches.push(client);
         server.context.live += 1;
         onward.branch.client = client;
@@ -119,11 +125,15 @@ impl Engine {
         forward(&self.config, &self.tokens, message, arrival, &onward, edits, &mut block);
         self.transactions.client.get_mut(client).expect("just made").block = block;
         self.counters.requests_forwarded += 1;
+        if message.method() == Method::Invite {
+            self.arm_client(client, Timer::C, timers.c);
+        }
         match way {
             Way::Flow(_) => self.mark_target(client),
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
         }
         self.run_client_steps(client, None, &steps);
+        true
     }
 
     /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction

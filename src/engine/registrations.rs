@@ -4,8 +4,8 @@
 use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::proxy::{Reject, naming, place};
-use crate::registrar::{Binding, BindingFlow, RegisterContext, Registered, register};
-use crate::sip::{Message, Uri};
+use crate::registrar::{Binding, RegisterContext, Registered, register};
+use crate::sip::{HeaderName, Message, Uri};
 
 use super::Engine;
 use super::alarm::Alarm;
@@ -33,7 +33,7 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.counters.registrations += 1;
-                self.index_contacts(arrival.source, &outcome);
+                self.index_contacts(message, arrival.source, &outcome);
                 self.answer(tx, message, 200, None, outcome.headers());
                 self.arm_expiry();
             }
@@ -46,23 +46,27 @@ impl Engine {
     }
 
     /// Keeps the index by host and port in step with the bindings.
-    fn index_contacts(&mut self, source: FlowRef, outcome: &Registered) {
+    fn index_contacts(&mut self, message: Message<'_>, source: FlowRef, outcome: &Registered) {
         if self.config.upstreams.is_empty() {
             return;
         }
         let owner = self.placement.of(outcome.aor());
         for contact in outcome.removed() {
-            self.index_contact(contact, owner, source, false);
+            self.index_contact(contact, owner, None);
         }
+        // What came through another hop is not on the flow that it came by.
+        let is_direct = message.values(HeaderName::Via).nth(1).is_none()
+            && message.header(HeaderName::Path).is_none();
         for contact in outcome.added() {
-            self.index_contact(contact, owner, source, true);
+            self.index_contact(contact, owner, is_direct.then_some(source));
         }
     }
 
-    fn index_contact(&mut self, contact: &[u8], owner: u64, flow: FlowRef, add: bool) {
+    /// Notes where the Contact can be reached now; without a flow: nowhere.
+    fn index_contact(&mut self, contact: &[u8], owner: u64, flow: Option<FlowRef>) {
         let Some(host) = index_host(contact) else { return };
         let entry = Entry::Contact { contact: contact.into(), owner, flow };
-        self.change_index_at(host, entry, add);
+        self.change_index_at(host, entry, flow.is_some());
     }
 
     /// The flow is gone, and with it the bindings that need it.
@@ -85,9 +89,9 @@ impl Engine {
         if self.config.upstreams.is_empty() {
             return;
         }
-        for Gone { contact, aor, flow } in gone {
+        for Gone { contact, aor } in gone {
             let owner = self.placement.of(&aor);
-            self.index_contact(&contact, owner, flow, false);
+            self.index_contact(&contact, owner, None);
         }
     }
 
@@ -108,15 +112,16 @@ impl Engine {
 struct Gone {
     contact: Vec<u8>,
     aor: Vec<u8>,
-    flow: FlowRef,
 }
 
 fn indexed(binding: &Binding) -> Option<Gone> {
-    let BindingFlow::Flow(flow) = binding.flow() else { return None };
+    if !binding.is_indexed() {
+        return None;
+    }
     let uri = Uri::parse(binding.contact()).ok()?;
     let mut contact = Vec::new();
     crate::registrar::canonical_contact(&uri, &mut contact);
-    Some(Gone { contact, aor: binding.aor().to_vec(), flow })
+    Some(Gone { contact, aor: binding.aor().to_vec() })
 }
 
 /// `host:port` of a canonical contact, as the index is keyed.

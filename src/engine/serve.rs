@@ -19,7 +19,7 @@ use crate::transaction::ServerKey;
 use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
 use super::Engine;
-use super::transactions::{Armed, ServerMachine, ServerTransaction};
+use super::transactions::{Armed, CancelReason, ServerMachine, ServerTransaction};
 
 impl Engine {
     /// Makes the server transaction and serves its request.
@@ -50,10 +50,12 @@ impl Engine {
             fallback: self.fallback(arrival, message),
             last: Vec::new(),
             best: Vec::new(),
+            best_trusted: false,
             best_reason: None,
             target: None,
             context: ResponseContext::default(),
             branches: SmallVec::new(),
+            cancel_reason: CancelReason::None,
             timers: Armed::default(),
             started: self.now,
             tag: self.rng.next_u64(),
@@ -192,7 +194,10 @@ impl Engine {
         }
         self.answer(tx, message, 200, None, &[]);
         if !answered {
-            let reason = message.header(HeaderName::Reason).map(|header| header.value);
+            let reason = match message.header(HeaderName::Reason) {
+                Some(header) => CancelReason::Said(header.value.into()),
+                None => CancelReason::None,
+            };
             self.cancel_branches(found.expect("found above"), None, reason);
         }
         Ok(())

@@ -283,7 +283,7 @@ fn add(
     let hop = match binding.flow() {
         BindingFlow::Flow(flow) => Hop::Client(flow),
         BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
-        BindingFlow::Path => by_path(&route).ok_or(UNRESOLVED)?,
+        BindingFlow::Path => by_path(&route, config).ok_or(UNRESOLVED)?,
     };
     let stripped;
     let uri = if strip {
@@ -311,21 +311,13 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     Some(Hop::Dial { transport, remote })
 }
 
-/// The first hop of a Path (RFC 3327 §5.3): its host must be an address.
-fn by_path(route: &[u8]) -> Option<Hop> {
+/// The first hop of a Path (RFC 3327 §5.3). Anybody can register one, so that it may only lead to
+/// a server that the configuration names.
+fn by_path(route: &[u8], config: &Config) -> Option<Hop> {
     let address = NameAddr::parse(route).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
-    let transport = match uri.param("transport").flatten() {
-        None => Transport::Udp,
-        Some(name) => [Transport::Udp, Transport::Tcp, Transport::Tls]
-            .into_iter()
-            .find(|it| it.name().as_bytes().eq_ignore_ascii_case(name))?,
-    };
-    let port = uri.port.unwrap_or(transport.default_port());
-    Some(Hop::Dial {
-        transport,
-        remote: std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port),
-    })
+    let dial = route::dial(config, &uri)?;
+    Some(Hop::Dial { transport: dial.transport, remote: dial.remote })
 }
 
 /// Instances that have their copy already: the flows of one instance are tried in turn, never

@@ -57,12 +57,16 @@ pub(super) struct ServerTransaction {
     /// The best final response so far and what its machine-made alternative would be. Empty: none,
     /// or `context.best` was made by ourselves.
     pub best: Vec<u8>,
+    /// Who gave the best response may assert identities.
+    pub best_trusted: bool,
     /// Why the best response is what it is, when we made it ourselves.
     pub best_reason: Option<&'static str>,
     /// Where the branch that gave the best response, or won, went to.
     pub target: Option<FlowRef>,
     pub context: ResponseContext,
     pub branches: SmallVec<[SlabKey; 2]>,
+    /// What CANCELs of its branches say.
+    pub cancel_reason: CancelReason,
     pub timers: Armed,
     pub started: Time,
     /// The tag of responses that we make ourselves.
@@ -94,6 +98,8 @@ pub(super) struct ClientTransaction {
     pub cancel: Cancel,
     /// What the sender of the request hears when the flow is gone: 430 or 480.
     pub gone: u16,
+    /// It went to a server behind us, which may assert identities (RFC 3325 §4).
+    pub trusted: bool,
     /// A final response or failure was reported to the response context.
     pub ended: bool,
 }
@@ -115,6 +121,28 @@ pub(super) enum Way {
     Flow(FlowRef),
     /// Once a connection is open.
     Connecting,
+}
+
+/// The Reason of CANCELs (RFC 3326), which may have to wait for a provisional response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CancelReason {
+    /// None is said.
+    None,
+    /// Another branch won.
+    Elsewhere,
+    /// The value that the sender's CANCEL had.
+    Said(Box<[u8]>),
+}
+
+impl CancelReason {
+    /// The value of the header field.
+    pub fn value(&self) -> Option<&[u8]> {
+        match self {
+            CancelReason::None => None,
+            CancelReason::Elsewhere => Some(b"SIP;cause=200;text=\"Call completed elsewhere\""),
+            CancelReason::Said(value) => Some(value),
+        }
+    }
 }
 
 /// CANCEL of one branch (RFC 3261 §9.1).

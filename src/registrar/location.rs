@@ -393,7 +393,7 @@ mod tests {
         desk.source = stream(2, Transport::Wss);
         desk.register(ALICE, ("c", 2), "Contact: <sip:a@x.invalid>\n").unwrap();
         assert_eq!(desk.out.released.as_slice(), [old]);
-        assert_eq!((desk.out.added().count(), desk.out.removed().count()), (0, 0));
+        assert_eq!((desk.out.added().count(), desk.out.removed().count()), (1, 0));
         assert_eq!(desk.location.remove_flow(old, |_| panic!("it has moved")), 0);
         assert_eq!(desk.flow(ALICE), BindingFlow::Flow(desk.source));
     }

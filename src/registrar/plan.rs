@@ -248,11 +248,12 @@ fn keep(
         Some(key) => {
             let former = location.get(key);
             let is_same = former.facts.contact_hash == contact_hash;
+            let is_there = former.facts.way == facts.way;
             if !is_same {
                 note_removed(former, out);
             }
             location.update(key, &out.draft, facts);
-            is_same
+            is_same && is_there
         }
         None => {
             location.add(&out.draft, facts).expect("room was checked");

@@ -81,7 +81,8 @@ impl Registered {
         &self.aor
     }
 
-    /// Canonical Contacts (see [`super::canonical_contact`]) of bindings that are new.
+    /// Canonical Contacts (see [`super::canonical_contact`]) of bindings that are new or reached
+    /// another way than before.
     pub fn added(&self) -> impl Iterator<Item = &[u8]> {
         self.added.iter().map(|range| &self.contacts[range.clone()])
     }

@@ -291,12 +291,14 @@ fn a_valid_token_of_ones_own_opens_no_way_to_others() {
         let core = Phone::connect(&mut scene.lab, 0, Transport::Udp, CORE);
         let accomplice = Phone::connect(&mut scene.lab, 0, Transport::Wss, "203.0.113.67:50001");
         accomplice.register(&mut scene.lab, "accomplice", "<sip:y@yy.invalid;transport=ws>");
-        for (peer, uri) in [(core, "sip:9@example.com"), (accomplice, "sip:accomplice@example.com")]
-        {
+        for (peer, uri, contact) in [
+            (core, "sip:9@example.com", "sip:9@198.51.100.7:5060"),
+            (accomplice, "sip:accomplice@example.com", "sip:y@yy.invalid;transport=ws"),
+        ] {
             for address in scene.addresses() {
                 let name = scene.name();
                 let lie = format!("sip:v@{address};transport=ws");
-                let contacts = (lie.as_str(), lie.as_str());
+                let contacts = (lie.as_str(), contact);
                 let mut call =
                     Call::establish(&mut scene.lab, &mallory, &peer, uri, contacts, &name);
                 for uri in uris_at(&address) {

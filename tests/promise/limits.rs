@@ -185,6 +185,7 @@ fn a_full_transaction_table_answers_500_and_recovers() {
         let answer = core.take_status(&mut lab, 500);
         assert!(answer.find("Retry-After").is_some(), "{answer:#?}");
         lab.finish();
+        assert!(core.take(&mut lab).iter().all(|answer| answer.status() == 100));
         core.send(&mut lab, &request(&core, "MESSAGE", "sip:alice@example.com", "again").text());
         let got = client.take_method(&mut lab, "MESSAGE");
         client.send(&mut lab, &got.response(200, "c", &[]));
