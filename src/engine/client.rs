@@ -87,13 +87,15 @@ impl Engine {
     }
 
     /// A provisional response to an INVITE: a CANCEL that waited goes out (RFC 3261 §9.1), Timer C
-    /// starts anew (§16.7 step 2).
+    /// starts anew (§16.7 step 2). A 100 does not prolong it, but takes Timer B away: from then on
+    /// nothing else ends the branch of a callee that says no more.
     fn on_ringing(&mut self, client: SlabKey, status: u16) {
         let Some(transaction) = self.transactions.client.get(client) else { return };
         if transaction.cancel == Cancel::Wanted {
             return self.send_cancel(client);
         }
-        if status != 100 && transaction.cancel == Cancel::No {
+        let is_due = status != 100 || !transaction.timers.has(Timer::C);
+        if is_due && transaction.cancel == Cancel::No {
             self.arm_client(client, Timer::C, self.config.timers.c);
         }
     }
@@ -216,7 +218,8 @@ impl Engine {
         let cancel = built.then_some(ClientTransaction {
             machine: ClientMachine::Other(machine),
             server: None,
-            secret: 0,
+            // Its branch is that of the INVITE: no response names it by this.
+            secret: self.rng.next_u64(),
             hop: Way::Flow(flow),
             dialled,
             block,

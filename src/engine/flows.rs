@@ -12,16 +12,17 @@ use crate::flow::keepalive;
 use crate::flow::layers::Layer;
 use crate::flow::table::Flow;
 use crate::proxy::Reject;
+use crate::proxy::route::Sender;
 use crate::sip::frame::{self, Frame, FrameError, Scan};
 use crate::sip::{self, Message};
 use crate::ws::assemble::{Event as WsEvent, Receiver};
 use crate::ws::frame::{CloseCode, Opcode, write_close, write_frame};
 use crate::ws::handshake::{Rules, Upgrade, accept, write_answer};
 
-use super::Engine;
 use super::alarm::Alarm;
 use super::input::Origin;
 use super::output::Output;
+use super::{Deferred, Engine};
 
 /// The lone CRLF that answers a ping (RFC 5626 §3.5.1).
 const PONG: &[u8] = b"\r\n";
@@ -49,6 +50,7 @@ impl Engine {
         };
         let accepted = matches!(origin, Origin::Accepted(_));
         let mut flow = Flow::new(path, key.local, key.remote, accepted, self.now);
+        flow.trunk = Sender::of(&self.config, &flow.arrival()).is_upstream();
         let look = keepalive::first_look(&flow, &self.config.limits);
         flow.timer = Some(self.wheel.arm(self.now + look, Alarm::Flow(name)));
         let is_open = !matches!(flow.layer, Layer::Upgrade(_));
@@ -412,7 +414,7 @@ impl Engine {
         }
         flow.layer.release(&mut self.pool);
         self.outputs.push_back(Output::Event(Event::FlowClosed { flow: path.flow, why }));
-        self.on_flow_gone(path.flow);
+        self.deferred.push_back(Deferred::Gone(path.flow));
     }
 
     fn count_close(&mut self, why: CloseReason) {

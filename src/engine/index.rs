@@ -79,9 +79,8 @@ impl Index {
     pub fn contact(&self, host: &[u8], canonical: &[u8]) -> Option<FlowRef> {
         let mut found = None;
         for entry in self.by_host.get(host)? {
-            let Entry::Contact { contact, flow, .. } = entry else { continue };
-            let Some(flow) = *flow else { continue };
-            if **contact == *canonical && found.replace(flow).is_some() {
+            let Entry::Contact { contact, flow: Some(flow), .. } = entry else { continue };
+            if **contact == *canonical && found.replace(*flow).is_some() {
                 return None;
             }
         }

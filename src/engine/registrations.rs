@@ -1,11 +1,13 @@
 //! REGISTER at the shard that owns the address of record, and what the other rooms must know of its
 //! bindings: when the next one expires, and at which host and port its client can be found.
 
+use std::time::Duration;
+
 use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, RegisterContext, Registered, register};
-use crate::sip::{HeaderName, Message, Uri};
+use crate::sip::{Message, Uri};
 
 use super::Engine;
 use super::alarm::Alarm;
@@ -33,7 +35,7 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.counters.registrations += 1;
-                self.index_contacts(message, arrival.source, &outcome);
+                self.index_contacts(arrival.source, &outcome);
                 self.answer(tx, message, 200, None, outcome.headers());
                 self.arm_expiry();
             }
@@ -46,7 +48,7 @@ impl Engine {
     }
 
     /// Keeps the index by host and port in step with the bindings.
-    fn index_contacts(&mut self, message: Message<'_>, source: FlowRef, outcome: &Registered) {
+    fn index_contacts(&mut self, source: FlowRef, outcome: &Registered) {
         if self.config.upstreams.is_empty() {
             return;
         }
@@ -54,11 +56,8 @@ impl Engine {
         for contact in outcome.removed() {
             self.index_contact(contact, owner, None);
         }
-        // What came through another hop is not on the flow that it came by.
-        let is_direct = message.values(HeaderName::Via).nth(1).is_none()
-            && message.header(HeaderName::Path).is_none();
         for contact in outcome.added() {
-            self.index_contact(contact, owner, is_direct.then_some(source));
+            self.index_contact(contact, owner, Some(source));
         }
     }
 
@@ -97,7 +96,9 @@ impl Engine {
 
     /// Has the alarm ring when the next binding expires.
     pub(super) fn arm_expiry(&mut self) {
-        let Some(at) = self.location.next_expiry() else { return };
+        let Some(next) = self.location.next_expiry() else { return };
+        // What is left of a bounded look comes with the next call, not within this one.
+        let at = next.max(self.now + Duration::from_millis(1));
         if self.expiry_alarm.is_some_and(|(armed, _)| armed <= at) {
             return;
         }

@@ -168,6 +168,11 @@ impl Armed {
         old
     }
 
+    /// Whether a timer of that letter runs.
+    pub fn has(&self, timer: Timer) -> bool {
+        self.0.iter().any(|(letter, _)| *letter == timer)
+    }
+
     /// Forgets a timer.
     pub fn take(&mut self, timer: Timer) -> Option<TimerId> {
         let at = self.0.iter().position(|(letter, _)| *letter == timer)?;

@@ -12,7 +12,7 @@ use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Uri};
 
 use super::answer::number_line;
-use super::binding::{BINDING_BYTES_MAX, Binding, DraftParts, Facts};
+use super::binding::{BINDING_BYTES_MAX, Binding, BindingFlow, DraftParts, Facts, Way};
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
 use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
@@ -244,16 +244,18 @@ fn keep(
     if let Some(flow) = facts.way.stream() {
         out.bound = Some(flow);
     }
+    // What a Path leads to is never reached by the flow of its REGISTER.
+    let has_path = matches!(facts.way, Way::Path);
     let is_same = match meant {
         Some(key) => {
             let former = location.get(key);
-            let is_same = former.facts.contact_hash == contact_hash;
-            let is_there = former.facts.way == facts.way;
-            if !is_same {
+            let flow = former.flow();
+            let is_other = former.facts.contact_hash != contact_hash;
+            if is_other || has_path && flow != BindingFlow::Path {
                 note_removed(former, out);
             }
             location.update(key, &out.draft, facts);
-            is_same && is_there
+            !is_other && location.get(key).flow() == flow
         }
         None => {
             location.add(&out.draft, facts).expect("room was checked");
@@ -262,7 +264,7 @@ fn keep(
     };
     if is_same {
         out.contacts.truncate(start);
-    } else if is_indexed {
+    } else if is_indexed && !has_path {
         out.added.push(contact);
     }
 }
