@@ -2,6 +2,7 @@
 //! out (rooms 3 to 9). The aim: 3 µs for a forwarded transaction. Two shards run in this one
 //! thread, so that their figure is the sum of both.
 
+mod cpu;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 mod stage;
@@ -31,7 +32,9 @@ fn transactions(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("engine/{shards}"));
         for (name, script) in kinds {
             let mut play = Play::new(Stage::new(shards), CLIENTS, &script());
-            group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(|| play.round()));
+            group.bench_function(BenchmarkId::from_parameter(name), |b| {
+                cpu::iter(b, || play.round())
+            });
         }
         group.finish();
     }

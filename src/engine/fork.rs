@@ -11,7 +11,7 @@ use crate::proxy::forward::{Onward, forward};
 use crate::proxy::route::{self, Sender};
 use crate::proxy::target::{Hop, TargetSet};
 use crate::proxy::{Reject, naming};
-use crate::sip::{HeaderName, Message, Method};
+use crate::sip::{HeaderName, Message, Method, Uri};
 use crate::transaction::{Client, ClientInvite, Timer};
 
 use super::Engine;
@@ -144,7 +144,8 @@ impl Engine {
         let spent = message.max_forwards().ok().flatten() == Some(0);
         let routed = route::preprocess(&self.config, &self.tokens, message, arrival, sender)
             .and_then(|routing| {
-                self.find_targets(message, arrival, sender, routing)?;
+                let uri = Uri::parse(message.uri()).map_err(|_| Reject::new(400))?;
+                self.find_targets(message, &uri, arrival, sender, routing)?;
                 Ok(routing.popped)
             });
         let (Ok(popped), false) = (routed, spent) else { return self.drop_ack(arrival, message) };

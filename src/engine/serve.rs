@@ -118,19 +118,20 @@ impl Engine {
         let transaction = self.transactions.server.get(tx).expect("just made");
         let arrival = transaction.arrival;
         let sender = Sender::of(&self.config, &arrival);
-        let uri = Uri::parse(message.uri());
-        let ours = uri.as_ref().is_ok_and(|uri| naming::is_our_uri(&self.config, uri));
-        let for_us = ours && is_for_us(message, uri.as_ref().ok());
+        let uri =
+            Uri::parse(message.uri()).map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
+        let ours = naming::is_our_uri(&self.config, &uri);
+        let for_us = ours && is_for_us(message, &uri);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
-        validate::validate(message, for_us, has_looped(message, hash))?;
+        validate::validate(message, &uri, for_us, has_looped(message, hash))?;
         if for_us {
             self.refuse_merged(tx, message)?;
         }
         if for_us && message.method() == Method::Options {
             return self.answer_options(tx, message);
         }
-        let in_dialog = message.to().ok().and_then(|to| to.tag()).is_some();
-        if self.draining && !in_dialog {
+        let in_dialog = || message.to().ok().and_then(|to| to.tag()).is_some();
+        if self.draining && !in_dialog() {
             return Err(Reject::retry_after(503, 5, "Shutting down"));
         }
         let routing = route::preprocess(&self.config, &self.tokens, message, &arrival, sender)?;
@@ -139,8 +140,7 @@ impl Engine {
             return Err(Reject::because(403, "Strangers are not served"));
         }
         if ours && message.method() == Method::Register {
-            let uri = uri.as_ref().expect("ours, so it parsed");
-            match target::first_route(&self.config, message, uri) {
+            match target::first_route(&self.config, message, &uri) {
                 Some(RouteTo::Location) => {
                     self.check_registrable(message)?;
                     return self.register(tx, message);
@@ -149,7 +149,7 @@ impl Engine {
                 None => return Err(Reject::new(404)),
             }
         }
-        self.find_targets(message, &arrival, sender, routing)?;
+        self.find_targets(message, &uri, &arrival, sender, routing)?;
         if message.method() == Method::Invite {
             self.answer_trying(tx, message);
         }
@@ -205,10 +205,10 @@ impl Engine {
 }
 
 /// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER for a domain of ours.
-fn is_for_us(message: Message<'_>, uri: Option<&Uri<'_>>) -> bool {
+fn is_for_us(message: Message<'_>, uri: &Uri<'_>) -> bool {
     match message.method() {
         Method::Register => true,
-        Method::Options => uri.is_some_and(|uri| uri.user.is_none()),
+        Method::Options => uri.user.is_none(),
         _ => false,
     }
 }

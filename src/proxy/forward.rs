@@ -168,10 +168,10 @@ fn own_uri(
 /// RFC 3261 §18.2.1 and RFC 3581 §4: where the request really came from. Not for WebSocket, whose
 /// sent-by is a made-up name and whose answers go by the connection (RFC 7118 §5.2).
 fn source_address(message: Message<'_>, arrival: &Arrival, edits: &mut Edits) {
-    let Ok(via) = message.top_via() else { return };
     if arrival.transport().is_websocket() {
         return;
     }
+    let Ok(via) = message.top_via() else { return };
     let ip = arrival.remote.ip();
     let told = naming::parse_ip(via.sent_by_host) == Some(ip);
     let write_received = |out: &mut Vec<u8>| {

@@ -52,10 +52,11 @@ fn a_request_that_the_upstream_sends_back_unchanged_ends_as_a_loop() {
 
 #[test]
 fn a_spiral_by_the_core_back_to_a_client_is_no_loop() {
+    let by_number = regex::Regex::new("^9").expect("an expression");
     for at in lab::placements() {
         let user = user_of(at.owner, at.shards, 0);
         let everything_to_core = Route {
-            user: Some(regex::Regex::new("^9").expect("an expression")),
+            user: Some(by_number.clone()),
             domain: Some("example.com".into()),
             methods: Vec::new(),
             to: RouteTo::Upstream(0),
