@@ -172,6 +172,7 @@ pub struct Lab {
     /// By shard: slots that were used and are free, and the first that never was.
     slots: Vec<(Vec<u32>, u32)>,
     generation: u32,
+    serial: u32,
     links: VecDeque<(ShardId, ShardId, LinkMessage)>,
 }
 
@@ -207,8 +208,15 @@ impl Lab {
             hold: false,
             slots: vec![(Vec::new(), 0); usize::from(shards)],
             generation: 1,
+            serial: 0,
             links: VecDeque::new(),
         }
+    }
+
+    /// A number that was not used before in this lab, for branches and Call-IDs.
+    pub fn serial(&mut self) -> u32 {
+        self.serial += 1;
+        self.serial
     }
 
     /// A connection from `remote` to the listener of `transport`, accepted by `shard`.
