@@ -315,7 +315,8 @@ Content-Length: 5\r\n\r\nh\u{e9}\r\n",
     fn in_dialog(&self, method: &str, cseq: u32, route: &[String], branch: &str) -> String {
         let (name, via) = (&self.name, self.sender.via(&format!("{}{branch}", self.name)));
         format!(
-            "{method} {} SIP/2.0\r\n{via}\r\nMax-Forwards: 70\r\nRoute: {}\r\nFrom: <sip:core@example.com>;tag=c\r\n\
+            "{method} {} SIP/2.0\r\n{via}\r\nMax-Forwards: 70\r\nRoute: {}\r\n\
+From: <sip:core@example.com>;tag=c\r\n\
 To: <sip:{}@example.com>;tag=t\r\nCall-ID: {name}@core\r\nCSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n",
             self.contact_uri(),
             route.join(", "),

@@ -251,6 +251,7 @@ impl Engine {
     /// either.
     fn expire(&mut self, tx: SlabKey, message: Message<'_>) {
         self.counters.transactions_expired += 1;
+        self.report_end(tx, message, 0);
         self.respond(tx, message, 408, Vec::new());
     }
 

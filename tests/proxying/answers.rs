@@ -262,10 +262,11 @@ fn a_breadth_that_is_used_up_is_440() {
 
 #[test]
 fn tel_is_routed_by_its_number() {
+    let numbers = regex::Regex::new(r"^(911|\+4930911)$").expect("an expression");
     for uri in ["tel:911", "tel:9-1-1", "tel:+4930911"] {
         let config = lab::config_with(|config| {
             config.routes[0].domain = Some("none".into());
-            config.routes[0].user = Some(regex::Regex::new(r"^(911|\+4930911)$").expect("one"));
+            config.routes[0].user = Some(numbers.clone());
         });
         let mut lab = Lab::new(2, config);
         let phone = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40001");
