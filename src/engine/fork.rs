@@ -108,6 +108,7 @@ impl Engine {
             mark: None,
             cancel: Cancel::No,
             gone: gone_status(&onward, hop, arrival, &self.config),
+            authoritative: onward.uri.is_some(),
             trusted: matches!(hop, Hop::Dial { .. }),
             ended: false,
         };
