@@ -133,6 +133,7 @@ impl Engine {
         let again = branch.ended;
         branch.ended |= status >= 200;
         let (target, trusted) = (branch.flow(), branch.trusted);
+        let is_binding_gone = status == 430 && branch.authoritative;
         let Some(transaction) = self.transactions.server.get_mut(tx) else {
             self.counters.responses_absorbed += 1;
             return;
@@ -148,6 +149,11 @@ impl Engine {
                 Verdict::Forward => self.forward_up(tx, message, trusted),
                 _ => self.counters.responses_absorbed += 1,
             };
+        }
+        if is_binding_gone {
+            // RFC 5626 §5.3.1: 430 is for us, who know the bindings.
+            self.counters.responses_absorbed += 1;
+            return self.on_branch_ended(tx, client, 480, "The flow is gone");
         }
         let then = transaction.context.on_final(status, transaction.is_invite);
         if then.verdict != Verdict::Drop {
@@ -251,6 +257,7 @@ impl Engine {
     /// either.
     fn expire(&mut self, tx: SlabKey, message: Message<'_>) {
         self.counters.transactions_expired += 1;
+        self.report_end(tx, message, 0);
         self.respond(tx, message, 408, Vec::new());
     }
 

@@ -227,6 +227,7 @@ impl Engine {
             mark: None,
             cancel: Cancel::No,
             gone: 0,
+            authoritative: false,
             trusted: false,
             ended: false,
         });

@@ -112,6 +112,7 @@ impl Engine {
             mark: None,
             cancel: Cancel::No,
             gone,
+            authoritative: onward.uri.is_some(),
             trusted: matches!(hop, Hop::Dial { .. }),
             ended: false,
         };

@@ -98,6 +98,8 @@ pub(super) struct ClientTransaction {
     pub cancel: Cancel,
     /// What the sender of the request hears when the flow is gone: 430 or 480.
     pub gone: u16,
+    /// It was sent for an address of record of ours, to one of its bindings.
+    pub authoritative: bool,
     /// It went to a server behind us, which may assert identities (RFC 3325 §4).
     pub trusted: bool,
     /// A final response or failure was reported to the response context.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use sipring::base::config::{
     Auth, Config, Listener, Node, Registrar, Route, RouteTo, Strangers, Timers, Upstream,
 };
-use sipring::base::event::CloseReason;
+use sipring::base::event::{CloseReason, Event, TransactionEvent};
 use sipring::base::hash::{KeyedHash, derive_key};
 use sipring::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ListenerId, ShardId, Transport};
 use sipring::base::limits::Limits;
@@ -166,12 +166,15 @@ pub struct Lab {
     pub now: Time,
     pub wires: HashMap<FlowId, Wire>,
     pub datagrams: VecDeque<(DatagramPath, Vec<u8>)>,
+    /// What the log was told.
+    pub events: Vec<Event>,
     pub opens: Vec<(ShardId, ConnectId, ConnectTarget)>,
     /// What shards said to each other stays on its way until [`Lab::release`].
     pub hold: bool,
     /// By shard: slots that were used and are free, and the first that never was.
     slots: Vec<(Vec<u32>, u32)>,
     generation: u32,
+    serial: u32,
     links: VecDeque<(ShardId, ShardId, LinkMessage)>,
 }
 
@@ -203,12 +206,20 @@ impl Lab {
             now: Time::ZERO,
             wires: HashMap::new(),
             datagrams: VecDeque::new(),
+            events: Vec::new(),
             opens: Vec::new(),
             hold: false,
             slots: vec![(Vec::new(), 0); usize::from(shards)],
             generation: 1,
+            serial: 0,
             links: VecDeque::new(),
         }
+    }
+
+    /// A number that was not used before in this lab, for branches and Call-IDs.
+    pub fn serial(&mut self) -> u32 {
+        self.serial += 1;
+        self.serial
     }
 
     /// A connection from `remote` to the listener of `transport`, accepted by `shard`.
@@ -385,7 +396,7 @@ impl Lab {
                     assert_ne!(to.index(), shard, "nobody links to himself");
                     self.links.push_back((ShardId(shard as u16), to, message));
                 }
-                Output::Event(_) => {}
+                Output::Event(event) => self.events.push(event),
             }
         }
         let more = !sent.is_empty() || !pongs.is_empty();
@@ -405,6 +416,14 @@ impl Lab {
         self.datagrams = others;
         let mine: VecDeque<(DatagramPath, Vec<u8>)> = mine;
         mine.into_iter().map(|(_, bytes)| text::Sip::read(&bytes)).collect()
+    }
+
+    /// The transactions whose end the log was told.
+    pub fn ended(&self) -> impl Iterator<Item = &TransactionEvent> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Transaction(transaction) => Some(transaction),
+            _ => None,
+        })
     }
 
     /// The sum of a counter over all shards.

@@ -139,13 +139,13 @@ Sec-WebSocket-Protocol: sip\r\n\r\n",
 
     /// REGISTERs `user` with that Contact and expects 200.
     pub fn register(&self, lab: &mut Lab, user: &str, contact: &str) -> Sip {
-        let via = self.via(&format!("reg{user}{}", self.remote.port()));
-        let call_id = format!("reg-{user}-{}", self.remote);
+        let serial = lab.serial();
+        let via = self.via(&format!("reg{serial}"));
         self.send(
             lab,
             &format!(
                 "REGISTER sip:example.com SIP/2.0\r\n{via}\r\nMax-Forwards: 70\r\n\
-To: <sip:{user}@example.com>\r\nFrom: <sip:{user}@example.com>;tag=r\r\nCall-ID: {call_id}\r\n\
+To: <sip:{user}@example.com>\r\nFrom: <sip:{user}@example.com>;tag=r\r\nCall-ID: reg{serial}\r\n\
 CSeq: 1 REGISTER\r\nContact: {contact}\r\nSupported: path, outbound\r\nContent-Length: 0\r\n\r\n"
             ),
         );

@@ -119,3 +119,33 @@ fn a_path_whose_flow_is_gone_is_430_for_the_core() {
         lab.finish();
     }
 }
+
+#[test]
+fn a_430_for_a_binding_behind_another_edge_is_480_for_who_called() {
+    for at in lab::placements() {
+        let mut lab = Lab::new(at.shards, lab::config());
+        let user = lab::user_of(at.owner, at.shards, 0);
+        let edge = Phone::connect(&mut lab, at.flow, Transport::Udp, "198.51.100.8:5060");
+        let caller = Phone::connect(&mut lab, at.arrival, Transport::Wss, "203.0.113.5:40001");
+        let path = "<sip:token@198.51.100.8;lr;ob>";
+        let below = "Via: SIP/2.0/WSS x.invalid;branch=z9hG4bKbelow";
+        let register = request(&edge, "REGISTER", "sip:example.com", "r")
+            .vias(&[&edge.via("r"), below])
+            .to(&format!("<sip:{user}@example.com>"))
+            .line("Contact: <sip:a@aa.invalid;transport=ws>")
+            .line(&format!("Path: {path}"))
+            .line("Supported: path");
+        edge.send(&mut lab, &register.text());
+        edge.take_status(&mut lab, 200);
+        let uri = format!("sip:{user}@example.com");
+        for (status, expected) in [(200, 200), (430, 480), (486, 486)] {
+            let draft = request(&caller, "MESSAGE", &uri, &format!("m{status}"));
+            caller.send(&mut lab, &draft.text());
+            let got = edge.take_method(&mut lab, "MESSAGE");
+            assert_eq!((got.header("Route"), got.uri()), (path, "sip:a@aa.invalid;transport=ws"));
+            edge.send(&mut lab, &got.response(status, "e", &[]));
+            caller.take_status(&mut lab, expected);
+        }
+        lab.finish();
+    }
+}
