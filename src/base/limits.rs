@@ -6,6 +6,9 @@ use std::time::Duration;
 
 /// Header fields in one message; more is answered 400.
 pub const HEADERS_MAX: usize = 256;
+/// Header fields that forwarding adds to a message at most: Via, two Record-Route, Route,
+/// Max-Forwards, Max-Breadth, Content-Length.
+pub const HEADERS_ADDED_MAX: usize = 8;
 /// Values of one comma-separated header kind that are walked (Via, Route, Contact …).
 pub const VALUES_MAX: usize = 128;
 /// Branches that one request may have at a time; more targets are cut off by q.

@@ -41,7 +41,8 @@ impl Engine {
         found.and_then(|()| self.check_security(uri))
     }
 
-    /// RFC 3261 §26.2.2: wherever the target came from, what was asked for by `sips:` goes over TLS.
+    /// RFC 3261 §26.2.2: wherever the target came from, what was asked for by `sips:` goes over
+    /// TLS.
     fn check_security(&self, uri: &Uri<'_>) -> Result<(), Reject> {
         let targets = &self.scratch.targets;
         let is_secure = |at: usize| targets.at(at).0.hop.transport().is_secure();
@@ -270,8 +271,8 @@ impl Choice {
         }
     }
 
-    /// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme when
-    /// `strip` says so.
+    /// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme
+    /// when `strip` says so.
     fn add(
         &self,
         binding: &Binding,
