@@ -291,7 +291,10 @@ impl Engine {
             FrameError::DoubleLength => (400, Some("Two Content-Lengths")),
             FrameError::NotSip => (0, None),
         };
-        let is_answered = match (scan.headers_len(), self.flows.get(name)) {
+        // A header section without end: what came of it says whom to answer.
+        let is_endless = fault == FrameError::HeaderTooLarge;
+        let head = scan.headers_len().or(is_endless.then_some(rest.len()));
+        let is_answered = match (head, self.flows.get(name)) {
             (Some(end), Some(flow)) if status != 0 => {
                 let arrival = flow.arrival();
                 let reject = Reject { phrase, ..Reject::new(status) };
