@@ -46,3 +46,28 @@ fn a_call_between_two_browsers_keeps_its_way_by_token() {
         lab.finish();
     }
 }
+
+#[test]
+fn how_the_request_uri_is_written_does_not_matter() {
+    for at in lab::placements() {
+        let mut lab = Lab::new(at.shards, lab::config());
+        let user = user_of(at.owner, at.shards, 0);
+        let browser = Phone::connect(&mut lab, at.flow, Transport::Wss, "203.0.113.5:40001");
+        browser.register(&mut lab, &user, "<sip:b@bb.invalid;transport=ws>");
+        let core = Phone::connect(&mut lab, at.arrival, Transport::Udp, CORE);
+        let escaped = user.replacen('u', "%75", 1);
+        for uri in [
+            format!("sip:{user}@example.com;transport=udp"),
+            format!("sip:{user}@EXAMPLE.com:5060;transport=tcp;user=phone"),
+            format!("sip:{escaped}@example.com;transport=ws"),
+            format!("sip:{user}:secret@Example.Com"),
+        ] {
+            let name = format!("m{}", lab.serial());
+            core.send(&mut lab, &request(&core, "MESSAGE", &uri, &name).text());
+            let got = browser.take_method(&mut lab, "MESSAGE");
+            browser.send(&mut lab, &got.response(200, "b", &[]));
+            core.take_status(&mut lab, 200);
+        }
+        lab.finish();
+    }
+}

@@ -242,6 +242,25 @@ fn a_stream_whose_framing_is_lost_is_answered_and_closed() {
 }
 
 #[test]
+fn headers_that_are_too_large_for_a_stream_are_513() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let mut lab = Lab::new(1, lab::config());
+        let phone = Phone::connect(&mut lab, 0, transport, "203.0.113.5:40001");
+        let long = format!("X-Long: {}", "x".repeat(40_000));
+        let text = request(&phone, "MESSAGE", "sip:alice@example.com", "m").line(&long).text();
+        for part in text.as_bytes().chunks(1400) {
+            let flow = phone.flow.expect("one");
+            if lab.closed(flow).is_none() {
+                lab.data(flow, part);
+            }
+        }
+        phone.take_status(&mut lab, 513);
+        assert!(lab.closed(phone.flow.expect("one")).is_some());
+        lab.finish();
+    }
+}
+
+#[test]
 fn a_breadth_that_is_used_up_is_440() {
     answers(
         |phone| request(phone, "MESSAGE", "sip:911@example.com", "m").line("Max-Breadth: 0"),
