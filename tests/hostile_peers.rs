@@ -248,8 +248,8 @@ fn a_burst_toward_a_server_is_delivered() {
     assert!(lab.wires[&trunk].closed.is_none() && alice.take(&mut lab).is_empty());
 }
 
-/// RFC 4320 §4.1: a request other than INVITE hears no provisional response but 100, and a repeat of
-/// it no other than the first.
+/// RFC 4320 §4.1: a request other than INVITE hears no provisional response but 100, and a repeat
+/// of it no other than the first.
 #[test]
 fn ringing_for_a_message_goes_no_further() {
     let mut lab = Lab::new(2, lab::config());

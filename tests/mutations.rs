@@ -115,9 +115,9 @@ fn request(rng: &mut Rng, from: &Phone, name: usize, routes: &[String]) -> Strin
     let path = if rng.below(8) == 0 { "Path: <sip:198.51.100.7;lr>\r\n" } else { "" };
     format!(
         "{method} {uri} SIP/2.0\r\n{}\r\nMax-Forwards: 70\r\n{route}From: <sip:u{user}@example.com>;tag=a\r\n\
-To: <sip:u{user}@example.com>{tag}\r\nCall-ID: c{}\r\nCSeq: {} {method}\r\n\
-Contact: <sip:x{user}@df7jal23ls0d.invalid;transport=ws>\r\nSupported: path, outbound\r\n\
-Expires: {}\r\n{path}Content-Length: 0\r\n\r\n",
+To: <sip:u{user}@example.com>{tag}\r\nCall-ID: c{}\r\nCSeq: {} {method}\r\nContact: \
+<sip:x{user}@df7jal23ls0d.invalid;transport=ws>\r\n\
+Supported: path, outbound\r\nExpires: {}\r\n{path}Content-Length: 0\r\n\r\n",
         from.via(&format!("m{}", name - rng.below(4.min(name as u64 + 1)) as usize)),
         name / 4,
         1 + rng.below(9),

@@ -1,10 +1,12 @@
 //! What a shard tells the log: one row an event, values only. The driver turns them into lines; the
-//! engine never formats text for a log.
+//! engine never formats text for a log, and allocates nothing for it: texts lie where the bytes of
+//! a write do.
 
 use super::id::{FlowId, FlowRef, Transport};
 use std::net::SocketAddr;
+use std::ops::Range;
 
-/// Something worth a log line. Transactions are `info`, flows are `debug`, faults are `warn`.
+/// Something worth a log line. Transactions are `info`, flows and drops are `debug`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A flow is usable (TLS and WebSocket handshakes done). Debug.
@@ -24,27 +26,38 @@ pub enum Event {
         why: CloseReason,
     },
     /// A transaction that we served ended. Info: one line a transaction.
-    Transaction(Box<TransactionEvent>),
+    Transaction(TransactionEvent),
     /// A message was discarded for a reason that has a counter. Debug.
     Dropped {
         /// Where it came from.
         source: FlowRef,
         /// The counter's name without its prefix.
         why: &'static str,
-        /// Call-ID, when there was one to read (cut at 128 bytes).
-        call_id: Box<str>,
+        /// Where the Call-ID lies, when there was one to read (cut at 128 bytes).
+        call_id: Range<usize>,
     },
+}
+
+impl Event {
+    /// Where the bytes lie that it names; empty when it names none.
+    pub fn text(&self) -> Range<usize> {
+        match self {
+            Event::Transaction(event) => event.text.clone(),
+            Event::Dropped { call_id, .. } => call_id.clone(),
+            Event::FlowOpened { .. } | Event::FlowClosed { .. } => 0..0,
+        }
+    }
 }
 
 /// The end of one server transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransactionEvent {
-    /// Method of the request.
-    pub method: Box<str>,
-    /// Request-URI, cut at 256 bytes.
-    pub uri: Box<str>,
-    /// Call-ID, cut at 128 bytes.
-    pub call_id: Box<str>,
+    /// Where method, Request-URI and Call-ID lie, one after the other.
+    pub text: Range<usize>,
+    /// Bytes of the method, at most 32.
+    pub method_len: u16,
+    /// Bytes of the Request-URI, at most 256; the rest is the Call-ID, at most 128.
+    pub uri_len: u16,
     /// Who sent the request.
     pub source: FlowRef,
     /// Where the branch that answered went to, if any.

@@ -1,8 +1,7 @@
 //! A message came in whole: which shard is it for, which transaction does it belong to (RFC 3261
 //! §17.1.3, §17.2.3, §18.1.2, §18.2.1)?
 
-use crate::base::event::Event;
-use crate::base::id::{FlowRef, ShardId, Transport};
+use crate::base::id::{ShardId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
 use crate::proxy::route::Sender;
@@ -14,7 +13,7 @@ use crate::transaction::{ServerKey, server_key};
 
 use super::mesh::{Handover, LinkMessage};
 use super::output::Output;
-use super::{Engine, report};
+use super::{Engine, HANDOVERS_KEPT};
 
 impl Engine {
     /// One whole SIP message: header section and body.
@@ -80,10 +79,50 @@ impl Engine {
         if let Some(flow) = flow {
             flow.touch(to);
         }
-        let block = self.pool.copy(bytes);
-        let parsed = std::mem::replace(parsed, self.parsed_kept.pop().unwrap_or_default());
-        let handover = Box::new(Handover { arrival: *arrival, block, parsed, second });
+        let handover = self.pack(arrival, bytes, parsed, second);
         self.outputs.push_back(Output::Link { to, message: LinkMessage::Request(handover) });
+    }
+
+    /// Copies a message for another shard.
+    fn pack(
+        &mut self,
+        arrival: &Arrival,
+        bytes: &[u8],
+        parsed: &mut Parsed,
+        second: bool,
+    ) -> Box<Handover> {
+        let block = self.pool.copy(bytes);
+        let fresh = self.take_parsed();
+        let parsed = std::mem::replace(parsed, fresh);
+        let handover = Handover { arrival: *arrival, block, parsed, second };
+        match self.handovers_kept.pop() {
+            Some(mut kept) => {
+                *kept = handover;
+                kept
+            }
+            None => Box::new(handover),
+        }
+    }
+
+    /// Keeps the storage of a message from another shard for our own. Its block is ours, since a
+    /// block goes back with the answer; boxes and indexes go home when there are more than enough,
+    /// since one shard may hand over far more than it is handed.
+    pub(super) fn unpack(&mut self, from: ShardId, mut handover: Box<Handover>) {
+        self.pool.put(std::mem::take(&mut handover.block));
+        if self.handovers_kept.len() < HANDOVERS_KEPT {
+            self.take_back(handover);
+        } else {
+            let message = LinkMessage::Return(handover);
+            self.outputs.push_back(Output::Link { to: from, message });
+        }
+    }
+
+    /// Keeps a box and its index for the next message to another shard.
+    pub(super) fn take_back(&mut self, mut handover: Box<Handover>) {
+        self.keep_parsed(std::mem::take(&mut handover.parsed));
+        if self.handovers_kept.len() < HANDOVERS_KEPT {
+            self.handovers_kept.push(handover);
+        }
     }
 
     /// A request, at the shard that serves it.
@@ -97,7 +136,8 @@ impl Engine {
         let message = parsed.view(bytes);
         let method = message.method();
         let Some(key) = server_key(&self.placement, message, method) else {
-            return self.on_unparsable(arrival, message, ParseErrorKind::Via);
+            let reject = Reject::phrase(400, ParseErrorKind::Via.phrase());
+            return self.answer_stateless(arrival, message, &reject);
         };
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {
@@ -152,10 +192,7 @@ impl Engine {
             }
             Some(branch) if branch.shard.0 < self.shards => {
                 self.counters.crossings += 1;
-                let block = self.pool.copy(bytes);
-                let parsed = std::mem::take(parsed);
-                let handover =
-                    Box::new(Handover { arrival: *arrival, block, parsed, second: false });
+                let handover = self.pack(arrival, bytes, parsed, false);
                 let message = LinkMessage::Response(handover);
                 self.outputs.push_back(Output::Link { to: branch.shard, message });
             }
@@ -176,12 +213,6 @@ impl Engine {
     pub(super) fn drop_stray(&mut self, arrival: &Arrival, message: Message<'_>) {
         self.counters.dropped_stray_response += 1;
         self.report_drop(arrival.source, "stray_response", message);
-    }
-
-    /// Tells the log of a discarded message.
-    pub(super) fn report_drop(&mut self, source: FlowRef, why: &'static str, message: Message<'_>) {
-        let call_id = report::text(message.call_id().unwrap_or_default(), report::CALL_ID_MAX);
-        self.outputs.push_back(Output::Event(Event::Dropped { source, why, call_id }));
     }
 
     /// The key under which the INVITE that a CANCEL means is found.

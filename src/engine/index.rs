@@ -19,7 +19,7 @@ const ENTRIES_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     /// A registered Contact (canonical form), its address of record (keyed hash) and the flow it is
-    /// bound to, which need not be known to take it out.
+    /// bound to; none when it is to be taken out.
     Contact { contact: Box<[u8]>, owner: u64, flow: Option<FlowRef> },
     /// A flow that a client opened to us.
     Accepted(StreamPath),

@@ -12,23 +12,22 @@ use super::client::Failure;
 use super::index::Entry;
 use super::mesh::{Handover, IndexChange, LinkMessage};
 use super::output::Output;
+use super::transactions::CancelReason;
 use super::{Deferred, Engine};
 
 impl Engine {
     pub(super) fn on_linked(&mut self, from: ShardId, message: LinkMessage) {
         match message {
-            LinkMessage::Request(handover) => {
-                let Handover { arrival, block, mut parsed, second } = *handover;
-                self.on_request(&arrival, &block, &mut parsed, second);
-                self.pool.put(block);
-                self.keep_parsed(parsed);
+            LinkMessage::Request(mut handover) => {
+                let Handover { arrival, block, parsed, second } = &mut *handover;
+                self.on_request(arrival, block, parsed, *second);
+                self.unpack(from, handover);
             }
             LinkMessage::Response(handover) => {
                 self.on_linked_response(&handover);
-                let Handover { block, parsed, .. } = *handover;
-                self.pool.put(block);
-                self.keep_parsed(parsed);
+                self.unpack(from, handover);
             }
+            LinkMessage::Return(handover) => self.take_back(handover),
             LinkMessage::Deliver { flow, block, origin } => {
                 self.on_deliver(from, flow, &block, origin);
                 self.pool.put(block);
@@ -112,7 +111,7 @@ impl Engine {
         transaction.orphaned = true;
         if transaction.is_invite && transaction.context.sent == 0 {
             transaction.context.cancelled = true;
-            self.cancel_branches(tx, None, None);
+            self.cancel_branches(tx, None, CancelReason::None);
         }
     }
 

@@ -16,6 +16,8 @@ pub enum LinkMessage {
     Request(Box<Handover>),
     /// Duty: this response belongs to a client transaction of yours.
     Response(Box<Handover>),
+    /// Duty: your storage back; what it says is over.
+    Return(Box<Handover>),
     /// Duty: write this SIP message to a flow of yours.
     Deliver {
         /// The flow.

@@ -55,6 +55,7 @@ use alarm::Alarm;
 use client::Failure;
 use connect::Connects;
 use index::Index;
+use mesh::Handover;
 use transactions::Transactions;
 
 pub use input::{ConnectTarget, Input, Origin};
@@ -63,6 +64,8 @@ pub use output::Output;
 
 /// Parsed messages kept for reuse.
 const PARSED_KEPT: usize = 1024;
+/// Boxes for messages to other shards, likewise.
+const HANDOVERS_KEPT: usize = 64;
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
 #[derive(Clone, Debug)]
@@ -112,6 +115,8 @@ pub struct Engine {
     deferred: VecDeque<Deferred>,
     pool: Pool,
     parsed_kept: Vec<Parsed>,
+    #[expect(clippy::vec_box, reason = "links carry boxes, which come and go as they are")]
+    handovers_kept: Vec<Box<Handover>>,
     scratch: Scratch,
     counters: Counters,
     draining: bool,
@@ -166,6 +171,7 @@ impl Engine {
             deferred: VecDeque::new(),
             pool: Pool::new(),
             parsed_kept: Vec::new(),
+            handovers_kept: Vec::new(),
             scratch: Scratch::default(),
             counters: Counters::default(),
             draining: false,
@@ -259,7 +265,7 @@ impl Engine {
     }
 
     fn keep_parsed(&mut self, parsed: Parsed) {
-        if self.parsed_kept.len() < PARSED_KEPT {
+        if parsed.has_storage() && self.parsed_kept.len() < PARSED_KEPT {
             self.parsed_kept.push(parsed);
         }
     }

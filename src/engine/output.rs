@@ -50,6 +50,6 @@ pub enum Output {
         /// What; [`LinkMessage::is_work`] tells the lane.
         message: LinkMessage,
     },
-    /// Tell the log.
+    /// Tell the log. Its text is bytes of the arena; valid until the next input.
     Event(Event),
 }

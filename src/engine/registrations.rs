@@ -61,7 +61,7 @@ impl Engine {
         }
     }
 
-    /// Enters a Contact with its flow; takes it out when there is none.
+    /// Notes where the Contact can be reached now; without a flow: nowhere.
     fn index_contact(&mut self, contact: &[u8], owner: u64, flow: Option<FlowRef>) {
         let Some(host) = index_host(contact) else { return };
         let entry = Entry::Contact { contact: contact.into(), owner, flow };

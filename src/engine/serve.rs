@@ -6,19 +6,20 @@ use std::net::{IpAddr, SocketAddr};
 use smallvec::SmallVec;
 
 use crate::base::config::{RouteTo, Strangers};
-use crate::base::id::{DatagramPath, FlowRef};
+use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::{has_looped, loop_hash};
 use crate::proxy::context::ResponseContext;
 use crate::proxy::route::{self, Sender};
+use crate::proxy::target::Hop;
 use crate::proxy::{Reject, naming, target, validate};
 use crate::sip::{HeaderName, Message, Method, Parsed, Uri};
 use crate::transaction::ServerKey;
 use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
 use super::Engine;
-use super::transactions::{Armed, ServerMachine, ServerTransaction};
+use super::transactions::{Armed, CancelReason, ServerMachine, ServerTransaction};
 
 impl Engine {
     /// Makes the server transaction and serves its request.
@@ -46,12 +47,15 @@ impl Engine {
             parsed: Parsed::default(),
             arrival: *arrival,
             reply_to: reply_to(arrival, message),
+            fallback: self.fallback(arrival, message),
             last: Vec::new(),
             best: Vec::new(),
+            best_trusted: false,
             best_reason: None,
             target: None,
             context: ResponseContext::default(),
             branches: SmallVec::new(),
+            cancel_reason: CancelReason::None,
             timers: Armed::default(),
             started: self.now,
             tag: self.rng.next_u64(),
@@ -73,6 +77,18 @@ impl Engine {
         self.serve_from(tx, bytes, parsed, steps);
     }
 
+    /// RFC 3261 §18.2.2 for TCP and TLS: the source address and the port of sent-by, if an upstream
+    /// is there. Never for WebSocket, which nobody can dial.
+    fn fallback(&self, arrival: &Arrival, message: Message<'_>) -> Option<Hop> {
+        let transport = arrival.transport();
+        if !arrival.accepted || !matches!(transport, Transport::Tcp | Transport::Tls) {
+            return None;
+        }
+        let port = message.top_via().ok()?.sent_by_port.unwrap_or(transport.default_port());
+        let remote = SocketAddr::new(arrival.remote.ip(), port);
+        route::may_dial(&self.config, transport, remote).then_some(Hop::Dial { transport, remote })
+    }
+
     /// Serves with the request outside its transaction, then puts it there.
     fn serve_from(&mut self, tx: SlabKey, bytes: &[u8], parsed: &mut Parsed, steps: Steps) {
         let block = self.pool.copy(bytes);
@@ -84,7 +100,7 @@ impl Engine {
             self.answer_reject(tx, message, &reject);
         }
         match self.transactions.server.get_mut(tx) {
-            Some(transaction) if transaction.context.sent == 0 || !transaction.is_invite => {
+            Some(transaction) if transaction.context.sent == 0 => {
                 transaction.block = block;
                 transaction.parsed = mine;
             }
@@ -102,19 +118,20 @@ impl Engine {
         let transaction = self.transactions.server.get(tx).expect("just made");
         let arrival = transaction.arrival;
         let sender = Sender::of(&self.config, &arrival);
-        let uri = Uri::parse(message.uri());
-        let ours = uri.as_ref().is_ok_and(|uri| naming::is_our_uri(&self.config, uri));
-        let for_us = ours && is_for_us(message, uri.as_ref().ok());
+        let uri =
+            Uri::parse(message.uri()).map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
+        let ours = naming::is_our_uri(&self.config, &uri);
+        let for_us = ours && is_for_us(message, &uri);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
-        validate::validate(message, for_us, has_looped(message, hash))?;
+        validate::validate(message, &uri, for_us, has_looped(message, hash))?;
         if for_us {
             self.refuse_merged(tx, message)?;
         }
         if for_us && message.method() == Method::Options {
             return self.answer_options(tx, message);
         }
-        let in_dialog = message.to().ok().and_then(|to| to.tag()).is_some();
-        if self.draining && !in_dialog {
+        let in_dialog = || message.to().ok().and_then(|to| to.tag()).is_some();
+        if self.draining && !in_dialog() {
             return Err(Reject::retry_after(503, 5, "Shutting down"));
         }
         let routing = route::preprocess(&self.config, &self.tokens, message, &arrival, sender)?;
@@ -123,8 +140,7 @@ impl Engine {
             return Err(Reject::because(403, "Strangers are not served"));
         }
         if ours && message.method() == Method::Register {
-            let uri = uri.as_ref().expect("ours, so it parsed");
-            match target::first_route(&self.config, message, uri) {
+            match target::first_route(&self.config, message, &uri) {
                 Some(RouteTo::Location) => {
                     self.check_registrable(message)?;
                     return self.register(tx, message);
@@ -133,14 +149,15 @@ impl Engine {
                 None => return Err(Reject::new(404)),
             }
         }
-        self.find_targets(message, &arrival, sender, routing)?;
+        self.find_targets(message, &uri, &arrival, sender, routing)?;
         if message.method() == Method::Invite {
             self.answer_trying(tx, message);
         }
         self.fork(tx, message, &arrival, sender, routing.popped, hash)
     }
 
-    /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends here.
+    /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends
+    /// here.
     fn refuse_merged(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(key) = merge_key(&self.placement, message) else { return Ok(()) };
         let first = self.transactions.merged.get(&key);
@@ -177,7 +194,10 @@ impl Engine {
         }
         self.answer(tx, message, 200, None, &[]);
         if !answered {
-            let reason = message.header(HeaderName::Reason).map(|header| header.value);
+            let reason = match message.header(HeaderName::Reason) {
+                Some(header) => CancelReason::Said(header.value.into()),
+                None => CancelReason::None,
+            };
             self.cancel_branches(found.expect("found above"), None, reason);
         }
         Ok(())
@@ -185,10 +205,10 @@ impl Engine {
 }
 
 /// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER for a domain of ours.
-fn is_for_us(message: Message<'_>, uri: Option<&Uri<'_>>) -> bool {
+fn is_for_us(message: Message<'_>, uri: &Uri<'_>) -> bool {
     match message.method() {
         Method::Register => true,
-        Method::Options => uri.is_some_and(|uri| uri.user.is_none()),
+        Method::Options => uri.user.is_none(),
         _ => false,
     }
 }

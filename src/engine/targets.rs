@@ -22,29 +22,27 @@ impl Engine {
     pub(super) fn find_targets(
         &mut self,
         message: Message<'_>,
+        uri: &Uri<'_>,
         arrival: &Arrival,
         sender: Sender,
         routing: Routing,
     ) -> Result<(), Reject> {
         self.scratch.targets.clear();
-        let uri = match Uri::parse(message.uri()) {
-            Ok(uri) => uri,
-            Err(fault) => return Err(Reject::phrase(400, fault.kind.phrase())),
-        };
         let next = message.values(HeaderName::Route).nth(routing.popped);
         let found = match routing.way {
-            Way::Flow(flow, kind) => self.aim_at_flow(&uri, flow, kind, sender),
+            Way::Flow(flow, kind) => self.aim_at_flow(uri, flow, kind, sender),
             Way::Outgoing | Way::Stale => match next {
                 Some(value) => self.aim_at_route(value.text),
-                None => self.aim_at_remote_target(message, &uri, arrival, sender, routing.way),
+                None => self.aim_at_remote_target(message, uri, arrival, sender, routing.way),
             },
             Way::Initial if next.is_some() => Err(Reject::because(403, "Route to a foreign host")),
-            Way::Initial => self.aim_at_request_uri(message, &uri, arrival, sender),
+            Way::Initial => self.aim_at_request_uri(message, uri, arrival, sender),
         };
-        found.and_then(|()| self.check_security(&uri))
+        found.and_then(|()| self.check_security(uri))
     }
 
-    /// RFC 3261 §26.2.2: wherever the target came from, what was asked for by `sips:` goes over TLS.
+    /// RFC 3261 §26.2.2: wherever the target came from, what was asked for by `sips:` goes over
+    /// TLS.
     fn check_security(&self, uri: &Uri<'_>) -> Result<(), Reject> {
         let targets = &self.scratch.targets;
         let is_secure = |at: usize| targets.at(at).0.hop.transport().is_secure();
@@ -69,6 +67,7 @@ impl Engine {
             return Err(self.gone(kind == TokenKind::Path || sender.is_upstream()));
         }
         self.scratch.targets.push(Hop::Client(flow), &[], &[]);
+        self.scratch.targets.names_flow = true;
         Ok(())
     }
 
@@ -272,8 +271,8 @@ impl Choice {
         }
     }
 
-    /// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme when
-    /// `strip` says so.
+    /// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme
+    /// when `strip` says so.
     fn add(
         &self,
         binding: &Binding,

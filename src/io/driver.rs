@@ -18,7 +18,7 @@ use super::datagrams::Datagrams;
 use super::guests::{Guest, Guests};
 use super::link::{Links, SendError};
 use super::listen::ShardSockets;
-use super::log_line::Report;
+use super::log_line::{self, Report};
 use super::protocol::Protocol;
 use super::publish::Published;
 use super::ring::{Completion, Op, Ring, RingError, Tag, Wait};
@@ -285,7 +285,11 @@ impl<P: Protocol> Driver<P> {
                     Err(SendError::Lost) => self.counters.dropped_link_full += 1,
                 }
             }
-            Output::Event(event) => self.parts().0.report(Report::Event(event)),
+            Output::Event(event) if log_line::is_wanted(&event) => {
+                let text = self.protocol.bytes(event.text()).into();
+                self.parts().0.report(Report::Event { event, text });
+            }
+            Output::Event(_) => {}
         }
     }
 

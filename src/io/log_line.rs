@@ -1,8 +1,10 @@
 //! Turns what shards report into log lines, on the control thread: the one place that formats them,
 //! so that a shard never waits for a log.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
+use tracing::level_filters::LevelFilter;
 use tracing::{debug, info};
 
 use super::tls::TlsError;
@@ -12,8 +14,13 @@ use crate::base::id::FlowRef;
 /// Something that a shard wants in the log.
 #[derive(Debug)]
 pub enum Report {
-    /// The engine's.
-    Event(Event),
+    /// The engine's, with the bytes that it names.
+    Event {
+        /// What happened.
+        event: Event,
+        /// The bytes at [`Event::text`].
+        text: Box<[u8]>,
+    },
     /// A TLS handshake or session failed; one of a flow that the engine knows ends in an event,
     /// too.
     TlsFailed {
@@ -33,10 +40,21 @@ pub enum Report {
     },
 }
 
+/// Whether the log shows such events at its level: if not, nobody need be told.
+pub fn is_wanted(event: &Event) -> bool {
+    let level = match event {
+        Event::Transaction(_) => LevelFilter::INFO,
+        Event::FlowOpened { .. } | Event::FlowClosed { .. } | Event::Dropped { .. } => {
+            LevelFilter::DEBUG
+        }
+    };
+    level <= LevelFilter::current()
+}
+
 /// Writes one line.
 pub fn write(shard: u16, report: &Report) {
     match report {
-        Report::Event(event) => write_event(shard, event),
+        Report::Event { event, text } => write_event(shard, event, text),
         Report::TlsFailed { remote, is_outgoing, error } => {
             let direction = if *is_outgoing { "out" } else { "in" };
             debug!(shard, %remote, direction, why = error.name(), "TLS failed: {error}");
@@ -48,7 +66,7 @@ pub fn write(shard: u16, report: &Report) {
     }
 }
 
-fn write_event(shard: u16, event: &Event) {
+fn write_event(shard: u16, event: &Event, text: &[u8]) {
     match event {
         Event::FlowOpened { flow, transport, remote } => {
             debug!(shard, %flow, transport = transport.name(), %remote, "flow opened");
@@ -56,18 +74,33 @@ fn write_event(shard: u16, event: &Event) {
         Event::FlowClosed { flow, why } => {
             debug!(shard, %flow, why = why.name(), "flow closed");
         }
-        Event::Dropped { source, why, call_id } => {
+        Event::Dropped { source, why, .. } => {
+            let call_id = word(text);
             debug!(shard, %call_id, flow = %source, why, "dropped");
         }
-        Event::Transaction(transaction) => write_transaction(shard, transaction),
+        Event::Transaction(transaction) => write_transaction(shard, transaction, text),
     }
 }
 
-fn write_transaction(shard: u16, event: &TransactionEvent) {
-    let TransactionEvent { method, uri, call_id, source, target, status, took_ms } = event;
+fn write_transaction(shard: u16, event: &TransactionEvent, text: &[u8]) {
+    let TransactionEvent { method_len, uri_len, source, target, status, took_ms, .. } = event;
+    let (method, text) = text.split_at(usize::from(*method_len));
+    let (uri, call_id) = text.split_at(usize::from(*uri_len));
+    let [method, uri, call_id] = [method, uri, call_id].map(word);
     let to = target.map(display);
     let to = to.as_deref().unwrap_or("-");
     info!(shard, %call_id, flow = %source, to, %method, %uri, status, took_ms, "transaction");
+}
+
+/// The bytes as one word of text. White space and control characters, which none of these fields
+/// has by its grammar, would let a peer write fields and lines of its own.
+fn word(bytes: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(bytes);
+    let is_foreign = |it: char| it.is_control() || it.is_whitespace();
+    if text.contains(is_foreign) {
+        return text.replace(is_foreign, "\u{fffd}").into();
+    }
+    text
 }
 
 fn display(flow: FlowRef) -> String {
@@ -115,17 +148,32 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_writes_no_lines_or_fields_of_its_own() {
+        for (bytes, expected) in [
+            (b"abc@host".as_slice(), "abc@host"),
+            (b"a status=200", "a\u{fffd}status=200"),
+            (b"a\r\n b\x1b[2J\x7f", "a\u{fffd}\u{fffd}\u{fffd}b\u{fffd}[2J\u{fffd}"),
+            ("a\u{2028}b\u{9b}".as_bytes(), "a\u{fffd}b\u{fffd}"),
+            (b"\xff", "\u{fffd}"),
+        ] {
+            assert_eq!(word(bytes), expected);
+        }
+    }
+
+    #[test]
     fn a_transaction_is_one_line_at_info_with_all_fields() {
         let flow = stream(FlowId::new(ShardId(1), 7, 3));
-        let line = lines(&[Report::Event(Event::Transaction(Box::new(TransactionEvent {
-            method: "MESSAGE".into(),
-            uri: "sip:bob@example.com".into(),
-            call_id: "abc@host".into(),
+        let event = Event::Transaction(TransactionEvent {
+            text: 100..134,
+            method_len: 7,
+            uri_len: 19,
             source: flow,
             target: None,
             status: 200,
             took_ms: 12,
-        })))]);
+        });
+        let text = b"MESSAGEsip:bob@example.comabc@host".as_slice().into();
+        let line = lines(&[Report::Event { event, text }]);
         assert_eq!(line.lines().count(), 1);
         let wanted = [
             "INFO",
@@ -146,14 +194,11 @@ mod tests {
     fn flows_and_drops_are_debug() {
         let flow = FlowId::new(ShardId(1), 7, 3);
         let remote = "192.0.2.1:5060".parse().unwrap();
+        let event = |event| Report::Event { event, text: b"x".as_slice().into() };
         let text = lines(&[
-            Report::Event(Event::FlowOpened { flow, transport: Transport::Wss, remote }),
-            Report::Event(Event::FlowClosed { flow, why: CloseReason::Slow }),
-            Report::Event(Event::Dropped {
-                source: stream(flow),
-                why: "malformed",
-                call_id: "x".into(),
-            }),
+            event(Event::FlowOpened { flow, transport: Transport::Wss, remote }),
+            event(Event::FlowClosed { flow, why: CloseReason::Slow }),
+            event(Event::Dropped { source: stream(flow), why: "malformed", call_id: 0..1 }),
             Report::TlsFailed { remote, is_outgoing: false, error: TlsError::Malformed },
             Report::ConnectFailed { remote, errno: libc::ECONNREFUSED },
         ]);

@@ -172,9 +172,9 @@ impl Slots {
         Some(index)
     }
 
-    /// Frees a slot and closes its descriptor. Nothing of it may be with the kernel or armed. A slot
-    /// whose generations are used up names nothing any more: the names of its first flows may still
-    /// stand in tokens, and peers decide how fast it gets there.
+    /// Frees a slot and closes its descriptor. Nothing of it may be with the kernel or armed. A
+    /// slot whose generations are used up names nothing any more: the names of its first flows may
+    /// still stand in tokens, and peers decide how fast it gets there.
     pub fn remove(&mut self, index: u32) {
         let next_free = self.free;
         let slot = self.at(index);

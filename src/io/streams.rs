@@ -287,8 +287,8 @@ impl Streams {
     }
 
     /// Shows the kernel the buffers that were read, and re-arms flows whose receive has ended; not
-    /// while completions wait, because these hold the buffers that would be found missing again, but
-    /// never put off for long.
+    /// while completions wait, because these hold the buffers that would be found missing again,
+    /// but never put off for long.
     pub fn publish_buffers(&mut self, ring: &mut Ring) {
         self.buffers.publish();
         if self.starved.is_empty() {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::base::hash::KeyedHash;
 use crate::base::id::{SHARDS_MAX, ShardId};
 use crate::base::slab::SlabKey;
-use crate::sip::{HeaderName, Message};
+use crate::sip::{HeaderName, Message, Via};
 
 use super::route::Sender;
 
@@ -65,9 +65,10 @@ impl BranchId {
     }
 }
 
-/// Hash of the fields that decide where a request goes: To tag, From tag, Call-ID, CSeq number,
-/// Request-URI, Route, and in which role it was sent, since an upstream's request takes another way
-/// (RFC 3261 §16.6 step 8, RFC 5393 §4.2.1). A spiral changes one of them, a loop does not.
+/// Hash of the fields that decide where a request goes: To and From with their tags, which no proxy
+/// may change (§16.6 step 1), Call-ID, CSeq number, Request-URI, Route, and in which role it was
+/// sent, since an upstream's request takes another way (RFC 3261 §16.6 step 8, RFC 5393 §4.2.1). A
+/// spiral changes one of them, a loop does not.
 pub fn loop_hash(
     hash: &KeyedHash,
     message: Message<'_>,
@@ -81,8 +82,9 @@ pub fn loop_hash(
     };
     part(message.uri());
     part(&[u8::from(sender.is_upstream())]);
-    part(message.from().ok().and_then(|from| from.tag()).unwrap_or_default());
-    part(message.to().ok().and_then(|to| to.tag()).unwrap_or_default());
+    for name in [HeaderName::From, HeaderName::To] {
+        part(message.header(name).map(|header| header.value).unwrap_or_default());
+    }
     part(message.call_id().unwrap_or_default());
     part(&message.cseq().map_or(0, |cseq| cseq.number).to_be_bytes());
     for route in message.values(HeaderName::Route) {
@@ -92,13 +94,15 @@ pub fn loop_hash(
 }
 
 /// Whether this request has passed here before with everything that decides its way unchanged
-/// (RFC 3261 §16.3 step 4, RFC 5393 §4.2).
+/// (RFC 3261 §16.3 step 4, RFC 5393 §4.2). Values without room for a branch of ours are not parsed.
 pub fn has_looped(message: Message<'_>, loop_hash: u32) -> bool {
     message
         .values(HeaderName::Via)
-        .skip(1)
-        .filter_map(|value| crate::sip::Via::parse(value.text).ok()?.branch)
-        .chain(message.top_via().ok().and_then(|via| via.branch))
+        .filter(|value| {
+            memchr::memmem::find(value.text, COOKIE)
+                .is_some_and(|at| at + COOKIE.len() + TEXT <= value.text.len())
+        })
+        .filter_map(|value| Via::parse(value.text).ok()?.branch)
         .filter_map(BranchId::decode)
         .any(|branch| branch.loop_hash == loop_hash)
 }

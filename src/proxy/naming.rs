@@ -1,7 +1,7 @@
 //! Our own names: which hosts and ports mean this proxy, and what it calls itself toward others
 //! (RFC 3261 §16.4, §18.1.1, RFC 5658).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::base::config::{Config, Listener};
 use crate::base::id::{ListenerId, Transport};
@@ -11,10 +11,12 @@ use crate::sip::{Scheme, Uri};
 /// advertise, and no port or one of ours. The host of an upstream that shares our address differs
 /// by its port.
 pub fn is_ours(config: &Config, host: &[u8], port: Option<u16>) -> bool {
-    if port.is_some_and(|port| !config.listeners.iter().any(|l| shows_port(l, port))) {
-        return false;
-    }
-    config.is_our_domain(host) || is_our_host(config, host, port)
+    let shown = port.is_none_or(|port| config.listeners.iter().any(|l| shows_port(l, port)));
+    // A domain is ours at the default ports of SIP whatever we listen on; an address is not: a
+    // server beside us may have that port.
+    let is_default =
+        port.is_some_and(|port| matches!(port, 5060 | 5061)) && parse_ip(host).is_none();
+    (shown || is_default) && config.is_our_domain(host) || shown && is_our_host(config, host, port)
 }
 
 /// Whether host and port name one of our listeners, by address or advertised name; domains do not
@@ -108,9 +110,20 @@ pub fn write_ip(ip: IpAddr, brackets: bool, out: &mut Vec<u8>) {
     use std::io::Write;
     // Writing to a Vec does not fail.
     let _ = match ip {
+        IpAddr::V4(ip) => return write_ipv4(ip, out),
         IpAddr::V6(ip) if brackets => write!(out, "[{ip}]"),
-        ip => write!(out, "{ip}"),
+        IpAddr::V6(ip) => write!(out, "{ip}"),
     };
+}
+
+/// Every Via that we add has one, unless a name is advertised: formatting costs ten times as much.
+fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
+    for (position, octet) in ip.octets().into_iter().enumerate() {
+        if position > 0 {
+            out.push(b'.');
+        }
+        write_number(u64::from(octet), out);
+    }
 }
 
 fn write_port(port: u16, out: &mut Vec<u8>) {

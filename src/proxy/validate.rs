@@ -62,8 +62,15 @@ const PROXY_EXTENSIONS: [&[u8]; 0] = [];
 
 /// Checks a request that opens a transaction, after parsing. `to_us` tells that it is for ourselves
 /// (an OPTIONS naming us, a REGISTER for a domain of ours): Max-Forwards 0 does not stop it.
-pub fn validate(message: Message<'_>, to_us: bool, looped: bool) -> Result<(), Reject> {
-    scheme(message)?;
+pub fn validate(
+    message: Message<'_>,
+    uri: &Uri<'_>,
+    to_us: bool,
+    looped: bool,
+) -> Result<(), Reject> {
+    if matches!(uri.scheme, Scheme::Other(_)) {
+        return Err(Reject::new(416));
+    }
     if !to_us && message.max_forwards().ok().flatten() == Some(0) {
         return Err(Reject::new(483));
     }
@@ -71,16 +78,6 @@ pub fn validate(message: Message<'_>, to_us: bool, looped: bool) -> Result<(), R
         return Err(Reject::new(482));
     }
     proxy_require(message)
-}
-
-fn scheme(message: Message<'_>) -> Result<(), Reject> {
-    match Uri::parse(message.uri()) {
-        Ok(uri) => match uri.scheme {
-            Scheme::Sip | Scheme::Sips | Scheme::Tel => Ok(()),
-            Scheme::Other(_) => Err(Reject::new(416)),
-        },
-        Err(fault) => Err(Reject::phrase(400, fault.kind.phrase())),
-    }
 }
 
 /// Unknown extensions are listed all in Unsupported (RFC 3261 §16.3 step 5). ACK and CANCEL carry

@@ -81,8 +81,8 @@ impl Registered {
         &self.aor
     }
 
-    /// Canonical Contacts (see [`super::canonical_contact`]) of bindings that are new, or reached on
-    /// another flow than before; without those that a Path leads to.
+    /// Canonical Contacts (see [`super::canonical_contact`]) of bindings that are new, or reached
+    /// on another flow than before; without those that a Path leads to.
     pub fn added(&self) -> impl Iterator<Item = &[u8]> {
         self.added.iter().map(|range| &self.contacts[range.clone()])
     }

@@ -112,6 +112,11 @@ impl Parsed {
         Message { bytes: &bytes[..self.body.end as usize], parsed: self }
     }
 
+    /// Whether it has storage that the next message can use.
+    pub fn has_storage(&self) -> bool {
+        self.lines.capacity() > 0
+    }
+
     pub(super) fn clear(&mut self) {
         self.lines.clear();
         self.present = 0;
