@@ -11,6 +11,7 @@ use lab::{CORE, Lab};
 use sipring::base::config::{Config, UpstreamTarget};
 use sipring::base::event::CloseReason;
 use sipring::base::id::Transport;
+use sipring::base::limits::{FLOW_BINDINGS_MAX, FLOW_REQUESTS_MAX};
 
 const ALICE: &str = "203.0.113.5:40001";
 const BOB: &str = "203.0.113.6:40002";
@@ -286,4 +287,53 @@ fn an_invite_with_as_many_header_fields_as_there_may_be_is_acknowledged() {
         bob.send(&mut lab, &forwarded[0].response(486, "b", &[]));
         assert_eq!(bob.take_one(&mut lab).method(), "ACK", "{more}");
     }
+}
+
+#[test]
+fn a_client_with_too_many_waiting_requests_is_refused_and_nobody_else_is() {
+    for shards in 1..=2 {
+        let mut lab = Lab::new(shards, lab::config());
+        let (alice, bob) = pair(&mut lab, shards);
+        let carol = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.7:40003");
+        for number in 0..FLOW_REQUESTS_MAX {
+            let name = format!("w{number}");
+            alice.send(&mut lab, &request(&alice, "MESSAGE", "sip:bob@example.com", &name, ""));
+        }
+        assert!(alice.take(&mut lab).is_empty(), "all of them wait for bob");
+        alice.send(&mut lab, &request(&alice, "MESSAGE", "sip:bob@example.com", "over", ""));
+        let refused = alice.take_one(&mut lab);
+        assert_eq!((refused.status(), refused.find("Retry-After").is_some()), (480, true));
+        assert_eq!(bob.take(&mut lab).len(), FLOW_REQUESTS_MAX);
+        carol.send(&mut lab, &request(&carol, "MESSAGE", "sip:bob@example.com", "other", ""));
+        let message = bob.take_one(&mut lab);
+        bob.send(&mut lab, &message.response(200, "b", &[]));
+        assert_eq!(carol.take_one(&mut lab).status(), 200);
+        pass_alive(&mut lab, &[&alice, &bob, &carol], 40);
+        expect_no_transactions(&lab);
+        alice.send(&mut lab, &request(&alice, "MESSAGE", "sip:bob@example.com", "again", ""));
+        assert_eq!(bob.take_one(&mut lab).method(), "MESSAGE");
+    }
+}
+
+#[test]
+fn a_flow_carries_so_many_bindings_and_no_more() {
+    let mut lab = Lab::new(1, lab::config());
+    let phone = Phone::connect(&mut lab, 0, Transport::Wss, ALICE);
+    let register = |number: usize| {
+        let uri = format!("sip:u{number}@example.com");
+        let contact = format!("Contact: <sip:c{number}@cc.invalid;transport=ws>\r\n");
+        request(&phone, "REGISTER", "sip:example.com", &format!("r{number}"), &contact)
+            .replace("To: <sip:example.com>", &format!("To: <{uri}>"))
+            .replace("tag=a", &format!("tag=a{number}"))
+    };
+    for number in 0..FLOW_BINDINGS_MAX {
+        phone.send(&mut lab, &register(number));
+        assert_eq!(phone.take_one(&mut lab).status(), 200);
+    }
+    phone.send(&mut lab, &register(FLOW_BINDINGS_MAX));
+    let refused = phone.take_one(&mut lab);
+    assert_eq!((refused.status(), refused.find("Retry-After").is_some()), (480, true));
+    assert_eq!(lab.engines[0].gauges().bindings, FLOW_BINDINGS_MAX as u64);
+    lab.close(phone.flow.expect("a stream"), CloseReason::Peer);
+    assert_eq!(lab.engines[0].gauges().bindings, 0);
 }

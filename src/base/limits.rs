@@ -13,8 +13,11 @@ pub const HEADERS_ADDED_MAX: usize = 8;
 pub const VALUES_MAX: usize = 128;
 /// Branches that one request may have at a time; more targets are cut off by q.
 pub const BRANCHES_MAX: usize = 16;
-/// Messages that one flow may have handled in a turn before others get theirs.
-pub const FLOW_MESSAGES_A_TURN: usize = 16;
+/// Requests of one client's flow that may wait for their final response; more get 480 with
+/// Retry-After.
+pub const FLOW_REQUESTS_MAX: usize = 1024;
+/// Bindings that one flow may carry: what ends with it ends at once; more get 480 with Retry-After.
+pub const FLOW_BINDINGS_MAX: usize = 1024;
 /// Completions handled in one turn before sends are flushed.
 pub const COMPLETIONS_A_TURN: usize = 256;
 /// Bytes of a WebSocket upgrade request.
@@ -161,7 +164,6 @@ impl Default for Limits {
 const _: () = {
     assert!(BLOCK_CLASSES.len() == BLOCKS_KEPT.len());
     assert!(LINK_WORK_ENTRIES.is_power_of_two() && LINK_DUTY_ENTRIES.is_power_of_two());
-    assert!(FLOW_MESSAGES_A_TURN <= COMPLETIONS_A_TURN);
     assert!(COMPLETIONS_A_TURN <= RING_COMPLETIONS_MIN as usize);
     assert!(RING_COMPLETIONS.is_power_of_two() && RING_SUBMISSIONS <= RING_COMPLETIONS_MIN);
     assert!(STREAM_BUFFERS.is_power_of_two() && DATAGRAM_BUFFERS.is_power_of_two());

@@ -98,6 +98,10 @@ impl Engine {
             ServerMachine::Invite(machine) => machine.on_respond(status, &timers),
             ServerMachine::Other(machine) => machine.on_respond(status, &timers),
         };
+        let mark = if status >= 200 { transaction.mark.take() } else { None };
+        if let Some(mark) = mark {
+            self.transactions.by_source.remove(mark);
+        }
         self.pool.put(old);
         if status >= 200 {
             self.report_end(tx, message, status);

@@ -22,7 +22,14 @@ struct Node {
 /// Lists of transactions by flow.
 pub(super) struct FlowIndex {
     nodes: Slab<Node>,
-    heads: HashMap<FlowId, SlabKey, KeyedHash>,
+    heads: HashMap<FlowId, Head, KeyedHash>,
+}
+
+/// The first entry of a flow's list, and how many there are.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    first: SlabKey,
+    count: usize,
 }
 
 impl FlowIndex {
@@ -33,13 +40,15 @@ impl FlowIndex {
 
     /// Adds a transaction to the flow's list.
     pub fn add(&mut self, flow: FlowId, what: SlabKey) -> FlowMark {
-        let next = self.heads.get(&flow).copied();
+        let head = self.heads.get(&flow).copied();
+        let next = head.map(|head| head.first);
         let node = Node { flow, what, previous: None, next };
         let key = self.nodes.insert(node).expect("the index is bounded by its transactions");
         if let Some(next) = next.and_then(|next| self.nodes.get_mut(next)) {
             next.previous = Some(key);
         }
-        self.heads.insert(flow, key);
+        let count = head.map_or(0, |head| head.count) + 1;
+        self.heads.insert(flow, Head { first: key, count });
         FlowMark(key)
     }
 
@@ -49,26 +58,34 @@ impl FlowIndex {
         if let Some(next) = node.next.and_then(|next| self.nodes.get_mut(next)) {
             next.previous = node.previous;
         }
-        match node.previous.and_then(|previous| self.nodes.get_mut(previous)) {
-            Some(previous) => previous.next = node.next,
-            None => match node.next {
-                Some(next) => {
-                    self.heads.insert(node.flow, next);
-                }
-                None => {
-                    self.heads.remove(&node.flow);
-                }
-            },
+        let previous = node.previous.and_then(|previous| self.nodes.get_mut(previous));
+        let is_first = previous.is_none();
+        if let Some(previous) = previous {
+            previous.next = node.next;
+        }
+        let Some(head) = self.heads.get_mut(&node.flow) else { return };
+        head.count -= 1;
+        match node.next {
+            Some(next) if is_first => head.first = next,
+            None if is_first => {
+                self.heads.remove(&node.flow);
+            }
+            _ => {}
         }
     }
 
     /// Appends every transaction of the flow to `out`.
     pub fn of(&self, flow: FlowId, out: &mut Vec<SlabKey>) {
-        let mut at = self.heads.get(&flow).copied();
+        let mut at = self.heads.get(&flow).map(|head| head.first);
         while let Some(node) = at.and_then(|key| self.nodes.get(key)) {
             out.push(node.what);
             at = node.next;
         }
+    }
+
+    /// How many the flow has.
+    pub fn count(&self, flow: FlowId) -> usize {
+        self.heads.get(&flow).map_or(0, |head| head.count)
     }
 
     /// Whether the flow has any.
@@ -107,6 +124,7 @@ mod tests {
                 index.remove(marks[at]);
                 left.retain(|n| *n != at as u64 + 1);
                 assert_eq!(listed(&index, flow(5)), left);
+                assert_eq!(index.count(flow(5)), left.len());
             }
             assert!(!index.has(flow(5)) && index.has(flow(6)));
         }

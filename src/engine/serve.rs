@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::base::config::{RouteTo, Strangers};
 use crate::base::id::{DatagramPath, FlowRef, Transport};
+use crate::base::limits::FLOW_REQUESTS_MAX;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::{has_looped, loop_hash};
@@ -31,6 +32,10 @@ impl Engine {
         key: ServerKey,
     ) {
         let message = parsed.view(bytes);
+        if self.has_too_many(arrival) {
+            let full = Reject::retry_after(480, 5, "Too many requests wait");
+            return self.answer_stateless(arrival, message, &full);
+        }
         let is_invite = message.method() == Method::Invite;
         let timers = &self.config.timers;
         let reliable = arrival.transport().is_reliable();
@@ -87,6 +92,13 @@ impl Engine {
         let port = message.top_via().ok()?.sent_by_port.unwrap_or(transport.default_port());
         let remote = SocketAddr::new(arrival.remote.ip(), port);
         route::may_dial(&self.config, transport, remote).then_some(Hop::Dial { transport, remote })
+    }
+
+    /// Whether a client's flow has as many requests waiting as one may: the table is for all.
+    fn has_too_many(&self, arrival: &Arrival) -> bool {
+        let waiting = |flow| self.transactions.by_source.count(flow) >= FLOW_REQUESTS_MAX;
+        arrival.source.stream().is_some_and(waiting)
+            && !Sender::of(&self.config, arrival).is_upstream()
     }
 
     /// Serves with the request outside its transaction, then puts it there.

@@ -195,7 +195,8 @@ pub(super) struct Transactions {
     pub by_key: HashMap<ServerKey, SlabKey, KeyedHash>,
     /// Server transactions for ourselves by what makes merged requests equal (RFC 3261 §8.2.2.2).
     pub merged: HashMap<MergeKey, SlabKey, KeyedHash>,
-    /// Server transactions by the stream flow that their request came on.
+    /// Server transactions without a final response by the stream flow that their request came
+    /// on.
     pub by_source: FlowIndex,
     /// Client transactions by the stream flow that their request went to.
     pub by_target: FlowIndex,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::base::hash::KeyedHash;
 use crate::base::id::FlowId;
+use crate::base::limits::FLOW_BINDINGS_MAX;
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::sip::Uri;
@@ -167,6 +168,15 @@ impl Location {
     pub fn holds_flow(&self, flow: FlowId) -> bool {
         let head = self.flow_head(flow);
         walk(&self.bindings, List::Flow, head).any(|(_, binding)| binding.stream() == Some(flow))
+    }
+
+    /// Whether `flow` may carry `more` bindings.
+    pub(super) fn has_flow_room(&self, flow: FlowId, more: usize) -> bool {
+        let head = self.flow_head(flow);
+        let carried = walk(&self.bindings, List::Flow, head)
+            .filter(|(_, binding)| binding.stream() == Some(flow))
+            .take(FLOW_BINDINGS_MAX);
+        carried.count() + more <= FLOW_BINDINGS_MAX
     }
 
     /// How many more bindings there is room for.

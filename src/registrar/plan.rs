@@ -140,6 +140,10 @@ impl<'a> Plan<'a> {
             number_line("Retry-After", RETRY_AFTER_SECONDS, &mut out.headers);
             return Err(reject(context, 500, "Location table full", out));
         }
+        if context.source.stream().is_some_and(|flow| !location.has_flow_room(flow, new)) {
+            number_line("Retry-After", RETRY_AFTER_SECONDS, &mut out.headers);
+            return Err(reject(context, 480, "Too many bindings of one flow", out));
+        }
         Ok(())
     }
 
