@@ -115,6 +115,7 @@ pub struct Engine {
     deferred: VecDeque<Deferred>,
     pool: Pool,
     parsed_kept: Vec<Parsed>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept: they travel in messages")]
     handovers_kept: Vec<Box<Handover>>,
     scratch: Scratch,
     counters: Counters,
