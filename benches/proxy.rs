@@ -100,7 +100,13 @@ fn forwarding(c: &mut Criterion) {
     group.bench_function("response", |b| {
         cpu::iter(b, || {
             out.clear();
-            assert!(response::forward(black_box(message), Transport::Wss, &mut edits, &mut out));
+            assert!(response::forward(
+                black_box(message),
+                Transport::Wss,
+                true,
+                &mut edits,
+                &mut out
+            ));
         });
     });
     group.finish();

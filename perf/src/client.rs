@@ -1,5 +1,5 @@
-//! One client: a connection, its TLS session and its place on the way TCP → TLS → WebSocket → registered. It acts
-//! when the event loop says that its socket is ready, and never waits.
+//! One client: a connection, its TLS session and its place on the way TCP → TLS → WebSocket →
+//! registered. It acts when the event loop says that its socket is ready, and never waits.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 /// Header fields in one message; more is answered 400.
 pub const HEADERS_MAX: usize = 256;
+/// Header fields that forwarding adds to a message at most: Via, two Record-Route, Route,
+/// Max-Forwards, Max-Breadth, Content-Length.
+pub const HEADERS_ADDED_MAX: usize = 8;
 /// Values of one comma-separated header kind that are walked (Via, Route, Contact …).
 pub const VALUES_MAX: usize = 128;
 /// Branches that one request may have at a time; more targets are cut off by q.
@@ -20,6 +23,12 @@ pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 pub const UPGRADE_HEADERS_MAX: usize = 64;
 /// Requests that wait for one outgoing connection; more get 480 with Retry-After.
 pub const CONNECT_WAITERS_MAX: usize = 1024;
+/// How far beyond its bound a flow's queue may grow by responses and frames, which are not refused
+/// one by one.
+pub const DUTY_FACTOR: usize = 4;
+/// How much more than a client's flow one of a configured server may have queued: a turn's messages
+/// of all users may be for it.
+pub const TRUNK_FACTOR: usize = 64;
 /// Bindings that one alarm looks at; the rest follow at once.
 pub const EXPIRIES_A_TURN: usize = 256;
 /// Entries of the work lane of one link (new requests; full: 500 with Retry-After).

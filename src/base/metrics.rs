@@ -65,14 +65,22 @@ counters! {
     responses_received;
     /// Keep-alives received (CRLF, STUN binding, WebSocket ping or pong).
     keepalives_received;
-    /// Requests written to a next hop.
+    /// Copies of requests written to a next hop, ACKs among them.
     requests_forwarded;
     /// Responses written to the sender of the request.
     responses_forwarded;
-    /// Final responses that we made ourselves.
+    /// Requests that got a final response which we made ourselves.
     requests_answered;
-    /// Retransmissions absorbed by a transaction.
+    /// Requests that got the final response of a next hop.
+    requests_relayed;
+    /// ACKs that went on to a next hop.
+    acks_forwarded;
+    /// Requests absorbed by a transaction: retransmissions, and ACKs to a final response other than
+    /// 2xx.
     retransmissions_absorbed;
+    /// Responses that end here: 100, answers to our CANCELs, retransmissions, and what branches say
+    /// that do not win.
+    responses_absorbed;
     /// Requests or responses sent again by a timer.
     retransmissions_sent;
     /// Non-INVITE transactions that ended at Timer F without a final response (RFC 4320 §4.2: no
@@ -88,6 +96,8 @@ counters! {
     dropped_stray_response;
     /// Responses dropped: they came on another flow than their request went to.
     dropped_foreign_response;
+    /// Responses dropped: behind our Via there was none of the request's sender.
+    dropped_response_without_via;
     /// Responses dropped: the flow of the request's sender is gone.
     dropped_response_flow_gone;
     /// ACKs dropped: nowhere to go.

@@ -8,10 +8,7 @@ use crate::sip::{self, Message, ResponseParts, ViaParams};
 
 use super::Engine;
 use super::serve::reply_to;
-use super::transactions::ServerMachine;
-
-/// Reason of a CANCEL when another branch won (RFC 3326 §3.1).
-const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+use super::transactions::{CancelReason, ServerMachine};
 
 impl Engine {
     /// Answers with a status of our own and ends the search for a better one.
@@ -120,7 +117,7 @@ impl Engine {
             let last = std::mem::take(&mut transaction.last);
             let best = std::mem::take(&mut transaction.best);
             self.pool.put(last);
-            self.pool.put(best);
+            self.discard_best(best);
         }
     }
 
@@ -135,34 +132,44 @@ impl Engine {
         let Some(branch) = self.transactions.client.get_mut(client) else { return };
         let again = branch.ended;
         branch.ended |= status >= 200;
-        let target = branch.flow();
-        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        if status < 200 {
-            if transaction.context.on_provisional(status) == Verdict::Forward {
-                self.forward_up(tx, message);
-            }
+        let (target, trusted) = (branch.flow(), branch.trusted);
+        let is_binding_gone = status == 430 && branch.authoritative;
+        let Some(transaction) = self.transactions.server.get_mut(tx) else {
+            self.counters.responses_absorbed += 1;
             return;
+        };
+        if status < 200 || again {
+            let verdict = match status {
+                // RFC 4320 §4.1: a 100 is sent when it is due, and nothing else is.
+                0..200 if !transaction.is_invite => Verdict::Drop,
+                0..200 => transaction.context.on_provisional(status),
+                _ => transaction.context.on_success_again(),
+            };
+            return match verdict {
+                Verdict::Forward => self.forward_up(tx, message, trusted),
+                _ => self.counters.responses_absorbed += 1,
+            };
         }
-        if again {
-            if transaction.context.on_success_again() == Verdict::Forward {
-                self.forward_up(tx, message);
-            }
-            return;
+        if is_binding_gone {
+            // RFC 5626 §5.3.1: 430 is for us, who know the bindings.
+            self.counters.responses_absorbed += 1;
+            return self.on_branch_ended(tx, client, 480, "The flow is gone");
         }
         let then = transaction.context.on_final(status, transaction.is_invite);
         if then.verdict != Verdict::Drop {
             transaction.target = target;
         }
         match then.verdict {
-            Verdict::Forward => self.forward_up(tx, message),
+            Verdict::Forward => self.forward_up(tx, message, trusted),
             Verdict::Keep => {
                 let copy = self.pool.copy(message.bytes());
                 if let Some(transaction) = self.transactions.server.get_mut(tx) {
+                    transaction.best_trusted = trusted;
                     let old = std::mem::replace(&mut transaction.best, copy);
-                    self.pool.put(old);
+                    self.discard_best(old);
                 }
             }
-            Verdict::Drop => {}
+            Verdict::Drop => self.counters.responses_absorbed += 1,
         }
         self.follow(tx, Some(client), then);
     }
@@ -184,7 +191,7 @@ impl Engine {
         if then.verdict == Verdict::Keep {
             transaction.best_reason = Some(why);
             let old = std::mem::take(&mut transaction.best);
-            self.pool.put(old);
+            self.discard_best(old);
         }
         self.follow(tx, Some(client), then);
     }
@@ -196,7 +203,8 @@ impl Engine {
                 .server
                 .get(tx)
                 .is_some_and(|it| (200..300).contains(&it.context.sent));
-            self.cancel_branches(tx, client, won.then_some(COMPLETED_ELSEWHERE));
+            let reason = if won { CancelReason::Elsewhere } else { CancelReason::None };
+            self.cancel_branches(tx, client, reason);
         }
         if then.finish {
             self.with_request(tx, |engine, message| engine.finish(tx, message));
@@ -212,8 +220,10 @@ impl Engine {
         }
         let best = std::mem::take(&mut transaction.best);
         let (status, why) = (transaction.context.best, transaction.best_reason);
+        let trusted = transaction.best_trusted;
         match status {
             0 => self.expire(tx, message),
+            408 if !transaction.is_invite => self.expire(tx, message),
             503 => {
                 let reject = Reject::because(500, "The server behind is not available");
                 self.answer_reject(tx, message, &reject);
@@ -228,11 +238,18 @@ impl Engine {
             _ => {
                 let mut parsed = self.take_parsed();
                 if sip::parse(&best, &mut parsed).is_ok() {
-                    self.forward_with(tx, message, parsed.view(&best));
+                    self.forward_with(tx, message, parsed.view(&best), trusted);
                 }
                 self.keep_parsed(parsed);
+                return self.pool.put(best);
             }
         }
+        self.discard_best(best);
+    }
+
+    /// Gives back the storage of a response that was kept and is not needed any more.
+    pub(super) fn discard_best(&mut self, best: Vec<u8>) {
+        self.counters.responses_absorbed += u64::from(!best.is_empty());
         self.pool.put(best);
     }
 
@@ -240,24 +257,36 @@ impl Engine {
     /// either.
     fn expire(&mut self, tx: SlabKey, message: Message<'_>) {
         self.counters.transactions_expired += 1;
+        self.report_end(tx, message, 0);
         self.respond(tx, message, 408, Vec::new());
     }
 
-    fn forward_up(&mut self, tx: SlabKey, message: Message<'_>) {
-        self.with_request(tx, |engine, request| engine.forward_with(tx, request, message));
+    fn forward_up(&mut self, tx: SlabKey, message: Message<'_>, trusted: bool) {
+        self.with_request(tx, |engine, request| {
+            engine.forward_with(tx, request, message, trusted);
+        });
     }
 
     /// Sends a branch's response on, our Via taken off.
-    fn forward_with(&mut self, tx: SlabKey, request: Message<'_>, message: Message<'_>) {
+    fn forward_with(
+        &mut self,
+        tx: SlabKey,
+        request: Message<'_>,
+        message: Message<'_>,
+        trusted: bool,
+    ) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
         let toward = transaction.arrival.transport();
         let mut block = self.pool.take(message.bytes().len());
-        if !response::forward(message, toward, &mut self.scratch.edits, &mut block) {
+        let edits = &mut self.scratch.edits;
+        if !response::forward(message, toward, trusted, edits, &mut block) {
             self.pool.put(block);
-            self.counters.dropped_malformed += 1;
+            self.counters.dropped_response_without_via += 1;
             return;
         }
         self.counters.responses_forwarded += 1;
+        let is_first = message.status() >= 200 && !transaction.reported;
+        self.counters.requests_relayed += u64::from(is_first);
         self.respond(tx, request, message.status(), block);
     }
 }

@@ -6,11 +6,11 @@ use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
-use crate::sip::{self, Message, Method};
+use crate::sip::{self, HeaderName, Message, Method};
 use crate::transaction::{Client, Step, Steps, Timer};
 
 use super::alarm::Alarm;
-use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
+use super::transactions::{Armed, Cancel, CancelReason, ClientMachine, ClientTransaction, Way};
 use super::{Deferred, Engine};
 
 /// Why a branch could not reach its target. The world's fault.
@@ -45,6 +45,11 @@ impl Engine {
         if !came_from(transaction, arrival) {
             self.counters.dropped_foreign_response += 1;
             return self.report_drop(arrival.source, "foreign_response", message);
+        }
+        // Only a CANCEL is ours alone: all else has its sender's Via below ours.
+        if transaction.server.is_some() && message.values(HeaderName::Via).nth(1).is_none() {
+            self.counters.dropped_response_without_via += 1;
+            return self.report_drop(arrival.source, "response_without_via", message);
         }
         let timers = self.config.timers;
         let status = message.status();
@@ -82,13 +87,15 @@ impl Engine {
     }
 
     /// A provisional response to an INVITE: a CANCEL that waited goes out (RFC 3261 §9.1), Timer C
-    /// starts anew (§16.7 step 2).
+    /// starts anew (§16.7 step 2). A 100 does not prolong it, but takes Timer B away: from then on
+    /// nothing else ends the branch of a callee that says no more.
     fn on_ringing(&mut self, client: SlabKey, status: u16) {
         let Some(transaction) = self.transactions.client.get(client) else { return };
         if transaction.cancel == Cancel::Wanted {
-            return self.send_cancel(client, None);
+            return self.send_cancel(client);
         }
-        if status != 100 && transaction.cancel == Cancel::No {
+        let is_due = status != 100 || !transaction.timers.has(Timer::C);
+        if is_due && transaction.cancel == Cancel::No {
             self.arm_client(client, Timer::C, self.config.timers.c);
         }
     }
@@ -109,11 +116,14 @@ impl Engine {
                 }
                 Step::PassUp => {
                     let server = self.transactions.client.get(client).and_then(|it| it.server);
-                    if let (Some(server), Some(response)) = (server, response) {
-                        self.on_branch_response(server, client, response);
+                    match (server, response) {
+                        (Some(server), Some(response)) => {
+                            self.on_branch_response(server, client, response);
+                        }
+                        _ => self.counters.responses_absorbed += 1,
                     }
                 }
-                Step::Absorb => self.counters.retransmissions_absorbed += 1,
+                Step::Absorb => self.counters.responses_absorbed += 1,
                 Step::Arm(timer, after) => self.arm_client(client, timer, after),
                 Step::Cancel(timer) => {
                     let transaction = self.transactions.client.get_mut(client);
@@ -127,7 +137,7 @@ impl Engine {
         }
     }
 
-    fn arm_client(&mut self, client: SlabKey, timer: Timer, after: Duration) {
+    pub(super) fn arm_client(&mut self, client: SlabKey, timer: Timer, after: Duration) {
         let id = self.wheel.arm(self.now + after, Alarm::Client(client, timer));
         let transaction = self.transactions.client.get_mut(client);
         if let Some(old) = transaction.and_then(|it| it.timers.put(timer, id)) {
@@ -169,9 +179,10 @@ impl Engine {
         &mut self,
         tx: SlabKey,
         except: Option<SlabKey>,
-        reason: Option<&[u8]>,
+        reason: CancelReason,
     ) {
-        let Some(transaction) = self.transactions.server.get(tx) else { return };
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        transaction.cancel_reason = reason;
         let branches = transaction.branches.clone();
         for client in branches.into_iter().filter(|it| Some(*it) != except) {
             let Some(branch) = self.transactions.client.get_mut(client) else { continue };
@@ -180,7 +191,7 @@ impl Engine {
                 continue;
             }
             if machine.is_proceeding() {
-                self.send_cancel(client, reason);
+                self.send_cancel(client);
             } else if machine.is_calling() {
                 branch.cancel = Cancel::Wanted;
             }
@@ -189,10 +200,13 @@ impl Engine {
 
     /// CANCEL of one branch, as a transaction of its own (RFC 3261 §9.1). If no final response
     /// follows in 64·T1, the branch counts as cancelled.
-    fn send_cancel(&mut self, client: SlabKey, reason: Option<&[u8]>) {
+    fn send_cancel(&mut self, client: SlabKey) {
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.client.get(client) else { return };
         let Some(flow) = transaction.flow() else { return };
+        let dialled = transaction.dialled;
+        let server = transaction.server.and_then(|server| self.transactions.server.get(server));
+        let reason = server.and_then(|server| server.cancel_reason.value());
         let mut parsed = self.parsed_kept.pop().unwrap_or_default();
         let mut block = self.pool.take(1024);
         let built = sip::parse(&transaction.block, &mut parsed).is_ok();
@@ -204,13 +218,17 @@ impl Engine {
         let cancel = built.then_some(ClientTransaction {
             machine: ClientMachine::Other(machine),
             server: None,
-            secret: 0,
+            // Its branch is that of the INVITE: no response names it by this.
+            secret: self.rng.next_u64(),
             hop: Way::Flow(flow),
+            dialled,
             block,
             timers: Armed::default(),
             mark: None,
             cancel: Cancel::No,
             gone: 0,
+            authoritative: false,
+            trusted: false,
             ended: false,
         });
         let cancel = cancel.and_then(|cancel| self.transactions.client.insert(cancel));
@@ -255,7 +273,7 @@ impl Engine {
             return;
         }
         if transaction.cancel == Cancel::No {
-            return self.send_cancel(client, None);
+            return self.send_cancel(client);
         }
         self.end_branch(client, 408, "No answer in time");
         self.end_client(client);
@@ -313,9 +331,12 @@ impl Engine {
 }
 
 /// A response is taken only from the flow that its request went to; a datagram's source may differ
-/// (RFC 3261 §18.1.2: the branch decides).
+/// (RFC 3261 §18.1.2: the branch decides). A server that we dialled may use another connection of
+/// ours to it, as one does that gets the requests of one call on two of them.
 fn came_from(transaction: &ClientTransaction, arrival: &Arrival) -> bool {
+    let peer = Some((arrival.transport(), arrival.remote));
     match transaction.hop {
+        Way::Flow(FlowRef::Stream(_)) if !arrival.accepted && transaction.dialled == peer => true,
         Way::Flow(FlowRef::Stream(path)) => arrival.source.stream() == Some(path.flow),
         Way::Flow(FlowRef::Datagram(_)) => matches!(arrival.source, FlowRef::Datagram(_)),
         Way::Connecting => false,

@@ -41,6 +41,8 @@ pub(super) enum Waiter {
     Client(SlabKey),
     /// An ACK to a 2xx, which has no transaction.
     Ack(Vec<u8>),
+    /// A response whose own connection is gone.
+    Response(Vec<u8>),
 }
 
 impl Connects {
@@ -131,7 +133,14 @@ impl Engine {
                 Waiter::Client(client) => client,
                 Waiter::Ack(block) => {
                     let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
+                    self.counters.acks_forwarded += u64::from(sent);
                     self.counters.dropped_ack += u64::from(!sent);
+                    self.pool.put(block);
+                    continue;
+                }
+                Waiter::Response(block) => {
+                    let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
+                    self.counters.dropped_response_flow_gone += u64::from(!sent);
                     self.pool.put(block);
                     continue;
                 }
@@ -161,6 +170,10 @@ impl Engine {
             Waiter::Client(client) => self.deferred.push_back(Deferred::Failed(client, failure)),
             Waiter::Ack(block) => {
                 self.counters.dropped_ack += 1;
+                self.pool.put(block);
+            }
+            Waiter::Response(block) => {
+                self.counters.dropped_response_flow_gone += 1;
                 self.pool.put(block);
             }
         }

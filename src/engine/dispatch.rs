@@ -136,7 +136,8 @@ impl Engine {
         let message = parsed.view(bytes);
         let method = message.method();
         let Some(key) = server_key(&self.placement, message, method) else {
-            return self.on_unparsable(arrival, message, ParseErrorKind::Via);
+            let reject = Reject::phrase(400, ParseErrorKind::Via.phrase());
+            return self.answer_stateless(arrival, message, &reject);
         };
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {

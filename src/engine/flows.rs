@@ -1,6 +1,8 @@
 //! Flows come, speak and go: plaintext becomes whole SIP messages here, by the layers of each
 //! transport.
 
+use memchr::memmem;
+
 use crate::base::event::{CloseReason, Event};
 use crate::base::id::{DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
 use crate::base::limits::UPGRADE_BYTES_MAX;
@@ -10,16 +12,17 @@ use crate::flow::keepalive;
 use crate::flow::layers::Layer;
 use crate::flow::table::Flow;
 use crate::proxy::Reject;
+use crate::proxy::route::Sender;
 use crate::sip::frame::{self, Frame, FrameError, Scan};
 use crate::sip::{self, Message};
 use crate::ws::assemble::{Event as WsEvent, Receiver};
 use crate::ws::frame::{CloseCode, Opcode, write_close, write_frame};
 use crate::ws::handshake::{Rules, Upgrade, accept, write_answer};
 
-use super::Engine;
 use super::alarm::Alarm;
 use super::input::Origin;
 use super::output::Output;
+use super::{Deferred, Engine};
 
 /// The lone CRLF that answers a ping (RFC 5626 §3.5.1).
 const PONG: &[u8] = b"\r\n";
@@ -47,6 +50,7 @@ impl Engine {
         };
         let accepted = matches!(origin, Origin::Accepted(_));
         let mut flow = Flow::new(path, key.local, key.remote, accepted, self.now);
+        flow.trunk = Sender::of(&self.config, &flow.arrival()).is_upstream();
         let look = keepalive::first_look(&flow, &self.config.limits);
         flow.timer = Some(self.wheel.arm(self.now + look, Alarm::Flow(name)));
         let is_open = !matches!(flow.layer, Layer::Upgrade(_));
@@ -261,7 +265,7 @@ impl Engine {
                     self.on_message(&arrival, &rest[..len]);
                 }
                 Err(fault) => {
-                    self.on_lost_framing(name, rest, scan, fault);
+                    self.on_lost_framing(name, rest, fault);
                     return None;
                 }
             }
@@ -283,7 +287,7 @@ impl Engine {
 
     /// Where the next message starts is not known any more: an answer if one can be made, then the
     /// end.
-    fn on_lost_framing(&mut self, name: FlowId, rest: &[u8], scan: &Scan, fault: FrameError) {
+    fn on_lost_framing(&mut self, name: FlowId, rest: &[u8], fault: FrameError) {
         let (status, phrase) = match fault {
             FrameError::HeaderTooLarge | FrameError::MessageTooLarge => (513, None),
             FrameError::MissingLength => (400, Some("Missing Content-Length")),
@@ -291,30 +295,43 @@ impl Engine {
             FrameError::DoubleLength => (400, Some("Two Content-Lengths")),
             FrameError::NotSip => (0, None),
         };
+        let is_answered = match self.flows.get(name).map(Flow::arrival) {
+            Some(arrival) if status != 0 => {
+                let reject = Reject { phrase, ..Reject::new(status) };
+                self.answer_head(&arrival, rest, &reject)
+            }
+            _ => false,
+        };
         match status {
+            _ if is_answered => {}
             0 => self.counters.dropped_not_sip += 1,
             513 => self.counters.dropped_too_large += 1,
             _ => self.counters.dropped_malformed += 1,
         }
-        if let (Some(end), Some(flow)) = (scan.headers_len(), self.flows.get(name))
-            && status != 0
-        {
-            let arrival = flow.arrival();
-            let reject = Reject { phrase, ..Reject::new(status) };
-            self.answer_head(&arrival, &rest[..end.min(rest.len())], &reject);
-        }
         self.end(name, CloseReason::Protocol);
     }
 
-    fn answer_head(&mut self, arrival: &Arrival, head: &[u8], reject: &Reject) {
+    /// Answers from the header lines that are whole, an end of the section put where none came;
+    /// says whether it could.
+    fn answer_head(&mut self, arrival: &Arrival, rest: &[u8], reject: &Reject) -> bool {
+        let lines = match memmem::find(rest, b"\r\n\r\n") {
+            Some(end) => &rest[..end + 2],
+            None => &rest[..memmem::rfind(rest, b"\r\n").map_or(0, |end| end + 2)],
+        };
+        let mut head = self.pool.copy(lines);
+        head.extend_from_slice(b"\r\n");
         let mut parsed = self.take_parsed();
-        let _ = sip::parse(head, &mut parsed);
-        let message: Message<'_> = parsed.view(head);
-        if super::dispatch::is_answerable(message) {
+        // What is wrong with it is known already.
+        let _ = sip::parse(&head, &mut parsed);
+        let message: Message<'_> = parsed.view(&head);
+        let is_answerable = super::dispatch::is_answerable(message);
+        if is_answerable {
             self.counters.requests_received += 1;
             self.answer_stateless(arrival, message, reject);
         }
         self.keep_parsed(parsed);
+        self.pool.put(head);
+        is_answerable
     }
 
     pub(super) fn on_datagram(&mut self, path: DatagramPath, bytes: &mut [u8]) {
@@ -397,7 +414,7 @@ impl Engine {
         }
         flow.layer.release(&mut self.pool);
         self.outputs.push_back(Output::Event(Event::FlowClosed { flow: path.flow, why }));
-        self.on_flow_gone(path.flow);
+        self.deferred.push_back(Deferred::Gone(path.flow));
     }
 
     fn count_close(&mut self, why: CloseReason) {
@@ -415,7 +432,7 @@ impl Engine {
     pub(super) fn watch_writes(&mut self, name: FlowId) {
         let at: Time = self.now + self.config.limits.write_timeout;
         let Some(flow) = self.flows.get_mut(name) else { return };
-        if flow.queued_writes() > 1 && flow.write_timer.is_none() {
+        if flow.queued_writes() > 0 && flow.write_timer.is_none() {
             let mark = flow.sent_writes;
             flow.write_timer = Some(self.wheel.arm(at, Alarm::Write(name, mark)));
         }

@@ -1,6 +1,8 @@
 //! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs,
 //! which have none.
 
+use std::net::SocketAddr;
+
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
@@ -10,7 +12,7 @@ use crate::proxy::route::{self, Sender};
 use crate::proxy::target::{Hop, TargetSet};
 use crate::proxy::{Reject, naming};
 use crate::sip::{HeaderName, Message, Method, Uri};
-use crate::transaction::{Client, ClientInvite};
+use crate::transaction::{Client, ClientInvite, Timer};
 
 use super::Engine;
 use super::client::Failure;
@@ -55,6 +57,7 @@ impl Engine {
         }
         let share = breadth / count as u32;
         let says = message.header(HeaderName::MaxBreadth).is_some() || count > 1;
+        let mut is_started = false;
         for at in 0..count {
             let (target, uri, route) = targets.at(at);
             let onward = Onward {
@@ -69,19 +72,25 @@ impl Engine {
                 breadth: says.then_some(share),
                 trusted: sender.is_upstream(),
             };
-            self.start_branch(tx, message, arrival, target.hop, onward);
+            let gone = gone_status(target.hop, targets.names_flow && sender.is_upstream());
+            is_started |= self.start_branch(tx, message, arrival, target.hop, gone, onward);
         }
-        Ok(())
+        match is_started {
+            true => Ok(()),
+            false => Err(Reject::retry_after(500, 5, "Too many transactions")),
+        }
     }
 
+    /// False when there is no room for its transaction.
     fn start_branch(
         &mut self,
         tx: SlabKey,
         message: Message<'_>,
         arrival: &Arrival,
         hop: Hop,
+        gone: u16,
         mut onward: Onward<'_>,
-    ) {
+    ) -> bool {
         let timers = self.config.timers;
         let reliable = onward.transport.is_reliable();
         let (machine, steps) = if message.method() == Method::Invite {
@@ -97,15 +106,18 @@ impl Engine {
             server: Some(tx),
             secret: onward.branch.secret,
             hop: way,
+            dialled: dialled(hop),
             block: Vec::new(),
             timers: Armed::default(),
             mark: None,
             cancel: Cancel::No,
-            gone: gone_status(hop, onward.trusted),
+            gone,
+            authoritative: onward.uri.is_some(),
+            trusted: matches!(hop, Hop::Dial { .. }),
             ended: false,
         };
-        let Some(server) = self.transactions.server.get_mut(tx) else { return };
-        let Some(client) = self.transactions.client.insert(transaction) else { return };
+        let Some(server) = self.transactions.server.get_mut(tx) else { return false };
+        let Some(client) = self.transactions.client.insert(transaction) else { return false };
         server.branches.push(client);
         server.context.live += 1;
         onward.branch.client = client;
@@ -114,11 +126,15 @@ impl Engine {
         forward(&self.config, &self.tokens, message, arrival, &onward, edits, &mut block);
         self.transactions.client.get_mut(client).expect("just made").block = block;
         self.counters.requests_forwarded += 1;
+        if message.method() == Method::Invite {
+            self.arm_client(client, Timer::C, timers.c);
+        }
         match way {
             Way::Flow(_) => self.mark_target(client),
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
         }
         self.run_client_steps(client, None, &steps);
+        true
     }
 
     /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction
@@ -135,7 +151,7 @@ impl Engine {
             });
         let (Ok(popped), false) = (routed, spent) else { return self.drop_ack(arrival, message) };
         let targets = std::mem::take(&mut self.scratch.targets);
-        let mut sent = false;
+        let mut went = Went::Nowhere;
         for at in 0..targets.len() {
             let (target, uri, route) = targets.at(at);
             let onward = Onward {
@@ -150,11 +166,13 @@ impl Engine {
                 breadth: None,
                 trusted: sender.is_upstream(),
             };
-            sent |= self.send_ack_copy(message, arrival, target.hop, &onward);
+            went = went.max(self.send_ack_copy(message, arrival, target.hop, &onward));
         }
         self.scratch.targets = targets;
-        if !sent {
-            self.drop_ack(arrival, message);
+        match went {
+            Went::Nowhere => self.drop_ack(arrival, message),
+            Went::Out => self.counters.acks_forwarded += 1,
+            Went::Waiting => {}
         }
     }
 
@@ -164,24 +182,24 @@ impl Engine {
         arrival: &Arrival,
         hop: Hop,
         onward: &Onward<'_>,
-    ) -> bool {
+    ) -> Went {
         let way = self.way(hop, onward.egress);
         let mut block = self.pool.take(message.bytes().len() + 256);
         let edits = &mut self.scratch.edits;
         forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
-        let sent = match way {
+        let went = match way {
             Way::Connecting => {
                 self.connect_for(Waiter::Ack(block), hop);
-                true
+                Went::Waiting
             }
             Way::Flow(flow) => {
                 let sent = self.deliver(flow, &block, None).is_ok();
                 self.pool.put(block);
-                sent
+                if sent { Went::Out } else { Went::Nowhere }
             }
         };
-        self.counters.requests_forwarded += u64::from(sent);
-        sent
+        self.counters.requests_forwarded += u64::from(went != Went::Nowhere);
+        went
     }
 
     fn drop_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
@@ -230,9 +248,27 @@ impl Engine {
     }
 }
 
+/// What became of a copy of an ACK.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Went {
+    /// There was no way.
+    Nowhere,
+    /// It was written.
+    Out,
+    /// It waits for a connection, which counts it.
+    Waiting,
+}
+
 /// The sender, as the end of a dialog token: a client of ours, not a server behind us.
 fn client_end(arrival: &Arrival, sender: Sender) -> Option<FlowRef> {
     (!sender.is_upstream()).then_some(arrival.source)
+}
+
+fn dialled(hop: Hop) -> Option<(Transport, SocketAddr)> {
+    match hop {
+        Hop::Dial { transport, remote } => Some((transport, remote)),
+        Hop::Client(_) => None,
+    }
 }
 
 fn callee(hop: Hop) -> Option<FlowRef> {
@@ -242,12 +278,12 @@ fn callee(hop: Hop) -> Option<FlowRef> {
     }
 }
 
-/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; endpoints hear
-/// 480.
-fn gone_status(hop: Hop, to_server: bool) -> u16 {
+/// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; all others
+/// hear 480.
+fn gone_status(hop: Hop, asked_by_server: bool) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,
-        Hop::Client(_) if to_server => 430,
+        Hop::Client(_) if asked_by_server => 430,
         Hop::Client(_) => 480,
     }
 }

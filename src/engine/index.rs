@@ -19,8 +19,8 @@ const ENTRIES_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     /// A registered Contact (canonical form), its address of record (keyed hash) and the flow it is
-    /// bound to.
-    Contact { contact: Box<[u8]>, owner: u64, flow: FlowRef },
+    /// bound to; none when it is to be taken out.
+    Contact { contact: Box<[u8]>, owner: u64, flow: Option<FlowRef> },
     /// A flow that a client opened to us.
     Accepted(StreamPath),
 }
@@ -79,7 +79,7 @@ impl Index {
     pub fn contact(&self, host: &[u8], canonical: &[u8]) -> Option<FlowRef> {
         let mut found = None;
         for entry in self.by_host.get(host)? {
-            let Entry::Contact { contact, flow, .. } = entry else { continue };
+            let Entry::Contact { contact, flow: Some(flow), .. } = entry else { continue };
             if **contact == *canonical && found.replace(*flow).is_some() {
                 return None;
             }
@@ -165,8 +165,11 @@ mod tests {
         let key = b"x.invalid:5060";
         let contact = b"u@x.invalid";
         let flow = |slot| FlowRef::Stream(path(slot, Transport::Wss));
-        let entry =
-            |slot, owner| Entry::Contact { contact: contact[..].into(), owner, flow: flow(slot) };
+        let entry = |slot, owner| Entry::Contact {
+            contact: contact[..].into(),
+            owner,
+            flow: Some(flow(slot)),
+        };
         let mut index = Index::new(KeyedHash::new([1; 16]));
         index.add(key, entry(1, 7));
         index.add(key, entry(2, 7));

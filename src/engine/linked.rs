@@ -12,6 +12,7 @@ use super::client::Failure;
 use super::index::Entry;
 use super::mesh::{Handover, IndexChange, LinkMessage};
 use super::output::Output;
+use super::transactions::CancelReason;
 use super::{Deferred, Engine};
 
 impl Engine {
@@ -110,7 +111,7 @@ impl Engine {
         transaction.orphaned = true;
         if transaction.is_invite && transaction.context.sent == 0 {
             transaction.context.cancelled = true;
-            self.cancel_branches(tx, None, None);
+            self.cancel_branches(tx, None, CancelReason::None);
         }
     }
 

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use crate::base::buf::Pool;
 use crate::base::config::Config;
 use crate::base::hash::{KeyedHash, derive_key};
-use crate::base::id::{ShardId, Transport};
+use crate::base::id::{FlowId, ShardId, Transport};
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::rng::Rng;
 use crate::base::slab::SlabKey;
@@ -115,7 +115,7 @@ pub struct Engine {
     deferred: VecDeque<Deferred>,
     pool: Pool,
     parsed_kept: Vec<Parsed>,
-    #[expect(clippy::vec_box, reason = "the boxes are what is kept: they travel in messages")]
+    #[expect(clippy::vec_box, reason = "links carry boxes, which come and go as they are")]
     handovers_kept: Vec<Box<Handover>>,
     scratch: Scratch,
     counters: Counters,
@@ -133,11 +133,14 @@ struct Scratch {
     registered: Registered,
 }
 
-/// Something that happened while a transaction was out of its table.
+/// Something that happened while a transaction was out of its table, or that may happen again while
+/// it is handled: a queue instead of recursion, whose depth peers would decide.
 #[derive(Clone, Copy, Debug)]
 enum Deferred {
     /// A branch cannot reach its target.
     Failed(SlabKey, Failure),
+    /// A flow is gone. Telling its transactions may close the next one.
+    Gone(FlowId),
 }
 
 impl Engine {
@@ -252,6 +255,7 @@ impl Engine {
         while let Some(deferred) = self.deferred.pop_front() {
             match deferred {
                 Deferred::Failed(client, failure) => self.on_branch_failed(client, failure),
+                Deferred::Gone(flow) => self.on_flow_gone(flow),
             }
         }
     }

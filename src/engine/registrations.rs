@@ -1,10 +1,12 @@
 //! REGISTER at the shard that owns the address of record, and what the other rooms must know of its
 //! bindings: when the next one expires, and at which host and port its client can be found.
 
+use std::time::Duration;
+
 use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::proxy::{Reject, naming, place};
-use crate::registrar::{Binding, BindingFlow, RegisterContext, Registered, register};
+use crate::registrar::{Binding, RegisterContext, Registered, register};
 use crate::sip::{Message, Uri};
 
 use super::Engine;
@@ -52,17 +54,18 @@ impl Engine {
         }
         let owner = self.placement.of(outcome.aor());
         for contact in outcome.removed() {
-            self.index_contact(contact, owner, source, false);
+            self.index_contact(contact, owner, None);
         }
         for contact in outcome.added() {
-            self.index_contact(contact, owner, source, true);
+            self.index_contact(contact, owner, Some(source));
         }
     }
 
-    fn index_contact(&mut self, contact: &[u8], owner: u64, flow: FlowRef, add: bool) {
+    /// Notes where the Contact can be reached now; without a flow: nowhere.
+    fn index_contact(&mut self, contact: &[u8], owner: u64, flow: Option<FlowRef>) {
         let Some(host) = index_host(contact) else { return };
         let entry = Entry::Contact { contact: contact.into(), owner, flow };
-        self.change_index_at(host, entry, add);
+        self.change_index_at(host, entry, flow.is_some());
     }
 
     /// The flow is gone, and with it the bindings that need it.
@@ -85,15 +88,17 @@ impl Engine {
         if self.config.upstreams.is_empty() {
             return;
         }
-        for Gone { contact, aor, flow } in gone {
+        for Gone { contact, aor } in gone {
             let owner = self.placement.of(&aor);
-            self.index_contact(&contact, owner, flow, false);
+            self.index_contact(&contact, owner, None);
         }
     }
 
     /// Has the alarm ring when the next binding expires.
     pub(super) fn arm_expiry(&mut self) {
-        let Some(at) = self.location.next_expiry() else { return };
+        let Some(next) = self.location.next_expiry() else { return };
+        // What is left of a bounded look comes with the next call, not within this one.
+        let at = next.max(self.now + Duration::from_millis(1));
         if self.expiry_alarm.is_some_and(|(armed, _)| armed <= at) {
             return;
         }
@@ -108,15 +113,16 @@ impl Engine {
 struct Gone {
     contact: Vec<u8>,
     aor: Vec<u8>,
-    flow: FlowRef,
 }
 
 fn indexed(binding: &Binding) -> Option<Gone> {
-    let BindingFlow::Flow(flow) = binding.flow() else { return None };
+    if !binding.is_indexed() {
+        return None;
+    }
     let uri = Uri::parse(binding.contact()).ok()?;
     let mut contact = Vec::new();
     crate::registrar::canonical_contact(&uri, &mut contact);
-    Some(Gone { contact, aor: binding.aor().to_vec(), flow })
+    Some(Gone { contact, aor: binding.aor().to_vec() })
 }
 
 /// `host:port` of a canonical contact, as the index is keyed.

@@ -6,19 +6,20 @@ use std::net::{IpAddr, SocketAddr};
 use smallvec::SmallVec;
 
 use crate::base::config::{RouteTo, Strangers};
-use crate::base::id::{DatagramPath, FlowRef};
+use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::{has_looped, loop_hash};
 use crate::proxy::context::ResponseContext;
 use crate::proxy::route::{self, Sender};
+use crate::proxy::target::Hop;
 use crate::proxy::{Reject, naming, target, validate};
 use crate::sip::{HeaderName, Message, Method, Parsed, Uri};
 use crate::transaction::ServerKey;
-use crate::transaction::{Server, ServerInvite, Steps};
+use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
 use super::Engine;
-use super::transactions::{Armed, ServerMachine, ServerTransaction};
+use super::transactions::{Armed, CancelReason, ServerMachine, ServerTransaction};
 
 impl Engine {
     /// Makes the server transaction and serves its request.
@@ -46,18 +47,22 @@ impl Engine {
             parsed: Parsed::default(),
             arrival: *arrival,
             reply_to: reply_to(arrival, message),
+            fallback: self.fallback(arrival, message),
             last: Vec::new(),
             best: Vec::new(),
+            best_trusted: false,
             best_reason: None,
             target: None,
             context: ResponseContext::default(),
             branches: SmallVec::new(),
+            cancel_reason: CancelReason::None,
             timers: Armed::default(),
             started: self.now,
             tag: self.rng.next_u64(),
             mark: None,
             is_invite,
             orphaned: false,
+            merge: None,
             reported: false,
         };
         let Some(tx) = self.transactions.server.insert(transaction) else {
@@ -70,6 +75,18 @@ impl Engine {
             self.transactions.server.get_mut(tx).expect("just made").mark = Some(mark);
         }
         self.serve_from(tx, bytes, parsed, steps);
+    }
+
+    /// RFC 3261 §18.2.2 for TCP and TLS: the source address and the port of sent-by, if an upstream
+    /// is there. Never for WebSocket, which nobody can dial.
+    fn fallback(&self, arrival: &Arrival, message: Message<'_>) -> Option<Hop> {
+        let transport = arrival.transport();
+        if !arrival.accepted || !matches!(transport, Transport::Tcp | Transport::Tls) {
+            return None;
+        }
+        let port = message.top_via().ok()?.sent_by_port.unwrap_or(transport.default_port());
+        let remote = SocketAddr::new(arrival.remote.ip(), port);
+        route::may_dial(&self.config, transport, remote).then_some(Hop::Dial { transport, remote })
     }
 
     /// Serves with the request outside its transaction, then puts it there.
@@ -107,6 +124,9 @@ impl Engine {
         let for_us = ours && is_for_us(message, &uri);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         validate::validate(message, &uri, for_us, has_looped(message, hash))?;
+        if for_us {
+            self.refuse_merged(tx, message)?;
+        }
         if for_us && message.method() == Method::Options {
             return self.answer_options(tx, message);
         }
@@ -136,6 +156,21 @@ impl Engine {
         self.fork(tx, message, &arrival, sender, routing.popped, hash)
     }
 
+    /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends
+    /// here.
+    fn refuse_merged(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
+        let Some(key) = merge_key(&self.placement, message) else { return Ok(()) };
+        let first = self.transactions.merged.get(&key);
+        if first.is_some_and(|first| self.transactions.server.get(*first).is_some()) {
+            return Err(Reject::because(482, "Merged request"));
+        }
+        self.transactions.merged.insert(key, tx);
+        if let Some(transaction) = self.transactions.server.get_mut(tx) {
+            transaction.merge = Some(key);
+        }
+        Ok(())
+    }
+
     /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours.
     fn check_registrable(&self, message: Message<'_>) -> Result<(), Reject> {
         let to = message.to().ok().and_then(|to| Uri::parse(to.uri).ok());
@@ -159,7 +194,10 @@ impl Engine {
         }
         self.answer(tx, message, 200, None, &[]);
         if !answered {
-            let reason = message.header(HeaderName::Reason).map(|header| header.value);
+            let reason = match message.header(HeaderName::Reason) {
+                Some(header) => CancelReason::Said(header.value.into()),
+                None => CancelReason::None,
+            };
             self.cancel_branches(found.expect("found above"), None, reason);
         }
         Ok(())

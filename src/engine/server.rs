@@ -1,11 +1,14 @@
 //! What the server machines want done (RFC 3261 §17.2), and the events that reach them.
 
+use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
+use crate::proxy::target::Hop;
 use crate::sip::{Message, Method};
 use crate::transaction::{Step, Steps, Timer};
 
 use super::Engine;
 use super::alarm::Alarm;
+use super::connect::Waiter;
 use super::transactions::{ServerMachine, ServerTransaction};
 
 impl Engine {
@@ -16,6 +19,7 @@ impl Engine {
             ServerMachine::Invite(machine) => machine.on_invite_again(),
             ServerMachine::Other(machine) => machine.on_request_again(),
         };
+        self.counters.retransmissions_absorbed += 1;
         self.run_stored_server_steps(tx, &steps);
     }
 
@@ -27,6 +31,7 @@ impl Engine {
         let ServerMachine::Invite(machine) = &mut transaction.machine else { return false };
         let steps = machine.on_ack(&timers);
         let for_us = !steps.contains(&Step::PassUp);
+        self.counters.retransmissions_absorbed += u64::from(for_us);
         self.run_stored_server_steps(tx, &steps);
         for_us
     }
@@ -80,7 +85,6 @@ impl Engine {
                 Step::SendTrying if message.method() != Method::Invite => {
                     self.answer_trying(tx, message);
                 }
-                Step::Absorb => self.counters.retransmissions_absorbed += 1,
                 Step::Arm(timer, after) => {
                     let id = self.wheel.arm(self.now + after, Alarm::Server(tx, timer));
                     let transaction = self.transactions.server.get_mut(tx);
@@ -103,27 +107,46 @@ impl Engine {
     /// Sends the last response once more, or for the first time.
     fn send_last(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        if transaction.orphaned {
-            self.counters.dropped_response_flow_gone += 1;
-            return;
-        }
         let last = std::mem::take(&mut transaction.last);
-        let to = transaction.reply_to;
-        if !last.is_empty() && self.deliver(to, &last, None).is_err() {
-            self.counters.dropped_response_flow_gone += 1;
+        let (to, fallback, gone) =
+            (transaction.reply_to, transaction.fallback, transaction.orphaned);
+        if !last.is_empty() && (gone || self.deliver(to, &last, None).is_err()) {
+            self.send_elsewhere(fallback, &last);
         }
         if let Some(transaction) = self.transactions.server.get_mut(tx) {
             transaction.last = last;
         }
     }
 
+    /// The sender's connection is gone: its response takes one of ours, if it may, or is lost and
+    /// counted.
+    fn send_elsewhere(&mut self, fallback: Option<Hop>, response: &[u8]) {
+        let Some(Hop::Dial { transport, remote }) = fallback else {
+            self.counters.dropped_response_flow_gone += 1;
+            return;
+        };
+        match self.connects.opened(transport, remote) {
+            Some(path) => {
+                let sent = self.deliver(FlowRef::Stream(path), response, None).is_ok();
+                self.counters.dropped_response_flow_gone += u64::from(!sent);
+            }
+            None => {
+                let block = self.pool.copy(response);
+                self.connect_for(Waiter::Response(block), Hop::Dial { transport, remote });
+            }
+        }
+    }
+
     /// Forgets a server transaction. Branches that still run end by themselves.
     pub(super) fn end_server(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.remove(tx) else { return };
-        let ServerTransaction { key, block, parsed, last, best, mut timers, mark, .. } =
+        let ServerTransaction { key, merge, block, parsed, last, best, mut timers, mark, .. } =
             transaction;
         if self.transactions.by_key.get(&key) == Some(&tx) {
             self.transactions.by_key.remove(&key);
+        }
+        if let Some(merge) = merge {
+            self.transactions.merged.remove(&merge);
         }
         if let Some(mark) = mark {
             self.transactions.by_source.remove(mark);
@@ -131,7 +154,8 @@ impl Engine {
         for id in timers.drain() {
             self.wheel.cancel(id);
         }
-        for block in [block, last, best] {
+        self.discard_best(best);
+        for block in [block, last] {
             self.pool.put(block);
         }
         self.keep_parsed(parsed);

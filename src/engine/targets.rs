@@ -29,7 +29,7 @@ impl Engine {
     ) -> Result<(), Reject> {
         self.scratch.targets.clear();
         let next = message.values(HeaderName::Route).nth(routing.popped);
-        match routing.way {
+        let found = match routing.way {
             Way::Flow(flow, kind) => self.aim_at_flow(uri, flow, kind, sender),
             Way::Outgoing | Way::Stale => match next {
                 Some(value) => self.aim_at_route(value.text),
@@ -37,7 +37,19 @@ impl Engine {
             },
             Way::Initial if next.is_some() => Err(Reject::because(403, "Route to a foreign host")),
             Way::Initial => self.aim_at_request_uri(message, uri, arrival, sender),
+        };
+        found.and_then(|()| self.check_security(uri))
+    }
+
+    /// RFC 3261 §26.2.2: wherever the target came from, what was asked for by `sips:` goes over
+    /// TLS.
+    fn check_security(&self, uri: &Uri<'_>) -> Result<(), Reject> {
+        let targets = &self.scratch.targets;
+        let is_secure = |at: usize| targets.at(at).0.hop.transport().is_secure();
+        if uri.scheme != Scheme::Sips || (0..targets.len()).all(is_secure) {
+            return Ok(());
         }
+        Err(Reject::warn(480, SIPS_NOT_ALLOWED.0, SIPS_NOT_ALLOWED.1))
     }
 
     /// A token named the flow. Its security may not be less than the URI demands.
@@ -55,6 +67,7 @@ impl Engine {
             return Err(self.gone(kind == TokenKind::Path || sender.is_upstream()));
         }
         self.scratch.targets.push(Hop::Client(flow), &[], &[]);
+        self.scratch.targets.names_flow = true;
         Ok(())
     }
 
@@ -235,7 +248,7 @@ impl Choice {
                 continue;
             }
             if let Err(warning) =
-                self.judge(binding).and_then(|strip| add(binding, strip, config, targets))
+                self.judge(binding).and_then(|strip| self.add(binding, strip, config, targets))
             {
                 refused = Some(warning);
             }
@@ -257,39 +270,43 @@ impl Choice {
             _ => Ok(false),
         }
     }
-}
 
-/// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme when
-/// `strip` says so.
-fn add(
-    binding: &Binding,
-    strip: bool,
-    config: &Config,
-    targets: &mut TargetSet,
-) -> Result<(), Warning> {
-    const UNRESOLVED: Warning = (399, "The contact cannot be reached");
-    let contact = binding.contact();
-    let mut route = Vec::new();
-    for value in binding.path() {
-        if !route.is_empty() {
-            route.extend_from_slice(b", ");
+    /// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme
+    /// when `strip` says so.
+    fn add(
+        &self,
+        binding: &Binding,
+        strip: bool,
+        config: &Config,
+        targets: &mut TargetSet,
+    ) -> Result<(), Warning> {
+        const UNRESOLVED: Warning = (399, "The contact cannot be reached");
+        let contact = binding.contact();
+        let mut route = Vec::new();
+        for value in binding.path() {
+            if !route.is_empty() {
+                route.extend_from_slice(b", ");
+            }
+            route.extend_from_slice(value);
         }
-        route.extend_from_slice(value);
+        let hop = match binding.flow() {
+            BindingFlow::Flow(flow) => Hop::Client(flow),
+            BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
+            BindingFlow::Path => by_path(&route, config).ok_or(UNRESOLVED)?,
+        };
+        if self.sips && !hop.transport().is_secure() {
+            return Err(SIPS_NOT_ALLOWED);
+        }
+        let stripped;
+        let uri = if strip {
+            stripped = [b"sip:", &contact[5..]].concat();
+            stripped.as_slice()
+        } else {
+            contact
+        };
+        targets.push(hop, uri, &route);
+        Ok(())
     }
-    let hop = match binding.flow() {
-        BindingFlow::Flow(flow) => Hop::Client(flow),
-        BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
-        BindingFlow::Path => by_path(&route).ok_or(UNRESOLVED)?,
-    };
-    let stripped;
-    let uri = if strip {
-        stripped = [b"sip:", &contact[5..]].concat();
-        stripped.as_slice()
-    } else {
-        contact
-    };
-    targets.push(hop, uri, &route);
-    Ok(())
 }
 
 /// The Contact's own address: it is where its REGISTER came from. Over UDP that is a client of ours
@@ -307,21 +324,13 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     Some(Hop::Dial { transport, remote })
 }
 
-/// The first hop of a Path (RFC 3327 §5.3): its host must be an address.
-fn by_path(route: &[u8]) -> Option<Hop> {
+/// The first hop of a Path (RFC 3327 §5.3). Whoever registers writes it: it leads to servers that
+/// the configuration names and nowhere else, or we were a relay to any address for anybody.
+fn by_path(route: &[u8], config: &Config) -> Option<Hop> {
     let address = NameAddr::parse(route).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
-    let transport = match uri.param("transport").flatten() {
-        None => Transport::Udp,
-        Some(name) => [Transport::Udp, Transport::Tcp, Transport::Tls]
-            .into_iter()
-            .find(|it| it.name().as_bytes().eq_ignore_ascii_case(name))?,
-    };
-    let port = uri.port.unwrap_or(transport.default_port());
-    Some(Hop::Dial {
-        transport,
-        remote: std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port),
-    })
+    let dial = route::dial(config, &uri)?;
+    Some(Hop::Dial { transport: dial.transport, remote: dial.remote })
 }
 
 /// Instances that have their copy already: the flows of one instance are tried in turn, never

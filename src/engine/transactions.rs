@@ -2,23 +2,25 @@
 //! (messages, timers, flows) and the indexes that find them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::FlowRef;
+use crate::base::id::{FlowRef, Transport};
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::base::wheel::TimerId;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::ResponseContext;
+use crate::proxy::target::Hop;
 use crate::sip::Parsed;
 use crate::transaction::Client;
 use crate::transaction::ClientInvite;
 use crate::transaction::Server;
 use crate::transaction::ServerInvite;
-use crate::transaction::ServerKey;
 use crate::transaction::Timer;
+use crate::transaction::{MergeKey, ServerKey};
 
 use super::flow_index::{FlowIndex, FlowMark};
 
@@ -48,17 +50,23 @@ pub(super) struct ServerTransaction {
     pub arrival: Arrival,
     /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
     pub reply_to: FlowRef,
+    /// Where a response goes by a connection of ours when the sender's is gone (RFC 3261 §18.2.2).
+    pub fallback: Option<Hop>,
     /// The last response that we sent, for repeats. Empty before the first.
     pub last: Vec<u8>,
     /// The best final response so far and what its machine-made alternative would be. Empty: none,
     /// or `context.best` was made by ourselves.
     pub best: Vec<u8>,
+    /// Who gave the best response may assert identities.
+    pub best_trusted: bool,
     /// Why the best response is what it is, when we made it ourselves.
     pub best_reason: Option<&'static str>,
     /// Where the branch that gave the best response, or won, went to.
     pub target: Option<FlowRef>,
     pub context: ResponseContext,
     pub branches: SmallVec<[SlabKey; 2]>,
+    /// What CANCELs of its branches say.
+    pub cancel_reason: CancelReason,
     pub timers: Armed,
     pub started: Time,
     /// The tag of responses that we make ourselves.
@@ -67,6 +75,8 @@ pub(super) struct ServerTransaction {
     pub is_invite: bool,
     /// The sender of the request is gone: no response can be delivered.
     pub orphaned: bool,
+    /// Its entry among the requests for ourselves.
+    pub merge: Option<MergeKey>,
     /// The log was told of its end.
     pub reported: bool,
 }
@@ -79,6 +89,8 @@ pub(super) struct ClientTransaction {
     pub server: Option<SlabKey>,
     pub secret: u64,
     pub hop: Way,
+    /// The peer, if we dialled it: it may answer on any connection that we opened to it.
+    pub dialled: Option<(Transport, SocketAddr)>,
     /// The request as sent. Empty once nobody can need it any more.
     pub block: Vec<u8>,
     pub timers: Armed,
@@ -86,6 +98,10 @@ pub(super) struct ClientTransaction {
     pub cancel: Cancel,
     /// What the sender of the request hears when the flow is gone: 430 or 480.
     pub gone: u16,
+    /// It was sent for an address of record of ours, to one of its bindings.
+    pub authoritative: bool,
+    /// It went to a server behind us, which may assert identities (RFC 3325 §4).
+    pub trusted: bool,
     /// A final response or failure was reported to the response context.
     pub ended: bool,
 }
@@ -107,6 +123,28 @@ pub(super) enum Way {
     Flow(FlowRef),
     /// Once a connection is open.
     Connecting,
+}
+
+/// The Reason of CANCELs (RFC 3326), which may have to wait for a provisional response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CancelReason {
+    /// None is said.
+    None,
+    /// Another branch won.
+    Elsewhere,
+    /// The value that the sender's CANCEL had.
+    Said(Box<[u8]>),
+}
+
+impl CancelReason {
+    /// The value of the header field.
+    pub fn value(&self) -> Option<&[u8]> {
+        match self {
+            CancelReason::None => None,
+            CancelReason::Elsewhere => Some(b"SIP;cause=200;text=\"Call completed elsewhere\""),
+            CancelReason::Said(value) => Some(value),
+        }
+    }
 }
 
 /// CANCEL of one branch (RFC 3261 §9.1).
@@ -132,6 +170,11 @@ impl Armed {
         old
     }
 
+    /// Whether a timer of that letter runs.
+    pub fn has(&self, timer: Timer) -> bool {
+        self.0.iter().any(|(letter, _)| *letter == timer)
+    }
+
     /// Forgets a timer.
     pub fn take(&mut self, timer: Timer) -> Option<TimerId> {
         let at = self.0.iter().position(|(letter, _)| *letter == timer)?;
@@ -150,6 +193,8 @@ pub(super) struct Transactions {
     pub client: Slab<ClientTransaction>,
     /// Server transactions by key.
     pub by_key: HashMap<ServerKey, SlabKey, KeyedHash>,
+    /// Server transactions for ourselves by what makes merged requests equal (RFC 3261 §8.2.2.2).
+    pub merged: HashMap<MergeKey, SlabKey, KeyedHash>,
     /// Server transactions by the stream flow that their request came on.
     pub by_source: FlowIndex,
     /// Client transactions by the stream flow that their request went to.
@@ -163,6 +208,7 @@ impl Transactions {
             server: Slab::new(max),
             client: Slab::new(max.saturating_mul(2)),
             by_key: HashMap::with_hasher(hash.clone()),
+            merged: HashMap::with_hasher(hash.clone()),
             by_source: FlowIndex::new(max, hash.clone()),
             by_target: FlowIndex::new(max.saturating_mul(2), hash),
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::base::id::{FlowId, FlowRef, ShardId, StreamPath};
-use crate::base::limits::Limits;
+use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
 use crate::base::time::Time;
 use crate::base::wheel::TimerId;
 
@@ -15,10 +15,6 @@ use super::layers::Layer;
 
 /// Slots that are allocated together.
 const PAGE: usize = 256;
-
-/// How far beyond its bound a queue may grow by responses and frames that are not refused one by
-/// one.
-const DUTY_FACTOR: usize = 4;
 
 /// One stream flow.
 pub struct Flow {
@@ -30,6 +26,8 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The peer connected to us.
     pub accepted: bool,
+    /// The peer is a server that the configuration names: the traffic of many users shares it.
+    pub trunk: bool,
     /// What is between its bytes and SIP messages.
     pub layer: Layer,
     /// Bytes written and not yet taken by the kernel.
@@ -68,6 +66,7 @@ impl Flow {
             local,
             remote,
             accepted,
+            trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
             queued_writes: 0,
@@ -120,7 +119,9 @@ impl Flow {
         if self.queued_writes == 0 {
             return Ok(());
         }
+        let share = if self.trunk { TRUNK_FACTOR } else { 1 };
         let over = |factor: usize| {
+            let factor = factor * share;
             self.queued_bytes + len > limits.flow_queue_bytes_max * factor
                 || self.queued_writes >= limits.flow_queue_messages_max * factor
         };

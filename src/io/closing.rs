@@ -2,9 +2,9 @@
 //! neither a multishot receive nor a pending send, and a descriptor closed too early is given to
 //! the next connection.
 //!
-//! In order: send what is queued ([`CLOSE_TIME`]) → shut our side → await the peer's ([`LINGER_TIME`], so that our
-//! last bytes are not destroyed by a reset) → shut both, await the last completions → close. A flow that overstays
-//! is cancelled by force, and counted.
+//! In order: send what is queued ([`CLOSE_TIME`]) → shut our side → await the peer's
+//! ([`LINGER_TIME`], so that our last bytes are not destroyed by a reset) → shut both, await the
+//! last completions → close. A flow that overstays is cancelled by force, and counted.
 //!
 //! [`CLOSE_TIME`]: crate::base::limits::CLOSE_TIME
 //! [`LINGER_TIME`]: crate::base::limits::LINGER_TIME

@@ -5,13 +5,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::sys;
-use crate::base::config::{Config, Listener};
+use crate::base::config::{Config, HostPort, Listener};
 use crate::base::id::{ListenerId, Transport};
 use crate::base::limits::LISTEN_BACKLOG;
 
@@ -66,7 +66,7 @@ fn hint(reason: &io::Error, address: SocketAddr) -> &'static str {
 }
 
 /// Binds every listener for every shard. A port 0 is replaced in `config` by the one that the
-/// system chose.
+/// system chose, and a wildcard that advertises nothing gets a name that peers can use.
 pub fn bind_all(config: &mut Config, shards: u16) -> Result<Vec<ShardSockets>, BindError> {
     let mut sets: Vec<ShardSockets> = (0..shards).map(|_| ShardSockets::default()).collect();
     for (position, listener) in config.listeners.iter_mut().enumerate() {
@@ -82,8 +82,40 @@ pub fn bind_all(config: &mut Config, shards: u16) -> Result<Vec<ShardSockets>, B
             listener.address = bound.expect("an internet socket has an internet address");
             set.sockets.push((id, transport, socket.into()));
         }
+        name_wildcard(listener);
     }
     Ok(sets)
+}
+
+/// `0.0.0.0` or `::` in a Via or Record-Route leads nowhere: without `advertise` such a listener
+/// shows the address from which this machine reaches the world, or loopback when it reaches nobody.
+fn name_wildcard(listener: &mut Listener) {
+    if listener.advertise.is_some() || !listener.address.ip().is_unspecified() {
+        return;
+    }
+    let ip = outward_address(listener.address.is_ipv6());
+    let host = match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    listener.advertise = Some(HostPort { host, port: Some(listener.address.port()) });
+}
+
+/// Asks the routing table by connecting a datagram socket to a documentation address (RFC 5737,
+/// RFC 3849): nothing is sent.
+fn outward_address(is_v6: bool) -> IpAddr {
+    let (any, far, loopback): (SocketAddr, SocketAddr, IpAddr) = if is_v6 {
+        let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        ((Ipv6Addr::UNSPECIFIED, 0).into(), (far, 9).into(), Ipv6Addr::LOCALHOST.into())
+    } else {
+        let far = Ipv4Addr::new(192, 0, 2, 1);
+        ((Ipv4Addr::UNSPECIFIED, 0).into(), (far, 9).into(), Ipv4Addr::LOCALHOST.into())
+    };
+    let asked = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(far)?;
+        socket.local_addr()
+    });
+    asked.map_or(loopback, |local| local.ip())
 }
 
 /// SO_REUSEPORT would let a second process of the same user take half of our flows without an
@@ -176,6 +208,19 @@ mod tests {
             assert!(text.contains(transport.name()));
             drop(first);
             bind_all(&mut config, 1).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_wildcard_shows_an_address_that_peers_can_use() {
+        let listeners = [(Transport::Udp, "0.0.0.0:0"), (Transport::Tcp, "[::]:0")];
+        let mut config = testing::config(&listeners);
+        bind_all(&mut config, 1).unwrap();
+        for listener in &config.listeners {
+            let shown = listener.advertise.as_ref().unwrap();
+            let host = shown.host.trim_matches(['[', ']']);
+            assert!(!host.parse::<IpAddr>().unwrap().is_unspecified());
+            assert_eq!(shown.port, Some(listener.address.port()));
         }
     }
 

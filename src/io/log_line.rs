@@ -1,6 +1,7 @@
 //! Turns what shards report into log lines, on the control thread: the one place that formats them,
 //! so that a shard never waits for a log.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use tracing::level_filters::LevelFilter;
@@ -74,7 +75,7 @@ fn write_event(shard: u16, event: &Event, text: &[u8]) {
             debug!(shard, %flow, why = why.name(), "flow closed");
         }
         Event::Dropped { source, why, .. } => {
-            let call_id = String::from_utf8_lossy(text);
+            let call_id = word(text);
             debug!(shard, %call_id, flow = %source, why, "dropped");
         }
         Event::Transaction(transaction) => write_transaction(shard, transaction, text),
@@ -85,10 +86,21 @@ fn write_transaction(shard: u16, event: &TransactionEvent, text: &[u8]) {
     let TransactionEvent { method_len, uri_len, source, target, status, took_ms, .. } = event;
     let (method, text) = text.split_at(usize::from(*method_len));
     let (uri, call_id) = text.split_at(usize::from(*uri_len));
-    let [method, uri, call_id] = [method, uri, call_id].map(String::from_utf8_lossy);
+    let [method, uri, call_id] = [method, uri, call_id].map(word);
     let to = target.map(display);
     let to = to.as_deref().unwrap_or("-");
     info!(shard, %call_id, flow = %source, to, %method, %uri, status, took_ms, "transaction");
+}
+
+/// The bytes as one word of text. White space and control characters, which none of these fields
+/// has by its grammar, would let a peer write fields and lines of its own.
+fn word(bytes: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(bytes);
+    let is_foreign = |it: char| it.is_control() || it.is_whitespace();
+    if text.contains(is_foreign) {
+        return text.replace(is_foreign, "\u{fffd}").into();
+    }
+    text
 }
 
 fn display(flow: FlowRef) -> String {
@@ -133,6 +145,19 @@ mod tests {
     fn stream(flow: FlowId) -> FlowRef {
         let (transport, listener) = (Transport::Wss, ListenerId(0));
         FlowRef::Stream(StreamPath { flow, transport, listener })
+    }
+
+    #[test]
+    fn a_peer_writes_no_lines_or_fields_of_its_own() {
+        for (bytes, expected) in [
+            (b"abc@host".as_slice(), "abc@host"),
+            (b"a status=200", "a\u{fffd}status=200"),
+            (b"a\r\n b\x1b[2J\x7f", "a\u{fffd}\u{fffd}\u{fffd}b\u{fffd}[2J\u{fffd}"),
+            ("a\u{2028}b\u{9b}".as_bytes(), "a\u{fffd}b\u{fffd}"),
+            (b"\xff", "\u{fffd}"),
+        ] {
+            assert_eq!(word(bytes), expected);
+        }
     }
 
     #[test]

@@ -339,8 +339,8 @@ const OPCODES: [(u8, &str); 8] = [
 pub enum RingError {
     /// Older than 6.1.
     #[error(
-        "this kernel ({release}) is too old: io_uring with deferred task work and multishot receive needs Linux \
-         6.1 or newer"
+        "this kernel ({release}) is too old: io_uring with deferred task work and multishot receive needs \
+         Linux 6.1 or newer"
     )]
     KernelTooOld {
         /// As uname shows it.
@@ -357,8 +357,9 @@ pub enum RingError {
     },
     /// EPERM or ENOSYS although the kernel is new enough: a filter.
     #[error(
-        "io_uring is forbidden here ({error}), most likely by a container's seccomp profile: allow the system \
-         calls io_uring_setup, io_uring_enter and io_uring_register (docker: --security-opt seccomp=PROFILE)"
+        "io_uring is forbidden here ({error}), most likely by a container's seccomp profile: allow the \
+         system calls io_uring_setup, io_uring_enter and io_uring_register \
+         (docker: --security-opt seccomp=PROFILE)"
     )]
     Filtered {
         /// The system's words.

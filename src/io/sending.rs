@@ -15,7 +15,7 @@ use super::watch::{self, Awaited};
 use super::writer::WriterPool;
 use crate::base::event::CloseReason;
 use crate::base::id::FlowId;
-use crate::base::limits::HANDSHAKE_BYTES_MAX;
+use crate::base::limits::{DUTY_FACTOR, HANDSHAKE_BYTES_MAX, TRUNK_FACTOR};
 use crate::engine::Input;
 
 impl Streams {
@@ -23,9 +23,10 @@ impl Streams {
     /// it is done.
     pub fn write(&mut self, flow: FlowId, bytes: &[u8]) {
         let limits = &self.config.limits;
-        // The protocol keeps within its own bound; twice that and a message is a fault, or a peer
-        // that found one.
-        let bytes_max = 2 * limits.flow_queue_bytes_max + 2 * limits.message_bytes_max;
+        // The protocol keeps within its own bounds, of which this is the largest; more is a fault,
+        // or a peer that found one.
+        let queue_max = DUTY_FACTOR * TRUNK_FACTOR * limits.flow_queue_bytes_max;
+        let bytes_max = queue_max + 2 * limits.message_bytes_max;
         let Some(slot) = self.slots.of_flow(flow) else { return };
         if slot.state != State::Open {
             return;

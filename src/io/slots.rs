@@ -3,9 +3,9 @@
 //! it, because a descriptor that is closed earlier can be given to another connection, which then
 //! receives what was queued for this one.
 //!
-//!   Connecting ──connected──→ Handshaking ──TLS done──→ Open ──close──→ Flushing ──written──→ Lingering
-//!        │                         ↑ accepted, TLS        ↑ accepted                              │ peer's end,
-//!        └─────────any failure─────┴──────────────────────┴──────────────→ Ending ←───────────────┘ deadline
+//!   Connecting ─connected→ Handshaking ─TLS done→ Open ─close→ Flushing ─written→ Lingering
+//!        │                   ↑ accepted, TLS      ↑ accepted                         │ peer's end,
+//!        └────any failure────┴────────────────────┴──────────────→ Ending ←──────────┘ deadline
 //!                                                                           └──last completion──→ Free
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -166,19 +166,15 @@ impl Slots {
         let index = self.free;
         let slot = self.at(index);
         let (next_free, generation) = (slot.next_free, slot.generation);
-        *slot = Slot {
-            fd: Some(fd),
-            generation: (generation % GENERATION_MASK) + 1,
-            state,
-            birth,
-            ..Slot::EMPTY
-        };
+        *slot = Slot { fd: Some(fd), generation: generation + 1, state, birth, ..Slot::EMPTY };
         self.free = next_free;
         self.used += 1;
         Some(index)
     }
 
-    /// Frees a slot and closes its descriptor. Nothing of it may be with the kernel or armed.
+    /// Frees a slot and closes its descriptor. Nothing of it may be with the kernel or armed. A
+    /// slot whose generations are used up names nothing any more: the names of its first flows may
+    /// still stand in tokens, and peers decide how fast it gets there.
     pub fn remove(&mut self, index: u32) {
         let next_free = self.free;
         let slot = self.at(index);
@@ -186,7 +182,9 @@ impl Slots {
         assert!(slot.watch == watch::NONE && slot.writer.is_none());
         let generation = slot.generation;
         *slot = Slot { generation, next_free, ..Slot::EMPTY };
-        self.free = index;
+        if generation < GENERATION_MASK {
+            self.free = index;
+        }
         self.used -= 1;
     }
 
@@ -296,13 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_skips_zero() {
+    fn a_slot_whose_generations_are_used_up_is_not_used_again() {
         let mut slots = slots();
         let index = insert(&mut slots);
         slots.at(index).generation = GENERATION_MASK;
         slots.at(index).state = State::Ending;
         slots.remove(index);
-        insert(&mut slots);
-        assert_eq!(slots.at(index).generation, 1);
+        assert_ne!(insert(&mut slots), index);
+        assert_eq!(slots.used(), 1);
     }
 }

@@ -48,6 +48,8 @@ pub struct Streams {
     buffers: Buffers,
     /// Flows whose receive found no buffer; each carries [`marks::STARVED`].
     starved: VecDeque<Tag>,
+    /// Turns for which they have waited.
+    starved_turns: u32,
     listeners: Vec<Listening>,
     is_accepting: bool,
     /// Descriptors from this number on are refused, so that accept never fails for want of one.
@@ -100,6 +102,7 @@ impl Streams {
             dirty: Vec::new(),
             put_off: VecDeque::new(),
             starved: VecDeque::new(),
+            starved_turns: 0,
             later: VecDeque::new(),
             scratch: Vec::new(),
             handshake_spent: Duration::ZERO,
@@ -284,12 +287,18 @@ impl Streams {
     }
 
     /// Shows the kernel the buffers that were read, and re-arms flows whose receive has ended; not
-    /// while completions wait, because these hold the buffers that would be found missing again.
+    /// while completions wait, because these hold the buffers that would be found missing again,
+    /// but never put off for long.
     pub fn publish_buffers(&mut self, ring: &mut Ring) {
         self.buffers.publish();
-        if ring.has_completions() {
+        if self.starved.is_empty() {
             return;
         }
+        self.starved_turns += 1;
+        if ring.has_completions() && self.starved_turns < STARVED_TURNS_MAX {
+            return;
+        }
+        self.starved_turns = 0;
         for _ in 0..self.starved.len().min(usize::from(STREAM_BUFFERS) / 2) {
             let Some(tag) = self.starved.pop_front() else { break };
             let Some(slot) = self.slots.of_tag(tag) else { continue };
@@ -314,6 +323,10 @@ impl Streams {
         self.slots.leak();
     }
 }
+
+/// Turns after which starved flows are armed again although completions wait: on a shard that is
+/// never idle they would be deaf, and closed for it.
+const STARVED_TURNS_MAX: u32 = 16;
 
 /// Local and remote address of an accepted socket; the local one is asked for only when the
 /// listener's is a wildcard.

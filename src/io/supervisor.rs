@@ -72,6 +72,17 @@ pub enum StartError {
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Not even the listeners would fit.
+    #[error(
+        "too few descriptors: the limit is {limit}, at least {needed} are needed, and one more a \
+         flow; raise it (`ulimit -n`, systemd: LimitNOFILE=)"
+    )]
+    Descriptors {
+        /// The limit in force.
+        limit: u64,
+        /// What the listeners and the rings take.
+        needed: u64,
+    },
     /// The system refused something else.
     #[error("{what}: {error}")]
     System {
@@ -398,13 +409,18 @@ fn listen_for_signals(count: &Rc<Cell<u32>>) -> io::Result<()> {
 fn look_after_descriptors(config: &Config, shards: u16) -> Result<(), StartError> {
     let limit = sys::raise_descriptor_limit()
         .map_err(|error| StartError::System { what: "limit of open descriptors", error })?;
-    let wanted = config.limits.flows_max as u64 * u64::from(shards) + DESCRIPTORS_SPARE;
+    let sockets = config.listeners.len() as u64 * u64::from(shards);
+    let needed = sockets + DESCRIPTORS_SPARE;
+    if limit < needed {
+        return Err(StartError::Descriptors { limit, needed });
+    }
+    let wanted = config.limits.flows_max as u64 * u64::from(shards) + needed;
     if limit < wanted {
         warn!(
             limit,
             wanted,
-            "the limit of open descriptors allows fewer flows than limits.flows_max: raise it (`ulimit -n`, systemd: \
-             LimitNOFILE=) or lower flows_max"
+            "the limit of open descriptors allows fewer flows than limits.flows_max: raise it \
+             (`ulimit -n`, systemd: LimitNOFILE=) or lower flows_max"
         );
     }
     Ok(())

@@ -38,6 +38,7 @@ pub fn own(fd: RawFd) -> OwnedFd {
 pub fn descriptor_limits() -> io::Result<(u64, u64)> {
     // SAFETY: all-zero is a valid rlimit, and the pointer is to it.
     let mut limit: libc::rlimit = unsafe { zeroed() };
+    // SAFETY: as above.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
     Ok((limit.rlim_cur, limit.rlim_max))
 }
@@ -57,6 +58,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 pub fn locked_memory_limit() -> u64 {
     // SAFETY: all-zero is a valid rlimit, and the pointer is to it.
     let mut limit: libc::rlimit = unsafe { zeroed() };
+    // SAFETY: as above.
     unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
     limit.rlim_cur
 }
@@ -66,6 +68,7 @@ pub fn affinity() -> Vec<usize> {
     // SAFETY: all-zero is a valid set; the size is that of the set.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
     let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: as above.
     if unsafe { libc::sched_getaffinity(0, size, &raw mut set) } != 0 {
         return Vec::new();
     }

@@ -11,7 +11,7 @@ use crate::sip::{Edits, HeaderName, Message, Method, Uri};
 
 use super::branch::BranchId;
 use super::naming;
-use super::response::add_content_length;
+use super::response::{add_content_length, remove_identity};
 
 /// What one copy needs besides the request.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub fn forward(
         edits.remove_value(&value);
     }
     if !onward.trusted {
-        identity(message, edits);
+        remove_identity(message, edits);
     }
     add_content_length(message, onward.transport, edits);
     edits.write_to(message.bytes(), out);
@@ -216,17 +216,5 @@ fn max_breadth(message: Message<'_>, breadth: Option<u32>, edits: &mut Edits) {
             naming::write_number(u64::from(breadth), out);
             out.extend_from_slice(b"\r\n");
         }),
-    }
-}
-
-/// What a sender outside the trust domain asserts or prefers goes no further (RFC 3325 §5, §9.1).
-fn identity(message: Message<'_>, edits: &mut Edits) {
-    for name in [HeaderName::PAssertedIdentity, HeaderName::PPreferredIdentity] {
-        if message.header(name).is_none() {
-            continue;
-        }
-        for header in message.headers().filter(|header| header.name == name) {
-            edits.remove(header.line);
-        }
     }
 }

@@ -11,10 +11,12 @@ use crate::sip::{Scheme, Uri};
 /// advertise, and no port or one of ours. The host of an upstream that shares our address differs
 /// by its port.
 pub fn is_ours(config: &Config, host: &[u8], port: Option<u16>) -> bool {
-    if port.is_some_and(|port| !config.listeners.iter().any(|l| shows_port(l, port))) {
-        return false;
-    }
-    config.is_our_domain(host) || is_our_host(config, host, port)
+    let shown = port.is_none_or(|port| config.listeners.iter().any(|l| shows_port(l, port)));
+    // A domain is ours at the default ports of SIP whatever we listen on; an address is not: a
+    // server beside us may have that port.
+    let is_default =
+        port.is_some_and(|port| matches!(port, 5060 | 5061)) && parse_ip(host).is_none();
+    (shown || is_default) && config.is_our_domain(host) || shown && is_our_host(config, host, port)
 }
 
 /// Whether host and port name one of our listeners, by address or advertised name; domains do not

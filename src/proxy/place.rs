@@ -5,7 +5,7 @@
 use crate::base::config::Config;
 use crate::base::hash::KeyedHash;
 use crate::base::id::ShardId;
-use crate::sip::{Message, Method, Scheme, Uri};
+use crate::sip::{Message, Method, Uri};
 
 use super::naming;
 
@@ -54,10 +54,9 @@ pub fn index_shard(hash: &KeyedHash, uri: &Uri<'_>, shards: u16, scratch: &mut V
 }
 
 /// Appends what [`index_shard`] hashes: host in lower case and port, as `host:port`. Without a port
-/// the default of the scheme.
+/// 5060, whatever the scheme: a Contact is indexed without it.
 pub fn index_key(uri: &Uri<'_>, out: &mut Vec<u8>) {
     out.extend(uri.host.iter().map(u8::to_ascii_lowercase));
     out.push(b':');
-    let default = if uri.scheme == Scheme::Sips { 5061 } else { 5060 };
-    naming::write_number(u64::from(uri.port.unwrap_or(default)), out);
+    naming::write_number(u64::from(uri.port.unwrap_or(5060)), out);
 }

@@ -128,14 +128,15 @@ fn follow(
             if message.to().ok().and_then(|to| to.tag()).is_none() {
                 return Err(Reject::because(403, "Flow token outside its dialog"));
             }
-            select(&claims, arrival.source, so_far)
+            select(&claims, arrival.source, sender, so_far)
         }
     }
 }
 
 /// The other end than the sender's. A token of which the sender holds no end selects its only end;
-/// with two ends the sender is no party of the dialog.
-fn select(claims: &Claims, source: FlowRef, so_far: Way) -> Result<Way, Reject> {
+/// with two ends the sender is no party of the dialog. The first token of a client whose port
+/// changed is its own.
+fn select(claims: &Claims, source: FlowRef, sender: Sender, so_far: Way) -> Result<Way, Reject> {
     let is_source = |end: Option<FlowRef>| end.is_some_and(|end| end.same_peer(source));
     let is_near = |end: Option<FlowRef>| end.is_some_and(|end| same_host(end, source));
     let (caller, callee) = (claims.caller, claims.callee);
@@ -144,7 +145,8 @@ fn select(claims: &Claims, source: FlowRef, so_far: Way) -> Result<Way, Reject> 
     } else if is_source(callee) {
         caller
     } else if caller.is_none() || callee.is_none() {
-        caller.or(callee)
+        let is_own = so_far == Way::Initial && !sender.is_upstream();
+        caller.or(callee).filter(|end| !(is_own && same_host(*end, source)))
     } else if is_near(caller) != is_near(callee) {
         if is_near(caller) { callee } else { caller }
     } else {
@@ -191,14 +193,17 @@ pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
         return Some(Dial { transport, remote: target.address, host: &target.host });
     }
     let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
-    if naming::is_our_socket(config, remote) {
-        return None;
-    }
-    let permitted = config.upstreams.iter().any(|upstream| {
-        upstream.from.iter().any(|network| network.contains(&remote.ip()))
-            || upstream.targets.iter().any(|t| t.transport == transport && t.address == remote)
-    });
-    permitted.then_some(Dial { transport, remote, host: "" })
+    may_dial(config, transport, remote).then_some(Dial { transport, remote, host: "" })
+}
+
+/// Whether an address may be dialled without a binding that asks for it: an upstream's target, or
+/// inside an upstream's `from`; never our own sockets.
+pub fn may_dial(config: &Config, transport: Transport, remote: std::net::SocketAddr) -> bool {
+    !naming::is_our_socket(config, remote)
+        && config.upstreams.iter().any(|upstream| {
+            upstream.from.iter().any(|network| network.contains(&remote.ip()))
+                || upstream.targets.iter().any(|t| t.transport == transport && t.address == remote)
+        })
 }
 
 /// RFC 3263 §4.1 for numeric hosts: the transport parameter, else TLS for `sips:` and UDP for

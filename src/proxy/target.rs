@@ -50,6 +50,9 @@ impl Hop {
 pub struct TargetSet {
     list: Vec<Target>,
     text: Vec<u8>,
+    /// Whether the sender named the flow itself, by a token or an address, so that it may hear that
+    /// the flow is gone (430) instead of that the user is (480).
+    pub names_flow: bool,
 }
 
 impl TargetSet {
@@ -57,6 +60,7 @@ impl TargetSet {
     pub fn clear(&mut self) {
         self.list.clear();
         self.text.clear();
+        self.names_flow = false;
     }
 
     /// Adds a target; beyond the bound it is left out and `false` returned.
@@ -116,11 +120,15 @@ fn matches(route: &Route, message: Message<'_>, uri: &Uri<'_>) -> bool {
     method_fits && domain_fits && user_fits(route, uri)
 }
 
-/// The expression sees the user as it stands in the URI; bytes that are not UTF-8 match nothing.
+/// The expression sees the user as it stands in the URI, the number of a `tel:` URI without its
+/// visual separators (RFC 3966 §5.1.1); bytes that are not UTF-8 match nothing.
 fn user_fits(route: &Route, uri: &Uri<'_>) -> bool {
-    match &route.user {
-        None => true,
-        Some(expression) => std::str::from_utf8(uri.user.unwrap_or_default())
-            .is_ok_and(|user| expression.is_match(user)),
+    let Some(expression) = &route.user else { return true };
+    let user = uri.user.unwrap_or_default();
+    let is_separator = |byte: &u8| matches!(byte, b'-' | b'.' | b'(' | b')');
+    if uri.scheme == Scheme::Tel && user.iter().any(is_separator) {
+        let number: Vec<u8> = user.iter().copied().filter(|byte| !is_separator(byte)).collect();
+        return std::str::from_utf8(&number).is_ok_and(|user| expression.is_match(user));
     }
+    std::str::from_utf8(user).is_ok_and(|user| expression.is_match(user))
 }

@@ -50,6 +50,9 @@ pub(super) fn warning_line(node: &str, why: &str, out: &mut Vec<u8>) {
 
 /// Copies bytes with a space for each line break, so that what was folded is one line again.
 pub(super) fn push_unfolded(bytes: &[u8], out: &mut Vec<u8>) {
+    if memchr::memchr2(b'\r', b'\n', bytes).is_none() {
+        return out.extend_from_slice(bytes);
+    }
     let one_line = |byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte };
     out.extend(bytes.iter().map(one_line));
 }

@@ -58,7 +58,7 @@ pub(super) struct Facts {
 }
 
 /// [`BindingFlow`] without what [`Facts`] hold anyway; the rare datagram addresses stand apart.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Way {
     Stream(FlowId),
     Datagram(Box<DatagramPath>),

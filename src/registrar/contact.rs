@@ -40,24 +40,23 @@ impl<'a> Wanted<'a> {
     pub(super) fn parse(value: &'a [u8]) -> Result<Wanted<'a>, ContactError> {
         let address = NameAddr::parse(value).map_err(ContactError::Syntax)?;
         let uri = Uri::parse(address.uri).map_err(ContactError::Syntax)?;
-        let instance = address.param("+sip.instance").flatten();
-        let reg_id = address.param("reg-id").flatten().and_then(decimal);
-        Ok(Wanted {
-            address,
-            uri,
-            expires: address.expires().map(|value| value.unwrap_or(EXPIRES_IF_MALFORMED)),
-            q: match address.q() {
-                Some(q) => q,
-                None if address.param("q").is_none() => Q_MAX,
-                None => return Err(ContactError::Q),
-            },
-            instance,
-            // A reg-id without an instance is ignored (RFC 5626 §6).
-            reg_id: match (instance, reg_id) {
-                (Some(_), Some(id @ 1..=REG_ID_MAX)) => id,
-                _ => 0,
-            },
-        })
+        let mut wanted =
+            Wanted { address, uri, expires: None, q: Q_MAX, instance: None, reg_id: 0 };
+        for (name, value) in address.params() {
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            match name.len() {
+                1 if is("q") => wanted.q = address.q().ok_or(ContactError::Q)?,
+                6 if is("reg-id") => wanted.reg_id = value.and_then(decimal).unwrap_or_default(),
+                7 if is("expires") => wanted.expires = Some(seconds(value.unwrap_or_default())),
+                13 if is("+sip.instance") => wanted.instance = value,
+                _ => {}
+            }
+        }
+        // A reg-id without an instance is ignored (RFC 5626 §6), as is one out of range.
+        if wanted.instance.is_none() || wanted.reg_id > REG_ID_MAX {
+            wanted.reg_id = 0;
+        }
+        Ok(wanted)
     }
 
     /// Whether this Contact means the binding: equal instance and reg-id (RFC 5626 §6), or equal
@@ -133,12 +132,19 @@ fn is_same_uri(text: &[u8], uri: &Uri<'_>, contact: &[u8]) -> bool {
     text == contact || Uri::parse(contact).is_ok_and(|contact| contact.equivalent(uri))
 }
 
+/// `delta-seconds`: what exceeds 32 bits is their largest number, what is malformed an hour.
+fn seconds(text: &[u8]) -> u32 {
+    match text {
+        [] => EXPIRES_IF_MALFORMED,
+        _ if !text.iter().all(u8::is_ascii_digit) => EXPIRES_IF_MALFORMED,
+        _ => decimal(text).unwrap_or(u32::MAX),
+    }
+}
+
 /// A decimal number of 32 bits.
 fn decimal(text: &[u8]) -> Option<u32> {
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));
+    text.iter().try_fold(0_u32, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?))
 }
 
 #[cfg(test)]

@@ -94,8 +94,8 @@ impl Location {
         found
     }
 
-    /// Event: a stream flow ended. Its bindings go with it, each shown to `gone` before; those
-    /// whose Contact can be dialled stay and are dialled from now on. Returns how many went. Takes
+    /// Event: a stream flow ended. Its bindings go with it; those whose Contact can be dialled stay
+    /// and are dialled from now on. Each is shown to `gone` before. Returns how many went. Takes
     /// time by the bindings of that flow.
     pub fn remove_flow(&mut self, flow: FlowId, mut gone: impl FnMut(&Binding)) -> usize {
         let mut removed = 0;
@@ -106,11 +106,11 @@ impl Location {
             if binding.stream() != Some(flow) {
                 continue;
             }
+            gone(binding);
             if binding.facts.dialable {
                 self.leave_flow(key);
                 self.bindings.get_mut(key).expect("just seen").facts.way = Way::Dial;
             } else {
-                gone(binding);
                 self.remove(key);
                 removed += 1;
             }
@@ -393,6 +393,8 @@ mod tests {
         desk.source = stream(2, Transport::Wss);
         desk.register(ALICE, ("c", 2), "Contact: <sip:a@x.invalid>\n").unwrap();
         assert_eq!(desk.out.released.as_slice(), [old]);
+        assert_eq!((desk.out.added().count(), desk.out.removed().count()), (1, 0));
+        desk.register(ALICE, ("c", 3), "Contact: <sip:a@x.invalid>\n").unwrap();
         assert_eq!((desk.out.added().count(), desk.out.removed().count()), (0, 0));
         assert_eq!(desk.location.remove_flow(old, |_| panic!("it has moved")), 0);
         assert_eq!(desk.flow(ALICE), BindingFlow::Flow(desk.source));

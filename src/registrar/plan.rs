@@ -12,10 +12,10 @@ use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Uri};
 
 use super::answer::number_line;
-use super::binding::{BINDING_BYTES_MAX, Binding, DraftParts, Facts};
+use super::binding::{BINDING_BYTES_MAX, Binding, BindingFlow, DraftParts, Facts, Way};
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
-use super::register::{Registered, Reject, Sender, reject};
+use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
 use super::way::way;
 
 /// Expiries above this are granted up to a tenth shorter, so that clients that came at once do not
@@ -164,7 +164,7 @@ impl<'a> Plan<'a> {
         }
         former.sort_unstable();
         former.dedup();
-        former.retain(|flow| !location.holds_flow(*flow));
+        former.retain(|flow| Some(*flow) != out.bound && !location.holds_flow(*flow));
         out.released = former;
     }
 }
@@ -176,6 +176,9 @@ fn read_contact<'a>(
     out: &mut Registered,
 ) -> Result<Wanted<'a>, Reject> {
     let context = sender.context;
+    if text == b"*" {
+        return Err(reject(context, 400, STAR_MISUSED, out));
+    }
     let mut wanted = Wanted::parse(text).map_err(|error| {
         let why = match error {
             ContactError::Syntax(error) => error.kind.phrase(),
@@ -241,15 +244,18 @@ fn keep(
     if let Some(flow) = facts.way.stream() {
         out.bound = Some(flow);
     }
+    // What a Path leads to is never reached by the flow of its REGISTER.
+    let has_path = matches!(facts.way, Way::Path);
     let is_same = match meant {
         Some(key) => {
             let former = location.get(key);
-            let is_same = former.facts.contact_hash == contact_hash;
-            if !is_same {
+            let flow = former.flow();
+            let is_other = former.facts.contact_hash != contact_hash;
+            if is_other || has_path && flow != BindingFlow::Path {
                 note_removed(former, out);
             }
             location.update(key, &out.draft, facts);
-            is_same
+            !is_other && location.get(key).flow() == flow
         }
         None => {
             location.add(&out.draft, facts).expect("room was checked");
@@ -258,7 +264,7 @@ fn keep(
     };
     if is_same {
         out.contacts.truncate(start);
-    } else if is_indexed {
+    } else if is_indexed && !has_path {
         out.added.push(contact);
     }
 }

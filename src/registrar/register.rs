@@ -22,6 +22,9 @@ use super::plan::Plan;
 /// Option tags that may stand in Require (RFC 3327, RFC 5626).
 const SUPPORTED: [&[u8]; 2] = [b"path", b"outbound"];
 
+/// Why a `*` is refused.
+pub(super) const STAR_MISUSED: &str = "Contact * needs Expires 0 and no other";
+
 /// What a REGISTER's circumstances are.
 pub struct RegisterContext<'a> {
     /// When it came.
@@ -78,7 +81,8 @@ impl Registered {
         &self.aor
     }
 
-    /// Canonical Contacts (see [`super::canonical_contact`]) of bindings that are new.
+    /// Canonical Contacts (see [`super::canonical_contact`]) of bindings that are new, or reached
+    /// on another flow than before; without those that a Path leads to.
     pub fn added(&self) -> impl Iterator<Item = &[u8]> {
         self.added.iter().map(|range| &self.contacts[range.clone()])
     }
@@ -199,12 +203,11 @@ impl<'a> Sender<'a> {
     fn contacts(&self, out: &mut Registered) -> Result<Contacts, Reject> {
         let mut values = self.request.values(HeaderName::Contact);
         let Some(first) = values.next() else { return Ok(Contacts::None) };
-        let is_star = first.text == b"*";
-        if !is_star && !values.any(|value| value.text == b"*") {
+        if first.text != b"*" {
             return Ok(Contacts::Listed);
         }
-        if !is_star || values.next().is_some() || self.expires != Some(0) {
-            return Err(reject(self.context, 400, "Contact * needs Expires 0 and no other", out));
+        if values.next().is_some() || self.expires != Some(0) {
+            return Err(reject(self.context, 400, STAR_MISUSED, out));
         }
         Ok(Contacts::All)
     }

@@ -6,12 +6,17 @@ use super::errors::{ParseError, ParseErrorKind};
 use super::header::HeaderName;
 use super::message::Message;
 use super::uri::{Scheme, Uri};
-use crate::base::limits::VALUES_MAX;
+use crate::base::limits::{HEADERS_ADDED_MAX, HEADERS_MAX, VALUES_MAX};
 
 impl Message<'_> {
     /// Reads every value that decides about a request or response: Request-URI of the schemes sip
     /// and sips, topmost Via, From, To and all Contacts. [`super::parse`] has checked the rest.
+    /// There must be room for the header fields that a proxy adds, since what it sends it reads
+    /// again.
     pub fn check(self) -> Result<(), ParseError> {
+        if self.parsed.lines.len() > HEADERS_MAX - HEADERS_ADDED_MAX {
+            return Err(self.missing(ParseErrorKind::TooManyHeaders));
+        }
         if self.is_request() {
             self.check_uri()?;
         }

@@ -59,6 +59,8 @@ pub struct Scan {
     headers: u32,
     /// Length of the whole message, 0 when not known.
     total: u32,
+    /// There was more than one Content-Length.
+    is_doubled: bool,
     /// Lines before this one: 0 is the start line.
     started: bool,
     /// The frame before was a CRLF that was all there was.
@@ -157,7 +159,7 @@ fn search(bytes: &[u8], limits: &Limits, scan: &mut Scan) -> Result<(), FrameErr
             scan.headers = scan.searched;
             return Ok(());
         } else {
-            note_length(bytes, line, at - 1, scan)?;
+            note_length(bytes, line, at - 1, scan);
         }
     }
     scan.searched = reach.max(1) as u32;
@@ -166,26 +168,27 @@ fn search(bytes: &[u8], limits: &Limits, scan: &mut Scan) -> Result<(), FrameErr
 
 /// Notes the line at `start..end` when it is a Content-Length.
 #[inline]
-fn note_length(bytes: &[u8], start: usize, end: usize, scan: &mut Scan) -> Result<(), FrameError> {
+fn note_length(bytes: &[u8], start: usize, end: usize, scan: &mut Scan) {
     if !matches!(bytes[start] | 0x20, b'c' | b'l') {
-        return Ok(());
+        return;
     }
     let line = &bytes[start..end];
-    let Some(colon) = memchr::memchr(b':', line) else { return Ok(()) };
+    let Some(colon) = memchr::memchr(b':', line) else { return };
     if HeaderName::classify(line[..colon].trim_ascii_end()) != HeaderName::ContentLength {
-        return Ok(());
+        return;
     }
-    if scan.length_at != 0 {
-        return Err(FrameError::DoubleLength);
-    }
+    scan.is_doubled |= scan.length_at != 0;
     scan.length_at = (start + colon + 1) as u32;
-    Ok(())
 }
 
 /// Reads the Content-Length where it was noted; its value may be on the next lines.
 fn content_length(bytes: &[u8], scan: &Scan) -> Result<u64, FrameError> {
     if scan.length_at == 0 {
         return Err(FrameError::MissingLength);
+    }
+    // Told only now that the header section is whole: so it can be answered.
+    if scan.is_doubled {
+        return Err(FrameError::DoubleLength);
     }
     let headers = &bytes[..scan.headers as usize];
     let mut at = scan.length_at as usize;

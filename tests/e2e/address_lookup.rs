@@ -26,7 +26,7 @@ fn scene(setup: Setup) -> Scene {
 fn a_websocket_client_is_found_by_its_address() {
     for shards in [1, 2] {
         let setup = Setup::new().shards(shards).core("address_lookup = true");
-        let Scene { mut ws, mut wss, mut core, _server } = scene(setup);
+        let Scene { _server, mut ws, mut wss, mut core } = scene(setup);
         for (phone, tails) in [
             (&mut ws, &["sip:x@{};transport=ws", "sip:{};transport=WS"][..]),
             (
@@ -55,7 +55,7 @@ fn a_websocket_client_is_found_by_its_address() {
 
 #[test]
 fn a_secure_uri_does_not_find_an_insecure_flow() {
-    let Scene { mut ws, mut wss, mut core, _server } =
+    let Scene { _server, mut ws, mut wss, mut core } =
         scene(Setup::new().core("address_lookup = true"));
     for uri in ["sips:x@{};transport=ws", "sips:x@{};transport=wss", "sip:x@{};transport=wss"] {
         let uri = uri.replace("{}", &ws.local.to_string());
@@ -68,7 +68,7 @@ fn a_secure_uri_does_not_find_an_insecure_flow() {
 
 #[test]
 fn without_the_setting_an_address_finds_nobody() {
-    let Scene { mut ws, mut wss, mut core, _server } = scene(Setup::new());
+    let Scene { _server, mut ws, mut wss, mut core } = scene(Setup::new());
     for phone in [&ws, &wss] {
         let uri = format!("sip:x@{};transport=ws", phone.local);
         let answer = core.ask(&core.draft("NOTIFY", &uri));

@@ -57,7 +57,7 @@ fn attack(attacker: &mut Phone, draft: &Draft) -> u16 {
 /// nothing.
 fn everywhere(attack_one: impl Fn(&mut Phone, &Phone)) {
     for shards in [1, 2] {
-        let Scene { mut victims, mut core, server } = scene(shards);
+        let Scene { server, mut victims, mut core } = scene(shards);
         for transport in Transport::ALL {
             let mut mallory = attacker(transport, &server);
             for victim in &mut victims {
@@ -154,7 +154,7 @@ fn a_via_at_a_clients_address_brings_no_response_there() {
 
 #[test]
 fn a_udp_via_without_rport_brings_no_bytes_to_a_connection_of_that_port() {
-    let Scene { mut victims, mut core, server } = scene(1);
+    let Scene { server, mut victims, mut core } = scene(1);
     let mut mallory = attacker(Transport::Udp, &server);
     for victim in victims.iter_mut().filter(|victim| victim.transport != Transport::Udp) {
         let (ip, port) = (victim.local.ip(), victim.local.port());
@@ -174,7 +174,7 @@ fn a_udp_via_without_rport_brings_no_bytes_to_a_connection_of_that_port() {
 #[test]
 fn a_response_whose_sender_is_gone_does_not_look_for_his_via() {
     for shards in [1, 2] {
-        let Scene { mut victims, mut core, server } = scene(shards);
+        let Scene { server, mut victims, mut core } = scene(shards);
         let mut bob = Phone::connect(Transport::Wss, &server, "bob");
         bob.register_self();
         for transport in [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {

@@ -85,7 +85,7 @@ fn ack_failure(core: &mut Phone, invite: &Draft, response: &Message) {
 #[test]
 fn one_answers_and_the_other_is_cancelled() {
     for shards in [1, 2] {
-        let Scene { mut core, mut wss, mut tcp, invite, at_wss, at_tcp, _server } = ringing(shards);
+        let Scene { _server, mut core, mut wss, mut tcp, invite, at_wss, at_tcp } = ringing(shards);
         let ok = answer(&mut tcp, &at_tcp, 200, "tcp");
         let got = core.status(200);
         returned(&invite.message(), &ok.message(), &got);
@@ -103,7 +103,7 @@ fn one_answers_and_the_other_is_cancelled() {
 #[test]
 fn a_caller_may_cancel() {
     for shards in [1, 2] {
-        let Scene { mut core, mut wss, mut tcp, invite, at_wss, at_tcp, _server } = ringing(shards);
+        let Scene { _server, mut core, mut wss, mut tcp, invite, at_wss, at_tcp } = ringing(shards);
         let mut cancel = invite.clone().set("CSeq", "1 CANCEL").without("Contact");
         cancel = cancel.without("Content-Type").with("Reason", "SIP;cause=600;text=\"enough\"");
         cancel.start = cancel.start.replacen("INVITE", "CANCEL", 1);
@@ -124,7 +124,7 @@ fn a_caller_may_cancel() {
 
 #[test]
 fn a_decline_everywhere_ends_the_others() {
-    let Scene { mut core, mut wss, mut tcp, invite, at_wss, at_tcp, _server } = ringing(1);
+    let Scene { _server, mut core, mut wss, mut tcp, invite, at_wss, at_tcp } = ringing(1);
     acknowledged(&mut wss, &at_wss, 603, "wss");
     is_cancelled(&mut tcp, &at_tcp, "tcp");
     let got = core.status(603);
@@ -134,7 +134,7 @@ fn a_decline_everywhere_ends_the_others() {
 
 #[test]
 fn one_refusal_waits_for_the_others_and_the_best_is_returned() {
-    let Scene { mut core, mut wss, mut tcp, invite, at_wss, at_tcp, _server } = ringing(1);
+    let Scene { _server, mut core, mut wss, mut tcp, invite, at_wss, at_tcp } = ringing(1);
     acknowledged(&mut wss, &at_wss, 486, "wss");
     still(&mut [&mut core]);
     acknowledged(&mut tcp, &at_tcp, 500, "tcp");
@@ -145,7 +145,7 @@ fn one_refusal_waits_for_the_others_and_the_best_is_returned() {
 
 #[test]
 fn a_contact_that_dies_while_ringing_does_not_fail_the_other() {
-    let Scene { mut core, wss, mut tcp, invite, at_tcp, .. } = ringing(1);
+    let Scene { _server, mut core, wss, mut tcp, invite, at_wss: _, at_tcp } = ringing(1);
     wss.reset();
     still(&mut [&mut core]);
     let ok = answer(&mut tcp, &at_tcp, 200, "tcp");
@@ -159,7 +159,7 @@ fn a_contact_that_dies_while_ringing_does_not_fail_the_other() {
 
 #[test]
 fn a_late_cancel_and_a_foreign_one_find_nothing() {
-    let Scene { mut core, mut wss, mut tcp, invite, at_wss, at_tcp, _server } = ringing(1);
+    let Scene { _server, mut core, mut wss, mut tcp, invite, at_wss, at_tcp } = ringing(1);
     let mut foreign = invite.clone().set("CSeq", "1 CANCEL").set("Via", core.via());
     foreign.start = foreign.start.replacen("INVITE", "CANCEL", 1);
     let answer_to_foreign = core.ask(&foreign);

@@ -22,7 +22,8 @@ fn sip_status(frame: Option<RawFrame>) -> u16 {
 }
 
 fn each(act: impl Fn(&Server, Transport)) {
-    let server = Setup::new().limit("message_bytes_max", "16384").start();
+    let server =
+        Setup::new().limit("message_bytes_max", "16384").limit("header_bytes_max", "8192").start();
     for transport in [Transport::Ws, Transport::Wss] {
         act(&server, transport);
     }

@@ -127,7 +127,7 @@ fn a_phone_may_reset_and_come_back_from_the_same_address() {
         assert_eq!(first.ask(&first.draft("OPTIONS", "sip:example.com")).status(), 200);
         let local = first.local;
         first.reset();
-        let from = From { local, receive_buffer: None, tls12: false };
+        let from = From { local, ..From::host(PHONES) };
         let mut second = Phone::connect_to(transport, address, "bob", from);
         assert_eq!(second.local, local);
         assert_eq!(second.ask(&second.draft("OPTIONS", "sip:example.com")).status(), 200);
@@ -144,7 +144,7 @@ fn a_server_phone_accepts_connections_and_answers_each_on_its_own() {
         let mut core = core.connect_to(answering(transport), "core");
         let versions = [&rustls::version::TLS13];
         let clients = (0..2).map(|_| {
-            let tcp = super::support::link::connect_tcp(From::host(PHONES).local, address, None);
+            let tcp = super::support::link::connect_tcp(From::host(PHONES).local, address, false);
             (tcp.expect("connect"), certificates::client(&versions))
         });
         let clients: Vec<_> = clients.collect();

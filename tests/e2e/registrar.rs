@@ -1,5 +1,7 @@
 //! REGISTER over the wire (RFC 3261 §10.3).
 
+use std::time::{Duration, Instant};
+
 use super::support::phone::PATIENCE;
 use super::support::sip::{param, unique, uri_of};
 use super::support::{Draft, Message, Phone, Server, Setup, Transport, still};
@@ -52,7 +54,8 @@ fn contacts_are_added_refreshed_listed_and_removed() {
         assert!((299..=300).contains(&granted[0].1), "{added:?}");
         assert_eq!(query(&mut phone), [one]);
         let refreshed = phone.register(&format!("<{one}>;expires=900"));
-        assert!((899..=900).contains(&bindings(&refreshed)[0].1), "{refreshed:?}");
+        let granted = bindings(&refreshed)[0].1;
+        assert!((800..=900).contains(&granted), "long ones are spread: {refreshed:?}");
         let both = phone.register(&format!("<{two}>;q=0.5;expires=60"));
         assert_eq!(uris(&both), [one, two]);
         let left = phone.register(&format!("<{one}>;expires=0"));
@@ -73,7 +76,7 @@ fn expires_is_default_cut_or_too_brief() {
     let response = phone.ask(&draft);
     assert!((599..=600).contains(&bindings(&response)[0].1), "the default: {response:?}");
     let response = phone.register("<sip:a@a.invalid>;expires=999999");
-    assert!((7199..=7200).contains(&bindings(&response)[0].1), "the most: {response:?}");
+    assert!((6400..=7200).contains(&bindings(&response)[0].1), "the most: {response:?}");
     for expires in ["1", "4"] {
         let draft = phone.register_draft(&format!("<sip:a@a.invalid>;expires={expires}"));
         let response = refused(&mut phone, &draft, &[423]);
@@ -90,8 +93,11 @@ fn a_binding_ends_by_expiry() {
     let mut core = core.connect(&server, "core");
     let mut phone = Phone::connect(Transport::Wss, &server, "brief");
     phone.register("<sip:b@b.invalid>;expires=1");
-    server.wait_metric("sipring_bindings_expired_total", 1, PATIENCE);
-    assert!(query(&mut phone).is_empty());
+    let deadline = Instant::now() + PATIENCE;
+    while !query(&mut phone).is_empty() {
+        assert!(Instant::now() < deadline, "still bound");
+        assert!(phone.incoming(Duration::from_millis(50)).is_none());
+    }
     let answer = core.ask(&core.draft("MESSAGE", "sip:brief@example.com"));
     assert_eq!(answer.status(), 480, "{answer:?}");
     still(&mut [&mut phone]);
@@ -159,22 +165,20 @@ fn all_contacts_change_or_none() {
 fn what_is_not_for_this_registrar_is_refused() {
     let server = start();
     let mut phone = Phone::connect(Transport::Udp, &server, "alice");
-    let draft = phone.register_draft("<sip:a@a.invalid>");
-    let elsewhere = |draft: &Draft, phone: &Phone| {
-        let start = "REGISTER sip:elsewhere.example SIP/2.0".to_string();
-        let draft = Draft { start, ..draft.clone() };
-        draft.set("To", "<sip:alice@elsewhere.example>").set("Via", phone.via())
+    let contact = "<sip:a@a.invalid>";
+    let elsewhere = "<sip:alice@elsewhere.example>";
+    let foreign = Draft {
+        start: "REGISTER sip:elsewhere.example SIP/2.0".to_string(),
+        ..phone.register_draft(contact).set("To", elsewhere)
     };
-    let foreign = elsewhere(&draft, &phone);
     refused(&mut phone, &foreign, &[403, 404]);
-    let foreign_to =
-        draft.clone().set("To", "<sip:alice@elsewhere.example>").set("Via", phone.via());
+    let foreign_to = phone.register_draft(contact).set("To", elsewhere);
     refused(&mut phone, &foreign_to, &[403, 404]);
-    let demanding = draft.clone().with("Require", "teleport, path").set("Via", phone.via());
+    let demanding = phone.register_draft(contact).with("Require", "teleport, path");
     let response = refused(&mut phone, &demanding, &[420]);
     assert!(response.values("unsupported").contains(&"teleport".to_string()), "{response:?}");
-    let proxy = phone.proxy;
-    let ours = draft.set("Contact", format!("<sip:alice@{proxy}>")).set("Via", phone.via());
+    let ours = format!("<sip:alice@{}>", phone.proxy);
+    let ours = phone.register_draft(&ours);
     refused(&mut phone, &ours, &[400]);
     assert!(query(&mut phone).is_empty());
 }

@@ -1,7 +1,7 @@
 //! Route and Request-URI as real clients send them (RFC 3261 §16.4).
 
 use super::support::call::within;
-use super::support::{Dialog, Phone, Setup, Transport, call, forwarded, still};
+use super::support::{Dialog, Draft, Phone, Setup, Transport, call, forwarded, still};
 
 #[test]
 fn a_preloaded_route_that_names_the_proxy_is_removed() {
@@ -37,7 +37,7 @@ fn parameters_of_the_request_uri_do_not_matter_for_the_look_up() {
     let mut alice = Phone::connect(Transport::Tcp, &server, "alice");
     for uri in [
         "sip:bob@example.com;transport=udp",
-        "sip:bob@EXAMPLE.com:5060;transport=tcp;user=phone",
+        "sip:bob@EXAMPLE.com;transport=tcp;user=phone",
         "sip:%62ob@example.com;transport=ws",
     ] {
         let draft = alice.draft("MESSAGE", uri);
@@ -103,4 +103,20 @@ fn a_second_invite_in_the_dialog_follows_the_route() {
         within(&mut up.caller, "BYE", &mut alice, &mut bob);
         still(&mut [&mut alice, &mut bob]);
     }
+}
+
+#[test]
+fn a_route_may_refuse() {
+    let server =
+        Setup::new().route("user = \"^8\"\nmethods = [\"INVITE\"]\nto = \"reject:603\"").start();
+    let mut alice = Phone::connect(Transport::Wss, &server, "alice");
+    let invite = alice.draft("INVITE", "sip:8000@example.com");
+    let answer = alice.ask(&invite);
+    assert_eq!(answer.status(), 603, "{answer:?}");
+    let ack = invite.set("CSeq", "1 ACK").set("To", answer.one("to"));
+    let start = ack.start.replacen("INVITE", "ACK", 1);
+    alice.send(&Draft { start, ..ack }.build());
+    let answer = alice.ask(&alice.draft("MESSAGE", "sip:8000@example.com"));
+    assert_eq!(answer.status(), 480, "the route is for INVITE: {answer:?}");
+    still(&mut [&mut alice]);
 }

@@ -27,7 +27,7 @@ fn both(setup: Setup, wss_scheme: &str) -> Both {
 #[test]
 fn both_connections_get_one_copy_each() {
     for shards in [1, 2] {
-        let Both { mut ws, mut wss, mut core, _server } = both(Setup::new().shards(shards), "sip:");
+        let Both { _server, mut ws, mut wss, mut core } = both(Setup::new().shards(shards), "sip:");
         let draft = core.draft("MESSAGE", "sip:alice@example.com").body("text/plain", "to both");
         core.send(&draft.build());
         let at_ws = ws.request("MESSAGE");
@@ -50,7 +50,7 @@ fn both_connections_get_one_copy_each() {
 #[test]
 fn a_sips_request_reaches_the_secure_contact_only() {
     for shards in [1, 2] {
-        let Both { mut ws, mut wss, mut core, _server } =
+        let Both { _server, mut ws, mut wss, mut core } =
             both(Setup::new().shards(shards), "sips:");
         for method in ["MESSAGE", "NOTIFY", "OPTIONS"] {
             let draft = core.draft(method, "sips:alice@example.com");
@@ -68,7 +68,7 @@ fn a_sips_request_reaches_the_secure_contact_only() {
 
 #[test]
 fn a_sips_request_is_refused_when_no_contact_is_secure() {
-    let Both { mut ws, mut wss, mut core, _server } = both(Setup::new(), "sip:");
+    let Both { _server, mut ws, mut wss, mut core } = both(Setup::new(), "sip:");
     let answer = core.ask(&core.draft("MESSAGE", "sips:alice@example.com"));
     assert_eq!(answer.status(), 480, "{answer:?}");
     assert!(answer.one("warning").starts_with("380 "), "RFC 5630 §5.3: {answer:?}");
@@ -80,7 +80,7 @@ fn a_sips_request_is_refused_when_no_contact_is_secure() {
 #[test]
 fn a_sip_contact_over_tls_may_be_good_enough_for_sips() {
     let setup = Setup::new().registrar("sips_to_sip_contact", "true");
-    let Both { mut ws, mut wss, mut core, _server } = both(setup, "sip:");
+    let Both { _server, mut ws, mut wss, mut core } = both(setup, "sip:");
     let draft = core.draft("MESSAGE", "sips:alice@example.com");
     core.send(&draft.build());
     let heard = wss.request("MESSAGE");

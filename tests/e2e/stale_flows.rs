@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::support::phone::{From, PATIENCE, PHONES};
-use super::support::{Dialog, Incoming, Phone, Server, Setup, Transport, call, still};
+use super::support::{Dialog, Draft, Incoming, Phone, Server, Setup, Transport, call, still};
 
 const STREAMS: [Transport; 4] = [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 /// From the detection to the answer; what is measured includes the time until metrics are
@@ -27,12 +27,13 @@ struct Scene {
     server: Server,
 }
 
-/// The victim in two calls. His contact cannot be dialled, so his binding goes with his flow.
+/// The victim in two calls, one with a phone (on TLS: nobody pings it) and one with a server. His
+/// contact cannot be dialled, so his binding goes with his flow.
 fn scene(transport: Transport, setup: Setup) -> (Scene, Phone) {
     let core = Phone::core(Transport::Udp);
     let server = setup.start();
     let mut core = core.connect(&server, "core");
-    let mut caller = Phone::connect(Transport::Wss, &server, "caller");
+    let mut caller = Phone::connect(Transport::Tls, &server, "caller");
     caller.register_self();
     let mut victim = Phone::connect(transport, &server, "victim");
     victim.contact = "sip:v1@victim.invalid;transport=ws".to_string();
@@ -66,7 +67,7 @@ fn arrived(transport: Transport, server: &Server, from: From) -> Phone {
 /// Initial requests and requests within both dialogs get their answers; the newcomer hears none of
 /// them.
 fn judge(scene: Scene, mut newcomer: Phone, started: Instant) {
-    let Scene { mut caller, mut core, mut from_caller, mut from_core, server } = scene;
+    let Scene { server, mut caller, mut core, mut from_caller, mut from_core } = scene;
     for method in ["MESSAGE", "OPTIONS"] {
         let answer = core.ask(&core.draft(method, "sip:victim@example.com"));
         assert_eq!(answer.status(), 480, "by address of record: {answer:?}");
@@ -84,7 +85,7 @@ fn judge(scene: Scene, mut newcomer: Phone, started: Instant) {
 }
 
 fn gone(transport: Transport, end: End) {
-    let pings = Setup::new().limit("ping_interval", "\"500ms\"").limit("pong_timeout", "\"500ms\"");
+    let pings = Setup::new().limit("ping_interval", "\"1s\"").limit("pong_timeout", "\"1s\"");
     let setup = if end == End::Silent { pings } else { Setup::new() };
     let (mut scene, victim) = scene(transport, setup);
     let closed = scene.server.metric("sipring_flows_closed_total");
@@ -141,7 +142,7 @@ fn a_newcomer_with_the_same_addresses_is_not_the_one_who_left() {
             victim.reset();
             scene.server.wait_metric("sipring_flows_closed_total", closed + 1, PATIENCE);
             let started = Instant::now();
-            let from = From { local, receive_buffer: None, tls12: false };
+            let from = From { local, ..From::host(PHONES) };
             let newcomer = arrived(transport, &scene.server, from);
             assert_eq!(newcomer.local, local);
             judge(scene, newcomer, started);
@@ -161,7 +162,7 @@ fn a_newcomer_with_the_address_of_a_registered_contact_hears_nothing() {
         let closed = server.metric("sipring_flows_closed_total");
         victim.reset();
         server.wait_metric("sipring_flows_closed_total", closed + 1, PATIENCE);
-        let from = From { local, receive_buffer: None, tls12: false };
+        let from = From { local, ..From::host(PHONES) };
         let mut newcomer = arrived(transport, &server, from);
         // This Contact could be dialled; nobody listens there.
         let answer = core.ask(&core.draft("MESSAGE", "sip:victim@example.com"));
@@ -183,4 +184,47 @@ fn an_idle_tcp_client_is_closed_and_its_binding_goes() {
     server.wait_metric("sipring_bindings_flow_closed_total", 1, PATIENCE);
     let answer = core.ask(&core.draft("MESSAGE", "sip:idle@example.com"));
     assert_eq!(answer.status(), 480, "{answer:?}");
+}
+
+#[test]
+fn a_request_under_way_when_its_client_dies_is_answered() {
+    for transport in STREAMS {
+        for shards in [1, 2] {
+            let (scene, mut victim) = scene(transport, Setup::new().shards(shards));
+            let Scene { server: _server, mut caller, mut core, mut from_caller, mut from_core } =
+                scene;
+            let message = core.draft("MESSAGE", "sip:victim@example.com");
+            let invite = caller.draft("INVITE", "sip:victim@example.com");
+            let core_info = from_core.draft(&core, "INFO");
+            let caller_info = from_caller.draft(&caller, "INFO");
+            core.send(&message.build());
+            victim.request("MESSAGE");
+            caller.send(&invite.build());
+            let ringing = victim.request("INVITE");
+            caller.status(100);
+            victim.answer(&ringing, 180);
+            caller.status(180);
+            core.send(&core_info.build());
+            caller.send(&caller_info.build());
+            victim.request("INFO");
+            victim.request("INFO");
+            let started = Instant::now();
+            victim.reset();
+            let to_core = statuses(&mut core, [&message, &core_info]);
+            assert_eq!(to_core, [480, 430], "by address of record, and by token");
+            let to_caller = statuses(&mut caller, [&invite, &caller_info]);
+            assert_eq!(to_caller, [480, 480], "an endpoint never hears 430");
+            assert!(started.elapsed() < AT_ONCE, "after {:?}", started.elapsed());
+        }
+    }
+}
+
+/// The final statuses of two requests, whichever comes first.
+fn statuses(phone: &mut Phone, drafts: [&Draft; 2]) -> [u16; 2] {
+    let answers = [phone.final_response(), phone.final_response()];
+    drafts.map(|draft| {
+        let call_id = draft.value("Call-ID");
+        let answer = answers.iter().find(|answer| answer.one("call-id") == call_id);
+        answer.unwrap_or_else(|| panic!("{answers:?}")).status()
+    })
 }

@@ -35,6 +35,9 @@ fn a_request_that_nobody_answers_is_repeated_over_udp_only_and_expires_in_silenc
         bob.register_self();
         alice.send(&alice.draft("MESSAGE", &bob.aor()).build());
         let heard = collect(&mut bob, Duration::from_millis(1500));
+        let tried = collect(&mut alice, Duration::from_millis(100));
+        let all_100 = tried.iter().all(|response| response.status() == 100);
+        assert!(all_100 && tried.len() <= 1, "RFC 4320 §4.1: {tried:?}");
         assert!(copies.contains(&heard.len()), "{transport:?}: {}", heard.len());
         assert!(heard.iter().all(|copy| copy.raw == heard[0].raw), "all alike");
         if transport != Transport::Udp {

@@ -41,7 +41,7 @@ fn token_of(route: &str) -> String {
 
 #[test]
 fn a_token_with_any_character_changed_is_refused() {
-    let Scene { mut alice, mut bob, mut mallory, mut dialog, server } = scene(1);
+    let Scene { server, mut alice, mut bob, mut mallory, mut dialog } = scene(1);
     let genuine = dialog.routes.clone();
     let token = token_of(&genuine[0]);
     // The last character may carry bits that no decoder looks at.
@@ -65,7 +65,7 @@ fn a_token_with_any_character_changed_is_refused() {
 #[test]
 fn a_token_of_another_call_is_refused() {
     for shards in [1, 2] {
-        let Scene { mut alice, mut bob, mut mallory, mut dialog, server: _server } = scene(shards);
+        let Scene { server: _server, mut alice, mut bob, mut mallory, mut dialog } = scene(shards);
         let genuine = dialog.call_id.clone();
         dialog.call_id = unique("another");
         for method in ["BYE", "INFO", "INVITE"] {
@@ -90,7 +90,7 @@ fn a_token_of_another_call_is_refused() {
 
 #[test]
 fn a_token_does_not_start_a_dialog() {
-    let Scene { mut alice, mut bob, mut mallory, mut dialog, server: _server } = scene(1);
+    let Scene { server: _server, mut alice, mut bob, mut mallory, mut dialog } = scene(1);
     let draft = dialog.draft(&mallory, "MESSAGE").set("To", "<sip:bob@example.com>");
     let status = mallory.ask(&draft).status();
     assert_eq!(status, 403);
@@ -100,7 +100,7 @@ fn a_token_does_not_start_a_dialog() {
 
 #[test]
 fn a_token_made_of_nothing_is_refused() {
-    let Scene { alice: _alice, mut bob, mut mallory, mut dialog, server: _server } = scene(1);
+    let Scene { server: _server, alice: _alice, mut bob, mut mallory, mut dialog } = scene(1);
     let long = "A".repeat(3000);
     for token in ["A", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "%00%00", long.as_str()] {
         dialog.routes = dialog.routes.iter().map(|route| with_token(route, token)).collect();

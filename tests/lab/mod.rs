@@ -4,6 +4,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod balance;
+pub mod call;
+pub mod draft;
 pub mod phone;
 pub mod text;
 
@@ -15,11 +18,13 @@ use std::time::Duration;
 use sipring::base::config::{
     Auth, Config, Listener, Node, Registrar, Route, RouteTo, Strangers, Timers, Upstream,
 };
-use sipring::base::event::CloseReason;
+use sipring::base::event::{CloseReason, Event, TransactionEvent};
+use sipring::base::hash::{KeyedHash, derive_key};
 use sipring::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ListenerId, ShardId, Transport};
 use sipring::base::limits::Limits;
 use sipring::base::time::Time;
 use sipring::engine::{ConnectTarget, Engine, Input, LinkMessage, Origin, Output, Setup};
+use sipring::proxy::place::owner_of;
 
 /// Where the lab's listeners are, one a transport.
 pub fn listener_address(transport: Transport) -> SocketAddr {
@@ -89,6 +94,59 @@ pub fn config() -> Config {
     }
 }
 
+/// The same with some changes.
+pub fn config_with(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = config();
+    change(&mut config);
+    config
+}
+
+/// A configuration whose upstream is reached over that transport at the same address.
+pub fn config_by(transport: Transport) -> Config {
+    config_with(|config| config.upstreams[0].targets[0].transport = transport)
+}
+
+/// The secret of every lab.
+const SECRET: [u8; 32] = [9; 32];
+/// An empty ping of the proxy, and the pong of a client (RFC 6455 §5.5.2).
+const PING: &[u8] = &[0x89, 0];
+
+/// The `n`th user of the domain that this shard owns.
+pub fn user_of(owner: u16, shards: u16, n: usize) -> String {
+    let placement = KeyedHash::new(derive_key(&SECRET, "placement"));
+    (0..)
+        .map(|n| format!("user{n}"))
+        .filter(|user| {
+            owner_of(&placement, format!("{user}@example.com").as_bytes(), shards).0 == owner
+        })
+        .nth(n)
+        .expect("every shard owns somebody")
+}
+
+/// Where everything about one client stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    pub shards: u16,
+    /// The shard that has the client's flow.
+    pub flow: u16,
+    /// The shard that owns its address of record.
+    pub owner: u16,
+    /// The shard that receives what is sent to it.
+    pub arrival: u16,
+}
+
+/// Every placement on one to three shards.
+pub fn placements() -> impl Iterator<Item = Placement> {
+    (1..=3u16).flat_map(|shards| {
+        (0..shards.pow(3)).map(move |n| Placement {
+            shards,
+            flow: n % shards,
+            owner: n / shards % shards,
+            arrival: n / shards / shards,
+        })
+    })
+}
+
 /// What one flow has seen.
 #[derive(Default)]
 pub struct Wire {
@@ -98,6 +156,8 @@ pub struct Wire {
     pub closed: Option<CloseReason>,
     /// Do not tell the engine that writes were taken.
     pub stuck: bool,
+    /// Do not answer pings.
+    pub silent: bool,
 }
 
 /// The engines and everything around them.
@@ -106,15 +166,26 @@ pub struct Lab {
     pub now: Time,
     pub wires: HashMap<FlowId, Wire>,
     pub datagrams: VecDeque<(DatagramPath, Vec<u8>)>,
+    /// What the log was told.
+    pub events: Vec<Event>,
     pub opens: Vec<(ShardId, ConnectId, ConnectTarget)>,
-    slots: Vec<u32>,
+    /// What shards said to each other stays on its way until [`Lab::release`].
+    pub hold: bool,
+    /// By shard: slots that were used and are free, and the first that never was.
+    slots: Vec<(Vec<u32>, u32)>,
     generation: u32,
+    serial: u32,
     links: VecDeque<(ShardId, ShardId, LinkMessage)>,
 }
 
 impl Lab {
     /// `shards` fresh engines.
     pub fn new(shards: u16, config: Config) -> Lab {
+        Lab::with_epoch(shards, config, 1)
+    }
+
+    /// The same in another run of the process.
+    pub fn with_epoch(shards: u16, config: Config, epoch: u32) -> Lab {
         let config = Arc::new(config);
         let engine = |shard: u16| {
             let mut seed = [7; 32];
@@ -123,9 +194,9 @@ impl Lab {
                 shard: ShardId(shard),
                 shards,
                 incarnation: 0,
-                epoch: 1,
+                epoch,
                 seed,
-                secret: [9; 32],
+                secret: SECRET,
                 config: Arc::clone(&config),
             };
             Engine::new(Time::ZERO, setup)
@@ -135,50 +206,59 @@ impl Lab {
             now: Time::ZERO,
             wires: HashMap::new(),
             datagrams: VecDeque::new(),
+            events: Vec::new(),
             opens: Vec::new(),
-            slots: vec![0; usize::from(shards)],
+            hold: false,
+            slots: vec![(Vec::new(), 0); usize::from(shards)],
             generation: 1,
+            serial: 0,
             links: VecDeque::new(),
         }
     }
 
-    /// A connection from `remote` to the listener of `transport`, accepted by `shard`.
-    pub fn connect(&mut self, shard: u16, transport: Transport, remote: SocketAddr) -> FlowId {
-        let slot = self.slots[usize::from(shard)];
-        self.slots[usize::from(shard)] += 1;
-        self.connect_at(shard, slot, transport, remote)
+    /// A number that was not used before in this lab, for branches and Call-IDs.
+    pub fn serial(&mut self) -> u32 {
+        self.serial += 1;
+        self.serial
     }
 
-    /// The same in a slot of the caller's choice, which must be free.
-    pub fn connect_at(
-        &mut self,
-        shard: u16,
-        slot: u32,
-        transport: Transport,
-        remote: SocketAddr,
-    ) -> FlowId {
-        let flow = FlowId::new(ShardId(shard), slot, self.generation);
-        self.generation += 1;
-        self.wires.insert(flow, Wire::default());
+    /// A connection from `remote` to the listener of `transport`, accepted by `shard`.
+    /// Slots that became free are used first, so that stale names meet new flows.
+    pub fn connect(&mut self, shard: u16, transport: Transport, remote: SocketAddr) -> FlowId {
+        let flow = self.new_flow(shard);
         let key = FlowKey { transport, local: listener_address(transport), remote };
         let origin = Origin::Accepted(listener_of(transport));
         self.input(shard, Input::Opened { flow, key, origin });
         flow
     }
 
+    fn new_flow(&mut self, shard: u16) -> FlowId {
+        let (free, next) = &mut self.slots[usize::from(shard)];
+        let slot = free.pop().unwrap_or_else(|| {
+            *next += 1;
+            *next - 1
+        });
+        let flow = FlowId::new(ShardId(shard), slot, self.generation);
+        self.generation += 1;
+        self.wires.insert(flow, Wire::default());
+        flow
+    }
+
     /// Completes a connection that an engine asked for.
     pub fn complete_open(&mut self, at: usize) -> FlowId {
         let (shard, connect, target) = self.opens.remove(at);
-        let slot = self.slots[shard.index()];
-        self.slots[shard.index()] += 1;
-        let flow = FlowId::new(shard, slot, self.generation);
-        self.generation += 1;
-        self.wires.insert(flow, Wire::default());
+        let flow = self.new_flow(shard.0);
         let transport = if target.secure { Transport::Tls } else { Transport::Tcp };
         let local = SocketAddr::new(listener_address(transport).ip(), 40000);
         let key = FlowKey { transport, local, remote: target.remote };
         self.input(shard.0, Input::Opened { flow, key, origin: Origin::Connected(connect) });
         flow
+    }
+
+    /// Has a connection that an engine asked for fail.
+    pub fn refuse_open(&mut self, at: usize) {
+        let (shard, connect, _) = self.opens.remove(at);
+        self.input(shard.0, Input::ConnectFailed { connect });
     }
 
     /// Bytes from the peer.
@@ -189,7 +269,18 @@ impl Lab {
 
     /// The peer is gone.
     pub fn close(&mut self, flow: FlowId, why: CloseReason) {
+        self.slots[flow.shard().index()].0.push(flow.slot());
         self.input(flow.shard().0, Input::Closed { flow, why });
+    }
+
+    /// Why the proxy closed a flow, if it did.
+    pub fn closed(&self, flow: FlowId) -> Option<CloseReason> {
+        self.wires[&flow].closed
+    }
+
+    /// The wire of a flow.
+    pub fn wire(&mut self, flow: FlowId) -> &mut Wire {
+        self.wires.get_mut(&flow).expect("its wire")
     }
 
     /// A datagram from `remote` that the kernel gave to `shard`.
@@ -224,25 +315,68 @@ impl Lab {
         self.now = end;
     }
 
+    /// Lets what was held on the links arrive, in order.
+    pub fn release(&mut self) {
+        self.hold = false;
+        self.settle();
+    }
+
+    /// The same, but duty overtakes work: the two lanes of a link are not ordered.
+    pub fn release_duty_first(&mut self) {
+        let (work, duty): (Vec<_>, Vec<_>) =
+            self.links.drain(..).partition(|(_, _, message)| message.is_work());
+        self.links.extend(duty);
+        self.release();
+        self.links.extend(work);
+        self.settle();
+    }
+
+    /// The work lanes were full: work that was held goes back to where it came from.
+    pub fn refuse_work(&mut self) {
+        self.hold = false;
+        let held: Vec<_> = self.links.drain(..).collect();
+        for (from, to, message) in held {
+            if message.is_work() {
+                self.engines[from.index()].handle(self.now, Input::LinkRefused { to, message });
+            } else {
+                self.links.push_back((from, to, message));
+            }
+        }
+        self.settle();
+    }
+
     fn settle(&mut self) {
         loop {
-            for shard in 0..self.engines.len() {
-                self.drain(shard);
+            let mut busy = true;
+            while busy {
+                busy = false;
+                for shard in 0..self.engines.len() {
+                    busy |= self.drain(shard);
+                }
+            }
+            if self.hold {
+                break;
             }
             let Some((from, to, message)) = self.links.pop_front() else { break };
             self.engines[to.index()].handle(self.now, Input::Linked { from, message });
         }
     }
 
-    fn drain(&mut self, shard: usize) {
+    /// Does what an engine wants done; says whether that made it want more.
+    fn drain(&mut self, shard: usize) -> bool {
         let mut sent = Vec::new();
+        let mut pongs = Vec::new();
         while let Some(output) = self.engines[shard].pop_output() {
             match output {
                 Output::Write { flow, range } => {
                     let bytes = self.engines[shard].bytes(range);
                     let wire = self.wires.get_mut(&flow).expect("writes go to flows that exist");
                     assert!(wire.closed.is_none(), "a write after the close of {flow}");
-                    wire.bytes.extend_from_slice(bytes);
+                    if bytes == PING {
+                        pongs.extend((!wire.silent).then_some(flow));
+                    } else {
+                        wire.bytes.extend_from_slice(bytes);
+                    }
                     if !wire.stuck {
                         sent.push((flow, bytes.len() as u32));
                     }
@@ -256,17 +390,24 @@ impl Lab {
                 }
                 Output::Close { flow, why } => {
                     self.wires.get_mut(&flow).expect("a flow that exists").closed = Some(why);
+                    self.slots[shard].0.push(flow.slot());
                 }
                 Output::Link { to, message } => {
                     assert_ne!(to.index(), shard, "nobody links to himself");
                     self.links.push_back((ShardId(shard as u16), to, message));
                 }
-                Output::Event(_) => {}
+                Output::Event(event) => self.events.push(event),
             }
         }
+        let more = !sent.is_empty() || !pongs.is_empty();
         for (flow, bytes) in sent {
             self.engines[shard].handle(self.now, Input::Sent { flow, bytes, writes: 1 });
         }
+        for flow in pongs {
+            let mut pong = phone::masked_frame(0xa, b"");
+            self.engines[shard].handle(self.now, Input::Data { flow, bytes: &mut pong });
+        }
+        more
     }
 
     /// Datagrams that went to `remote`, as text, in order; they are taken out.
@@ -275,6 +416,14 @@ impl Lab {
         self.datagrams = others;
         let mine: VecDeque<(DatagramPath, Vec<u8>)> = mine;
         mine.into_iter().map(|(_, bytes)| text::Sip::read(&bytes)).collect()
+    }
+
+    /// The transactions whose end the log was told.
+    pub fn ended(&self) -> impl Iterator<Item = &TransactionEvent> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Transaction(transaction) => Some(transaction),
+            _ => None,
+        })
     }
 
     /// The sum of a counter over all shards.

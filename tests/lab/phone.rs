@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use sipring::base::event::CloseReason;
 use sipring::base::id::{FlowId, Transport};
 
 use super::Lab;
@@ -51,7 +52,29 @@ Sec-WebSocket-Protocol: sip\r\n\r\n",
         }
     }
 
-    /// Takes every SIP message that came, in order. Pings are answered.
+    /// Sends one SIP message of bytes, over WebSocket as a binary frame.
+    pub fn send_bytes(&self, lab: &mut Lab, message: &[u8]) {
+        match self.flow {
+            None => lab.datagram(self.shard, self.remote, message),
+            Some(flow) if self.transport.is_websocket() => {
+                lab.data(flow, &masked_frame(0x2, message));
+            }
+            Some(flow) => lab.data(flow, message),
+        }
+    }
+
+    /// The same peer, heard by another shard (datagrams only).
+    pub fn at_shard(&self, shard: u16) -> Phone {
+        assert!(self.flow.is_none(), "a connection stays with its shard");
+        Phone { shard, ..*self }
+    }
+
+    /// Leaves: FIN, or whatever `why` says.
+    pub fn leave(&self, lab: &mut Lab, why: CloseReason) {
+        lab.close(self.flow.expect("a connection"), why);
+    }
+
+    /// Takes every SIP message that came, in order.
     pub fn take(&self, lab: &mut Lab) -> Vec<Sip> {
         let Some(flow) = self.flow else { return lab.datagrams_to(self.remote) };
         let bytes = std::mem::take(&mut lab.wires.get_mut(&flow).expect("its wire").bytes);
@@ -62,12 +85,39 @@ Sec-WebSocket-Protocol: sip\r\n\r\n",
         for (opcode, payload) in frames(&bytes) {
             match opcode {
                 0x1 | 0x2 => messages.push(Sip::read(&payload)),
-                0x9 => lab.data(flow, &masked_frame(0xa, &payload)),
                 0x8 | 0xa => {}
                 other => panic!("opcode {other}"),
             }
         }
         messages
+    }
+
+    /// Nothing came, not one byte.
+    pub fn heard_nothing(&self, lab: &mut Lab) {
+        match self.flow {
+            Some(flow) => {
+                let bytes = &lab.wires[&flow].bytes;
+                assert!(bytes.is_empty(), "{self:?}: {}", String::from_utf8_lossy(bytes));
+            }
+            None => {
+                let got = lab.datagrams_to(self.remote);
+                assert!(got.is_empty(), "{self:?}: {got:#?}");
+            }
+        }
+    }
+
+    /// The one message that came, a response with that status.
+    pub fn take_status(&self, lab: &mut Lab, status: u16) -> Sip {
+        let answer = self.take_one(lab);
+        assert_eq!(answer.status(), status, "{answer:#?}");
+        answer
+    }
+
+    /// The one message that came, a request with that method.
+    pub fn take_method(&self, lab: &mut Lab, method: &str) -> Sip {
+        let request = self.take_one(lab);
+        assert_eq!(request.method(), method, "{request:#?}");
+        request
     }
 
     /// The one message that came.
@@ -89,13 +139,13 @@ Sec-WebSocket-Protocol: sip\r\n\r\n",
 
     /// REGISTERs `user` with that Contact and expects 200.
     pub fn register(&self, lab: &mut Lab, user: &str, contact: &str) -> Sip {
-        let via = self.via(&format!("reg{user}{}", self.remote.port()));
-        let call_id = format!("reg-{user}-{}", self.remote);
+        let serial = lab.serial();
+        let via = self.via(&format!("reg{serial}"));
         self.send(
             lab,
             &format!(
                 "REGISTER sip:example.com SIP/2.0\r\n{via}\r\nMax-Forwards: 70\r\n\
-To: <sip:{user}@example.com>\r\nFrom: <sip:{user}@example.com>;tag=r\r\nCall-ID: {call_id}\r\n\
+To: <sip:{user}@example.com>\r\nFrom: <sip:{user}@example.com>;tag=r\r\nCall-ID: reg{serial}\r\n\
 CSeq: 1 REGISTER\r\nContact: {contact}\r\nSupported: path, outbound\r\nContent-Length: 0\r\n\r\n"
             ),
         );

@@ -74,13 +74,6 @@ fn route(section: Section<'_>, upstreams: &[upstream::Drafted]) -> Drafted {
     let hint = "one of: location, upstream:NAME, reject:CODE";
     let to = section.required("to", hint);
     let destination = to.as_ref().and_then(|to| destination(to, upstreams, faults));
-    let is_edge_mode = matches!(destination, Some(RouteTo::Upstream(_)))
-        && methods.iter().any(|method| method.value == "REGISTER");
-    if is_edge_mode {
-        let hint = "REGISTER is served by our own registrar; remove it from `methods`";
-        let at = section.place("methods").unwrap_or(section.at.clone());
-        faults.error(&at, "a registrar behind us is not supported yet", hint);
-    }
     let draft = Drafted {
         user,
         domain,

@@ -180,14 +180,6 @@ fn what_does_not_exist_yet_is_not_ignored() {
             "`timeout` is not supported yet",
             "remove",
         ),
-        (
-            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\n\
-             [[route]]\nmethods = [\"REGISTER\"]\nto = \"upstream:a\"\n",
-            Error,
-            12,
-            "a registrar behind us is not supported yet",
-            "methods",
-        ),
     ]);
     let off = "[auth]\nmethod = \"none\"\npin_identity = true\nalgorithms = [\"SHA-256\", \"MD5\"]\n\
         [registrar]\nstore = \"memory\"\ngrace = 0\n[[listen]]\ntransport = \"tcp\"\n\

@@ -68,14 +68,21 @@ pub enum TlsMaterialError {
     NoCertificate { file: PathBuf },
     #[error("{}: the certificate cannot be used: {fault}", file.display())]
     BadCertificate { file: PathBuf, fault: String },
-    #[error("{}: holds no private key; a line \"-----BEGIN PRIVATE KEY-----\" is expected", file.display())]
+    #[error(
+        "{}: holds no private key; a line \"-----BEGIN PRIVATE KEY-----\" is expected",
+        file.display()
+    )]
     NoKey { file: PathBuf },
-    #[error("{}: the private key is encrypted; decrypt it: openssl pkey -in {0} -out plain.pem", file.display())]
+    #[error(
+        "{}: the private key is encrypted; decrypt it: openssl pkey -in {0} -out plain.pem",
+        file.display()
+    )]
     EncryptedKey { file: PathBuf },
     #[error("{}: the private key cannot be used: {fault}", file.display())]
     BadKey { file: PathBuf, fault: String },
     #[error(
-        "{}: not the private key of the first certificate in {}; our own certificate must come before its issuers",
+        "{}: not the private key of the first certificate in {}; our own certificate must come \
+         before its issuers",
         key.display(), cert.display()
     )]
     Mismatch { cert: PathBuf, key: PathBuf },
@@ -98,7 +105,8 @@ pub enum TlsWarning {
     #[error("certificate \"{name}\" is not valid yet: check it and the clock")]
     NotYetValid { name: String },
     #[error(
-        "no trusted roots were found on this system: outgoing TLS will fail; install ca-certificates or set a CA file"
+        "no trusted roots were found on this system: outgoing TLS will fail; install \
+         ca-certificates or set a CA file"
     )]
     NoRoots,
 }

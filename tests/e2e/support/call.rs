@@ -90,7 +90,9 @@ pub struct Call {
     pub callee: Dialog,
 }
 
-const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+const SDP: &str = "\
+v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n\
+c=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 
 /// `caller` calls `uri`; `callee` hears it under `contact`, rings, answers. Every message is
 /// checked.

@@ -4,10 +4,11 @@ use super::link::Transport;
 use super::phone::Phone;
 use super::sip::{Frame, Header, Message, param, unique};
 
-/// Header fields that a proxy may change in a request (RFC 3261 §16.6, RFC 3325).
-const EDITED: [&str; 8] = [
+/// Header fields that a proxy may change in a request (RFC 3261 §16.6, RFC 3325, RFC 5393).
+const EDITED: [&str; 9] = [
     "via",
     "max-forwards",
+    "max-breadth",
     "route",
     "record-route",
     "path",

@@ -147,15 +147,12 @@ impl Write for Io {
 
 /// A TCP connection from `local` (port 0: any; a port in use by a dead connection may be used
 /// again).
-pub fn connect_tcp(
-    local: SocketAddr,
-    remote: SocketAddr,
-    receive_buffer: Option<usize>,
-) -> io::Result<TcpStream> {
+pub fn connect_tcp(local: SocketAddr, remote: SocketAddr, slow: bool) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
+    if slow {
+        socket.set_recv_buffer_size(4096)?;
+        socket.set_tcp_mss(536)?;
     }
     socket.bind(&local.into())?;
     socket.connect_timeout(&remote.into(), Duration::from_secs(5))?;
@@ -278,6 +275,11 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
+/// What breaks TLS at a client came from the proxy. At a server it may be a client that refuses it.
+fn is_tls_fault(io: &Io, error: &io::Error) -> bool {
+    matches!(io, Io::Client(_)) && error.kind() == io::ErrorKind::InvalidData
+}
+
 fn receive_datagram(socket: &UdpSocket, peer: SocketAddr, deadline: Instant) -> Option<Incoming> {
     let mut buffer = vec![0; 65536];
     socket.set_read_timeout(Some(time_left(deadline)?)).expect("timeout");
@@ -314,7 +316,7 @@ fn receive_stream(io: &mut Io, pending: &mut Vec<u8>, deadline: Instant) -> Opti
             Ok(0) => return Some(Incoming::Closed),
             Ok(length) => pending.extend_from_slice(&buffer[..length]),
             Err(error) if is_timeout(&error) => return None,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => panic!("TLS: {error}"),
+            Err(error) if is_tls_fault(io, &error) => panic!("TLS: {error}"),
             Err(_) => return Some(Incoming::Closed),
         }
     }

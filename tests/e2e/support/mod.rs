@@ -5,7 +5,6 @@ pub mod call;
 pub mod certificates;
 pub mod check;
 pub mod link;
-pub mod pairwise;
 pub mod phone;
 pub mod raw;
 pub mod server;

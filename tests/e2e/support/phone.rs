@@ -26,8 +26,8 @@ pub const CORE: &str = "127.0.0.9";
 pub struct From {
     /// Local address; port 0 takes any.
     pub local: SocketAddr,
-    /// Size of the socket's receive buffer.
-    pub receive_buffer: Option<usize>,
+    /// A small receive buffer and small segments, so that the kernels hold little on the way.
+    pub slow: bool,
     /// Offer TLS 1.2 only.
     pub tls12: bool,
 }
@@ -37,7 +37,7 @@ impl From {
     pub fn host(host: &str) -> From {
         From {
             local: SocketAddr::new(host.parse().expect("address"), 0),
-            receive_buffer: None,
+            slow: false,
             tls12: false,
         }
     }
@@ -400,7 +400,7 @@ fn open(transport: Transport, proxy: SocketAddr, from: From) -> (Link, SocketAdd
         let local = socket.local_addr().expect("address");
         return (Link::Udp { socket, peer: proxy }, local);
     }
-    let tcp = connect_tcp(local, proxy, from.receive_buffer)
+    let tcp = connect_tcp(local, proxy, from.slow)
         .unwrap_or_else(|error| panic!("{} to {proxy}: {error}", transport.via()));
     let local = tcp.local_addr().expect("address");
     let versions: &[_] = match from.tls12 {

@@ -26,7 +26,7 @@ impl Raw {
     /// Connects to the WS or WSS listener.
     pub fn connect(transport: Transport, server: &Server) -> Raw {
         let local = From::host(PHONES).local;
-        let tcp = connect_tcp(local, server.address(transport), None).expect("connect");
+        let tcp = connect_tcp(local, server.address(transport), false).expect("connect");
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
         let tls = transport.is_secure().then(|| certificates::client(&versions));
         Raw { io: Io::connect(tcp, tls).expect("handshake"), pending: Vec::new() }

@@ -217,6 +217,7 @@ impl Setup {
             }
         }
         let targets = match self.targets.is_empty() {
+            true if self.ipv6 => vec!["sip:[::1]:9;transport=udp".to_string()],
             true => vec![format!("sip:{CORE}:9;transport=udp")],
             false => self.targets.clone(),
         };

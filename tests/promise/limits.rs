@@ -1,0 +1,248 @@
+//! Deadlines and bounds of flows: idle, half a message, half an upgrade, a peer that does not read;
+//! and the end of the process.
+
+use std::time::Duration;
+
+use sipring::base::config::Config;
+use sipring::base::event::CloseReason;
+use sipring::base::id::Transport;
+use sipring::engine::Input;
+
+use crate::lab::draft::request;
+use crate::lab::phone::{Phone, masked_frame};
+use crate::lab::{self, CORE, Lab, user_of};
+
+const ADDRESS: &str = "203.0.113.5:40001";
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn a_plain_stream_is_closed_when_idle_and_kept_while_a_call_rings() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let mut lab = Lab::new(1, lab::config_with(|it| it.limits.idle_timeout = seconds(60)));
+        let idle = Phone::connect(&mut lab, 0, transport, ADDRESS);
+        let callee = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.6:40002");
+        callee.register(&mut lab, "callee", "<sip:z@zz.invalid;transport=ws>");
+        let busy = Phone::connect(&mut lab, 0, transport, "203.0.113.7:40003");
+        busy.send(&mut lab, &request(&busy, "INVITE", "sip:callee@example.com", "i").text());
+        let invite = callee.take_method(&mut lab, "INVITE");
+        callee.send(&mut lab, &invite.response(180, "z", &[]));
+        lab.pass(seconds(59));
+        assert_eq!(lab.closed(idle.flow.expect("one")), None);
+        lab.pass(seconds(2));
+        assert_eq!(lab.closed(idle.flow.expect("one")), Some(CloseReason::Idle));
+        lab.pass(seconds(30));
+        assert_eq!(lab.closed(busy.flow.expect("one")), None);
+        callee.send(&mut lab, &invite.response(486, "z", &[]));
+        lab.finish();
+        assert_eq!(lab.closed(busy.flow.expect("one")), Some(CloseReason::Idle));
+        assert_eq!(lab.count(|it| it.flows_closed_idle), 2);
+    }
+}
+
+#[test]
+fn keep_alives_keep_a_stream_and_are_answered() {
+    for transport in [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {
+        let mut lab = Lab::new(1, lab::config_with(|it| it.limits.idle_timeout = seconds(60)));
+        let client = Phone::connect(&mut lab, 0, transport, ADDRESS);
+        let flow = client.flow.expect("one");
+        for _ in 0..5 {
+            lab.pass(seconds(40));
+            if transport.is_websocket() {
+                lab.data(flow, &masked_frame(0x1, b"\r\n\r\n"));
+            } else {
+                lab.data(flow, b"\r\n\r\n");
+            }
+            assert!(lab.wires[&flow].bytes.ends_with(b"\r\n"));
+            lab.wire(flow).bytes.clear();
+        }
+        assert_eq!(lab.closed(flow), None);
+    }
+}
+
+#[test]
+fn a_message_that_does_not_end_closes_its_flow() {
+    for transport in [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {
+        let mut lab = Lab::new(1, lab::config());
+        let client = Phone::connect(&mut lab, 0, transport, ADDRESS);
+        let flow = client.flow.expect("one");
+        let text = request(&client, "OPTIONS", "sip:192.0.2.1", "o").text();
+        let bytes = match transport.is_websocket() {
+            true => masked_frame(0x1, text.as_bytes()),
+            false => text.into_bytes(),
+        };
+        let (start, end) = bytes.split_at(30);
+        lab.data(flow, start);
+        lab.pass(seconds(9));
+        lab.data(flow, end);
+        client.take_status(&mut lab, 200);
+        lab.pass(seconds(5));
+        assert_eq!(lab.closed(flow), None, "it was in time");
+        lab.data(flow, start);
+        for byte in &end[..12] {
+            lab.pass(seconds(1));
+            if lab.closed(flow).is_none() {
+                lab.data(flow, &[*byte]);
+            }
+        }
+        lab.pass(seconds(9));
+        assert_eq!(lab.closed(flow), Some(CloseReason::Timeout), "{transport:?}");
+        lab.finish();
+    }
+}
+
+#[test]
+fn an_upgrade_that_does_not_come_closes_its_flow() {
+    for transport in [Transport::Ws, Transport::Wss] {
+        for start in [b"".as_slice(), b"GET / HTTP/1.1\r\nHost: x\r\n"] {
+            let mut lab = Lab::new(1, lab::config());
+            let flow = lab.connect(0, transport, ADDRESS.parse().expect("an address"));
+            if !start.is_empty() {
+                lab.data(flow, start);
+            }
+            lab.pass(Duration::from_millis(9_900));
+            assert_eq!(lab.closed(flow), None);
+            lab.pass(Duration::from_millis(200));
+            assert_eq!(lab.closed(flow), Some(CloseReason::Timeout));
+        }
+    }
+}
+
+#[test]
+fn a_client_whose_queue_is_full_gets_no_more_and_its_callers_480() {
+    for at in lab::placements() {
+        let mut lab = Lab::new(at.shards, lab::config_with(small_queue));
+        let user = user_of(at.owner, at.shards, 0);
+        let client = Phone::connect(&mut lab, at.flow, Transport::Wss, ADDRESS);
+        client.register(&mut lab, &user, "<sip:a@aa.invalid;transport=ws>");
+        let core = Phone::connect(&mut lab, at.arrival, Transport::Udp, CORE);
+        let flow = client.flow.expect("one");
+        lab.wire(flow).stuck = true;
+        let uri = format!("sip:{user}@example.com");
+        let mut refused = 0;
+        for n in 0..12 {
+            core.send(&mut lab, &request(&core, "MESSAGE", &uri, &format!("m{n}")).text());
+            for answer in core.take(&mut lab) {
+                assert_eq!(answer.status(), 480);
+                assert!(answer.find("Retry-After").is_some(), "{answer:#?}");
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 12 - 8, "{at:?}");
+        assert_eq!(client.take(&mut lab).len(), 8);
+        lab.finish();
+        assert_eq!(lab.closed(flow), Some(CloseReason::Slow));
+    }
+}
+
+fn small_queue(config: &mut Config) {
+    config.limits.flow_queue_messages_max = 8;
+}
+
+#[test]
+fn a_write_that_stays_pending_closes_its_flow() {
+    for pending in [1, 2, 5] {
+        for transport in [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {
+            let mut lab = Lab::new(1, lab::config());
+            let client = Phone::connect(&mut lab, 0, transport, ADDRESS);
+            client.register(&mut lab, "alice", "<sip:a@aa.invalid;transport=ws>");
+            let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+            let flow = client.flow.expect("one");
+            lab.wire(flow).stuck = true;
+            for n in 0..pending {
+                let name = format!("m{n}");
+                let draft = request(&core, "MESSAGE", "sip:alice@example.com", &name);
+                core.send(&mut lab, &draft.text());
+            }
+            lab.pass(seconds(9));
+            assert_eq!(lab.closed(flow), None);
+            // The alarm may have been set before: then it looks twice.
+            lab.pass(seconds(11));
+            assert_eq!(lab.closed(flow), Some(CloseReason::Slow), "{transport:?} {pending}");
+            let answers = core.take(&mut lab);
+            assert_eq!(answers.iter().filter(|it| it.status() == 480).count(), pending);
+            lab.finish();
+        }
+    }
+}
+
+#[test]
+fn a_full_transaction_table_answers_500_and_recovers() {
+    for shards in 1..=3 {
+        let mut lab = Lab::new(shards, lab::config_with(|it| it.limits.transactions_max = 4));
+        let client = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
+        client.register(&mut lab, "alice", "<sip:a@aa.invalid;transport=ws>");
+        lab.pass(seconds(40));
+        let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+        for n in 0..4 {
+            let draft = request(&core, "MESSAGE", "sip:alice@example.com", &format!("m{n}"));
+            core.send(&mut lab, &draft.text());
+        }
+        assert_eq!(client.take(&mut lab).len(), 4);
+        core.send(&mut lab, &request(&core, "MESSAGE", "sip:alice@example.com", "more").text());
+        let answer = core.take_status(&mut lab, 500);
+        assert!(answer.find("Retry-After").is_some(), "{answer:#?}");
+        lab.finish();
+        assert!(core.take(&mut lab).iter().all(|answer| answer.status() == 100));
+        core.send(&mut lab, &request(&core, "MESSAGE", "sip:alice@example.com", "again").text());
+        let got = client.take_method(&mut lab, "MESSAGE");
+        client.send(&mut lab, &got.response(200, "c", &[]));
+        core.take_status(&mut lab, 200);
+        lab.finish();
+    }
+}
+
+#[test]
+fn a_fork_for_which_there_is_no_room_is_answered() {
+    for method in ["MESSAGE", "INVITE"] {
+        let mut lab = Lab::new(1, lab::config_with(|it| it.limits.transactions_max = 4));
+        for n in 0..4 {
+            let remote = format!("203.0.113.5:{}", 40_000 + n);
+            let phone = Phone::connect(&mut lab, 0, Transport::Wss, &remote);
+            phone.register(&mut lab, "alice", &format!("<sip:a@a{n}.invalid;transport=ws>"));
+        }
+        lab.pass(seconds(40));
+        let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+        for n in 0..3 {
+            let draft = request(&core, method, "sip:alice@example.com", &format!("m{n}"));
+            core.send(&mut lab, &draft.text());
+        }
+        let answers = core.take(&mut lab);
+        let last = answers.last().expect("an answer");
+        assert_eq!(last.status(), 500, "{answers:#?}");
+        assert!(last.find("Retry-After").is_some());
+        lab.finish();
+    }
+}
+
+#[test]
+fn a_draining_process_takes_nothing_new_and_ends_what_it_has() {
+    for shards in 1..=3 {
+        let mut lab = Lab::new(shards, lab::config());
+        let client = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
+        client.register(&mut lab, "alice", "<sip:a@aa.invalid;transport=ws>");
+        let core = Phone::connect(&mut lab, shards - 1, Transport::Udp, CORE);
+        core.send(&mut lab, &request(&core, "INVITE", "sip:alice@example.com", "i").text());
+        let invite = client.take_method(&mut lab, "INVITE");
+        core.take_status(&mut lab, 100);
+        for shard in 0..shards {
+            lab.input(shard, Input::Drain);
+        }
+        assert!(lab.engines.iter().any(|engine| !engine.is_quiet()));
+        for (method, uri) in [
+            ("MESSAGE", "sip:alice@example.com"),
+            ("OPTIONS", "sip:192.0.2.1"),
+            ("REGISTER", "sip:example.com"),
+        ] {
+            core.send(&mut lab, &request(&core, method, uri, method).text());
+            let answer = core.take_status(&mut lab, 503);
+            assert!(answer.find("Retry-After").is_some(), "{answer:#?}");
+        }
+        client.send(&mut lab, &invite.response(200, "c", &[]));
+        core.take_status(&mut lab, 200);
+        assert!(lab.engines.iter().all(sipring::engine::Engine::is_quiet));
+        lab.finish();
+    }
+}

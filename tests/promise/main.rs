@@ -1,0 +1,15 @@
+//! The promise, on engines without I/O: every request finds its client, and no other; what cannot
+//! be delivered is answered at once.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod attackers;
+mod calls;
+mod edge_mode;
+mod limits;
+mod lookup;
+mod same_user;
+mod stale_flows;
+mod stale_links;
+mod tokens;
