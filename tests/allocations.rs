@@ -19,7 +19,7 @@ use stage::scripts;
 struct Counting;
 
 thread_local! {
-    /// Allocations of this thread; -1 stands for a panic at the next one.
+    /// Allocations of this thread.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -95,6 +95,6 @@ fn what_comes_by_udp_allocates_nothing_once_as_many_end_as_begin() {
 }
 
 #[test]
-fn a_miss_allocates_nothing_but_what_the_answer_says_more() {
+fn a_miss_allocates_nothing() {
     assert_eq!(allocations(1, ROUNDS, &scripts::miss()), 0);
 }

@@ -140,6 +140,9 @@ impl Flow {
     }
 }
 
+// There may be millions, most of them idle.
+const _: () = assert!(size_of::<Flow>() <= 200);
+
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {

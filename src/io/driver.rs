@@ -287,7 +287,7 @@ impl<P: Protocol> Driver<P> {
             }
             Output::Event(event) if log_line::is_wanted(&event) => {
                 let text = self.protocol.bytes(event.text()).into();
-                self.parts().0.report(Report::Event { event, text });
+                self.parts().0.report(Report::Event { event: Box::new(event), text });
             }
             Output::Event(_) => {}
         }

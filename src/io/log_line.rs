@@ -16,8 +16,8 @@ use crate::base::id::FlowRef;
 pub enum Report {
     /// The engine's, with the bytes that it names.
     Event {
-        /// What happened.
-        event: Event,
+        /// What happened; boxed, since reports wait in a ring for thousands.
+        event: Box<Event>,
         /// The bytes at [`Event::text`].
         text: Box<[u8]>,
     },
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_transaction_is_one_line_at_info_with_all_fields() {
         let flow = stream(FlowId::new(ShardId(1), 7, 3));
-        let event = Event::Transaction(TransactionEvent {
+        let event = Box::new(Event::Transaction(TransactionEvent {
             text: 100..134,
             method_len: 7,
             uri_len: 19,
@@ -171,7 +171,7 @@ mod tests {
             target: None,
             status: 200,
             took_ms: 12,
-        });
+        }));
         let text = b"MESSAGEsip:bob@example.comabc@host".as_slice().into();
         let line = lines(&[Report::Event { event, text }]);
         assert_eq!(line.lines().count(), 1);
@@ -194,7 +194,7 @@ mod tests {
     fn flows_and_drops_are_debug() {
         let flow = FlowId::new(ShardId(1), 7, 3);
         let remote = "192.0.2.1:5060".parse().unwrap();
-        let event = |event| Report::Event { event, text: b"x".as_slice().into() };
+        let event = |event| Report::Event { event: Box::new(event), text: b"x".as_slice().into() };
         let text = lines(&[
             event(Event::FlowOpened { flow, transport: Transport::Wss, remote }),
             event(Event::FlowClosed { flow, why: CloseReason::Slow }),
