@@ -14,8 +14,8 @@ pub const VALUES_MAX: usize = 128;
 /// Branches that one request may have at a time; more targets are cut off by q.
 pub const BRANCHES_MAX: usize = 16;
 /// Requests of one client's flow that may wait for their final response; more get 480 with
-/// Retry-After.
-pub const FLOW_REQUESTS_MAX: usize = 1024;
+/// Retry-After. No more than what its queue takes if all are answered at once.
+pub const FLOW_REQUESTS_MAX: usize = 256;
 /// Bindings that one flow may carry: what ends with it ends at once; more get 480 with Retry-After.
 pub const FLOW_BINDINGS_MAX: usize = 1024;
 /// Completions handled in one turn before sends are flushed.
