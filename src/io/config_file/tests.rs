@@ -180,6 +180,20 @@ fn what_does_not_exist_yet_is_not_ignored() {
             "`timeout` is not supported yet",
             "remove",
         ),
+        (
+            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\nudp_max = 900\n",
+            Warning,
+            11,
+            "`udp_max` has no effect yet",
+            "choose TCP",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\", \"sip:192.0.2.2\"]\n",
+            Warning,
+            10,
+            "only the first target",
+            "fail-over",
+        ),
     ]);
     let off = "[auth]\nmethod = \"none\"\npin_identity = true\nalgorithms = [\"SHA-256\", \"MD5\"]\n\
         [registrar]\nstore = \"memory\"\ngrace = 0\n[[listen]]\ntransport = \"tcp\"\n\

@@ -14,6 +14,9 @@ use super::listen::{host_port, networks};
 use super::raw::{At, Section, suggestion};
 use super::tables::is_token;
 
+/// Bytes of a request that goes by UDP (RFC 3261 §18.1.1).
+const UDP_MAX: usize = 1300;
+
 /// One `[[upstream]]` entry with the places that judgement needs.
 pub(super) struct Drafted {
     pub(super) upstream: Upstream,
@@ -75,11 +78,25 @@ fn upstream(section: Section<'_>, name: String, resolve: &Resolve) -> Drafted {
         faults.warning(&at, "everybody counts as this upstream", hint);
     }
     let address_lookup = section.boolean("address_lookup", false).value;
-    let udp_max = section.number("udp_max", 200..=65_507, 1300).value;
+    let udp_max = section.number("udp_max", 200..=65_507, UDP_MAX).value;
     not_yet(&section);
+    without_effect(&section, targets.len(), udp_max);
     section.finish();
     let upstream = Upstream { name, targets, from, address_lookup, udp_max };
     Drafted { upstream, targets_at }
+}
+
+/// What is read and kept, and does nothing so far.
+fn without_effect(section: &Section<'_>, targets: usize, udp_max: usize) {
+    let place = |key| section.place(key).unwrap_or(section.at.clone());
+    if targets > 1 {
+        let hint = "put the one that is to be used first; fail-over is not supported yet";
+        section.faults.warning(&place("targets"), "only the first target is used", hint);
+    }
+    if udp_max != UDP_MAX {
+        let hint = "large requests go by UDP all the same; choose TCP for this upstream";
+        section.faults.warning(&place("udp_max"), "`udp_max` has no effect yet", hint);
+    }
 }
 
 fn not_yet(section: &Section<'_>) {
