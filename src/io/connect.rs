@@ -37,7 +37,6 @@ impl Streams {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "once a connection, and it goes to the log")]
     fn try_connect<P: Protocol>(
         &mut self,
         turn: &mut Turn<'_, P>,
