@@ -63,6 +63,11 @@ impl FlowId {
     pub const fn generation(self) -> u32 {
         self.0 as u32
     }
+
+    /// How often its shard had been started anew when the flow came.
+    pub const fn incarnation(self) -> u8 {
+        (self.generation() >> 24) as u8
+    }
 }
 
 impl fmt::Debug for FlowId {

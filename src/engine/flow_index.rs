@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::FlowId;
+use crate::base::id::{FlowId, ShardId};
 use crate::base::slab::{Slab, SlabKey};
 
 /// One entry of the index, to be given back when the transaction ends.
@@ -83,6 +83,11 @@ impl FlowIndex {
         }
     }
 
+    /// Appends every flow of that shard that has any.
+    pub fn flows_of(&self, shard: ShardId, out: &mut Vec<FlowId>) {
+        out.extend(self.heads.keys().filter(|flow| flow.shard() == shard));
+    }
+
     /// How many the flow has.
     pub fn count(&self, flow: FlowId) -> usize {
         self.heads.get(&flow).map_or(0, |head| head.count)
@@ -97,7 +102,6 @@ impl FlowIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::ShardId;
 
     fn flow(slot: u32) -> FlowId {
         FlowId::new(ShardId(0), slot, 1)

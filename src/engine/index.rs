@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::{FlowRef, StreamPath, Transport};
+use crate::base::id::{FlowId, FlowRef, StreamPath, Transport};
 use crate::sip::{Scheme, Uri};
 
 /// Entries under one host and port; more are not indexed, which costs a look-up without token a
@@ -75,6 +75,19 @@ impl Index {
         }
     }
 
+    /// Takes out the flows that a shard had before it was started anew.
+    pub fn forget_flows(&mut self, is_gone: impl Fn(FlowId) -> bool) {
+        self.by_host.retain(|_, entries| {
+            entries.retain(|entry| match entry {
+                Entry::Contact { flow, .. } => {
+                    !flow.and_then(FlowRef::stream).is_some_and(&is_gone)
+                }
+                Entry::Accepted(path) => !is_gone(path.flow),
+            });
+            !entries.is_empty()
+        });
+    }
+
     /// The flow of the one binding whose Contact has this canonical form; none when several have.
     pub fn contact(&self, host: &[u8], canonical: &[u8]) -> Option<FlowRef> {
         let mut found = None;
@@ -129,7 +142,7 @@ fn transports_of(uri: &Uri<'_>) -> &'static [Transport] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{FlowId, ListenerId, ShardId};
+    use crate::base::id::{ListenerId, ShardId};
 
     fn path(slot: u32, transport: Transport) -> StreamPath {
         StreamPath { flow: FlowId::new(ShardId(0), slot, 1), transport, listener: ListenerId(0) }

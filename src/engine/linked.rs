@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use crate::base::event::CloseReason;
 use crate::base::id::{FlowId, ShardId, StreamPath};
 use crate::base::slab::SlabKey;
+use crate::flow::layers::Layer;
 use crate::flow::table::Flow;
 use crate::proxy::{Reject, naming, place};
+use crate::ws::frame::{CloseCode, write_close};
 
 use super::client::Failure;
 use super::index::Entry;
@@ -36,6 +38,7 @@ impl Engine {
                 self.deferred.push_back(Deferred::Failed(origin, Failure::Full));
             }
             LinkMessage::FlowClosed { flow, .. } => self.on_flow_gone(flow),
+            LinkMessage::Restarted { incarnation } => self.on_restarted(from, incarnation),
             LinkMessage::Index(change) => self.change_index(*change),
         }
     }
@@ -84,6 +87,29 @@ impl Engine {
                 let message = LinkMessage::FlowClosed { flow: flow.path.flow, why };
                 self.outputs.push_back(Output::Link { to: shard, message });
             }
+        }
+    }
+
+    /// Another shard failed and was started anew. Its flows are gone. It has forgotten the bindings
+    /// that it owned: flows of ours that it may have bound are closed, so that their clients come
+    /// back and register again, which takes them seconds instead of an expiry.
+    fn on_restarted(&mut self, shard: ShardId, incarnation: u8) {
+        let is_gone = |flow: FlowId| flow.shard() == shard && flow.incarnation() != incarnation;
+        let mut gone = Vec::new();
+        self.transactions.by_target.flows_of(shard, &mut gone);
+        self.transactions.by_source.flows_of(shard, &mut gone);
+        self.location.flows_of(shard, &mut gone);
+        gone.retain(|flow| is_gone(*flow));
+        gone.sort_unstable();
+        gone.dedup();
+        self.deferred.extend(gone.into_iter().map(Deferred::Gone));
+        self.index.forget_flows(is_gone);
+        for flow in self.flows.touched_by(shard) {
+            let layer = self.flows.get(flow).map(|flow| &flow.layer);
+            if matches!(layer, Some(Layer::WebSocket { .. })) {
+                self.write_raw(flow, |out| write_close(out, CloseCode::SERVICE_RESTART, ""));
+            }
+            self.close(flow, CloseReason::Shard);
         }
     }
 

@@ -39,6 +39,11 @@ pub enum LinkMessage {
         /// Why.
         why: CloseReason,
     },
+    /// Duty: I was started anew, and know nothing of what was before.
+    Restarted {
+        /// How often, now.
+        incarnation: u8,
+    },
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),
 }

@@ -166,7 +166,7 @@ impl Engine {
             connects: Connects::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
-            outputs: VecDeque::new(),
+            outputs: told_of_restart(&setup),
             arena: Vec::new(),
             deferred: VecDeque::new(),
             pool: Pool::new(),
@@ -269,6 +269,14 @@ impl Engine {
             self.parsed_kept.push(parsed);
         }
     }
+}
+
+/// A shard that was started anew first tells all others so.
+fn told_of_restart(setup: &Setup) -> VecDeque<Output> {
+    let incarnation = setup.incarnation;
+    let others = (0..setup.shards).map(ShardId).filter(|other| *other != setup.shard);
+    let tell = |to| Output::Link { to, message: LinkMessage::Restarted { incarnation } };
+    if incarnation == 0 { VecDeque::new() } else { others.map(tell).collect() }
 }
 
 impl std::fmt::Debug for Engine {

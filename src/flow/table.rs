@@ -206,6 +206,12 @@ impl FlowTable {
         Some(*flow)
     }
 
+    /// The flows of which a shard may hold something.
+    pub fn touched_by(&self, shard: ShardId) -> Vec<FlowId> {
+        let flows = self.pages.iter().flatten().flatten();
+        flows.filter(|flow| flow.is_touched_by(shard)).map(|flow| flow.path.flow).collect()
+    }
+
     /// Living flows by transport.
     pub fn by_transport(&self) -> [u64; 5] {
         self.by_transport

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::FlowId;
+use crate::base::id::{FlowId, ShardId};
 use crate::base::limits::FLOW_BINDINGS_MAX;
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
@@ -162,6 +162,12 @@ impl Location {
     /// How many addresses of record have bindings.
     pub fn aors(&self) -> usize {
         self.by_aor.len() - self.known
+    }
+
+    /// Appends every flow of that shard that bindings go with, as often as they do.
+    pub fn flows_of(&self, shard: ShardId, out: &mut Vec<FlowId>) {
+        let flows = self.bindings.iter().filter_map(|(_, binding)| binding.stream());
+        out.extend(flows.filter(|flow| flow.shard() == shard));
     }
 
     /// Whether a binding of this table goes with `flow`.

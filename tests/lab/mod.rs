@@ -216,6 +216,21 @@ impl Lab {
         }
     }
 
+    /// A shard fails with all that it knew, and is started anew. Its flows end without a word.
+    pub fn restart(&mut self, shard: u16, config: Config) {
+        let setup = Setup {
+            shard: ShardId(shard),
+            shards: self.engines.len() as u16,
+            incarnation: 1,
+            epoch: 1,
+            seed: [77; 32],
+            secret: SECRET,
+            config: Arc::new(config),
+        };
+        self.engines[usize::from(shard)] = Engine::new(self.now, setup);
+        self.settle();
+    }
+
     /// A number that was not used before in this lab, for branches and Call-IDs.
     pub fn serial(&mut self) -> u32 {
         self.serial += 1;

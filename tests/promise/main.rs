@@ -9,6 +9,7 @@ mod calls;
 mod edge_mode;
 mod limits;
 mod lookup;
+mod restarts;
 mod same_user;
 mod stale_flows;
 mod stale_links;
