@@ -55,6 +55,23 @@ fn a_client_whose_connection_ended_is_never_dialled() {
     }
 }
 
+#[test]
+fn a_call_of_a_server_whose_connection_ended_rings_on() {
+    let mut lab = Lab::new(2, lab::config());
+    let browser = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40001");
+    browser.register(&mut lab, "alice", "<sip:a@aa.invalid;transport=ws>");
+    let sender = Phone::connect(&mut lab, 1, Transport::Tcp, SERVER);
+    sender.send(&mut lab, &notify("198.51.100.8:5066").replace("NOTIFY", "INVITE"));
+    let invite = browser.take_one(&mut lab);
+    browser.send(&mut lab, &invite.response(180, "t", &[]));
+    lab.close(sender.flow.expect("a stream"), CloseReason::Peer);
+    assert!(browser.take(&mut lab).is_empty(), "no CANCEL");
+    browser.send(&mut lab, &invite.response(200, "t", &["Contact: <sip:a@aa.invalid>"]));
+    let flow = lab.complete_open(0);
+    let bytes = std::mem::take(&mut lab.wires.get_mut(&flow).unwrap().bytes);
+    assert_eq!(lab::text::Sip::read(&bytes).status(), 200);
+}
+
 /// A server that got two requests on two of our connections answers both on the first.
 #[test]
 fn a_server_that_we_dialled_may_answer_on_another_connection_of_ours() {

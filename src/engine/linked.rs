@@ -130,12 +130,13 @@ impl Engine {
         self.unbind_flow(flow);
     }
 
-    /// The sender of a request is gone: nobody can be answered, an INVITE of theirs must not ring
-    /// on.
+    /// The sender of a request is gone: an INVITE of theirs must not ring on when nobody can be
+    /// answered. A server that can be dialled still waits.
     fn orphan(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         transaction.orphaned = true;
-        if transaction.is_invite && transaction.context.sent == 0 {
+        let is_ringing = transaction.is_invite && transaction.context.sent == 0;
+        if is_ringing && transaction.fallback.is_none() {
             transaction.context.cancelled = true;
             self.cancel_branches(tx, None, CancelReason::None);
         }

@@ -32,7 +32,7 @@ impl Engine {
         key: ServerKey,
     ) {
         let message = parsed.view(bytes);
-        if self.has_too_many(arrival) {
+        if message.method() != Method::Cancel && self.has_too_many(arrival) {
             let full = Reject::retry_after(480, 5, "Too many requests wait");
             return self.answer_stateless(arrival, message, &full);
         }
