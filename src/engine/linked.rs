@@ -137,7 +137,6 @@ impl Engine {
         transaction.orphaned = true;
         let is_ringing = transaction.is_invite && transaction.context.sent == 0;
         if is_ringing && transaction.fallback.is_none() {
-            transaction.context.cancelled = true;
             self.cancel_branches(tx, None, CancelReason::None);
         }
     }

@@ -200,7 +200,6 @@ impl Engine {
             return Err(Reject::new(481));
         };
         let (tag, answered) = (invite.tag, invite.context.sent != 0);
-        invite.context.cancelled = true;
         if let Some(cancel) = self.transactions.server.get_mut(tx) {
             cancel.tag = tag;
         }

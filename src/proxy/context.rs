@@ -11,8 +11,6 @@ pub struct ResponseContext {
     pub best: u16,
     /// Final status that went to the sender; 0 before it.
     pub sent: u16,
-    /// The sender cancelled, or a branch won: no branch may be started any more.
-    pub cancelled: bool,
 }
 
 /// What to do with a response.
@@ -58,9 +56,6 @@ impl ResponseContext {
             self.best = status;
         }
         let global = status >= 600;
-        if global {
-            self.cancelled = true;
-        }
         Consequence {
             verdict: if better { Verdict::Keep } else { Verdict::Drop },
             cancel_others: global,
@@ -79,7 +74,6 @@ impl ResponseContext {
         if first {
             self.sent = status;
         }
-        self.cancelled = true;
         Consequence {
             verdict: if forward { Verdict::Forward } else { Verdict::Drop },
             cancel_others: first,
