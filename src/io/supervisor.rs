@@ -33,7 +33,7 @@ use super::tls::TlsMaterial;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
 use crate::base::limits::{
-    COMMANDS_ENTRIES, CONTROL_INTERVAL, DESCRIPTORS_SPARE, EVENTS_ENTRIES, STOP_TIME,
+    COMMANDS_ENTRIES, CONTROL_INTERVAL, DESCRIPTORS_SPARE, EVENTS_ENTRIES, Limits, STOP_TIME,
 };
 use crate::base::time::Time;
 use crate::engine::Engine;
@@ -415,13 +415,16 @@ fn look_after_descriptors(config: &Config, shards: u16) -> Result<(), StartError
         return Err(StartError::Descriptors { limit, needed });
     }
     let wanted = config.limits.flows_max as u64 * u64::from(shards) + needed;
-    if limit < wanted {
-        warn!(
-            limit,
-            wanted,
-            "the limit of open descriptors allows fewer flows than limits.flows_max: raise it \
-             (`ulimit -n`, systemd: LimitNOFILE=) or lower flows_max"
-        );
+    let advice = "the limit of open descriptors allows fewer flows than limits.flows_max: raise it \
+                  (`ulimit -n`, systemd: LimitNOFILE=) or lower flows_max";
+    if limit >= wanted {
+        return Ok(());
+    }
+    // Who set a number wants it; the default is only a bound.
+    if config.limits.flows_max == Limits::default().flows_max {
+        info!(limit, wanted, "{advice}");
+    } else {
+        warn!(limit, wanted, "{advice}");
     }
     Ok(())
 }
