@@ -12,15 +12,10 @@ use tokio::time::timeout;
 
 use super::metrics::{self, render};
 use super::{Phase, Source};
+use crate::base::limits::{
+    ADMIN_CONNECTIONS_MAX, ADMIN_HEADERS_MAX, ADMIN_REQUEST_BYTES_MAX, ADMIN_REQUEST_TIMEOUT,
+};
 
-/// Connections served at a time; one more is closed at once.
-const CONNECTIONS_MAX: usize = 32;
-/// Bytes of a request's head.
-const REQUEST_BYTES_MAX: usize = 8 * 1024;
-/// Header fields of a request.
-const HEADERS_MAX: usize = 64;
-/// Time for one request to arrive and its response to leave.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed: without descriptors it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,21 +31,22 @@ pub(super) async fn accept(listener: TcpListener, source: Rc<dyn Source>) -> io:
                 continue;
             }
         };
-        if open.get() >= CONNECTIONS_MAX {
+        if open.get() >= ADMIN_CONNECTIONS_MAX {
             continue;
         }
         let place = Place::take(&open);
         let source = source.clone();
         tokio::task::spawn_local(async move {
             let _place = place;
-            if let Ok(Err(error)) = timeout(REQUEST_TIMEOUT, converse(stream, &*source)).await {
+            if let Ok(Err(error)) = timeout(ADMIN_REQUEST_TIMEOUT, converse(stream, &*source)).await
+            {
                 tracing::debug!(%error, "admin: connection lost");
             }
         });
     }
 }
 
-/// One of [`CONNECTIONS_MAX`]; given back when dropped.
+/// One of [`ADMIN_CONNECTIONS_MAX`]; given back when dropped.
 struct Place(Rc<Cell<usize>>);
 
 impl Place {
@@ -82,12 +78,12 @@ async fn converse(mut stream: TcpStream, source: &dyn Source) -> io::Result<()> 
 
 /// The whole response to the request in `head`, or `None` while that is incomplete.
 fn answer(head: &[u8], source: &dyn Source) -> Option<Vec<u8>> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut headers = [httparse::EMPTY_HEADER; ADMIN_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let too_large = || response(431, TEXT, "the request is too large\n", false);
     match request.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) if head.len() < REQUEST_BYTES_MAX => return None,
+        Ok(httparse::Status::Partial) if head.len() < ADMIN_REQUEST_BYTES_MAX => return None,
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
             return Some(too_large());
         }
@@ -209,9 +205,9 @@ mod tests {
     #[test]
     fn heads_without_end_are_refused() {
         let mut request = b"GET / HTTP/1.1\r\nX: ".to_vec();
-        request.resize(REQUEST_BYTES_MAX, b'x');
+        request.resize(ADMIN_REQUEST_BYTES_MAX, b'x');
         assert_eq!(status(&request, Phase::Ready), Some(431));
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(HEADERS_MAX + 1));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(ADMIN_HEADERS_MAX + 1));
         assert_eq!(status(many.as_bytes(), Phase::Ready), Some(431));
     }
 
@@ -221,7 +217,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let client = move || {
             let connect = || std::net::TcpStream::connect(address).expect("connect");
-            let idle: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect()).collect();
+            let idle: Vec<_> = (0..ADMIN_CONNECTIONS_MAX).map(|_| connect()).collect();
             let mut refused = Vec::new();
             // The server closes it without a word; a reset is as good as an end.
             let read = connect().read_to_end(&mut refused);

@@ -102,6 +102,54 @@ pub const SHARD_RESTARTS_MAX: u8 = 16;
 /// Connections that wait to be accepted, for each listener of each shard.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path
+/// together.
+pub const BINDING_BYTES_MAX: usize = 8 * 1024;
+/// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
+pub const CONTACT_CANDIDATES_MAX: usize = 32;
+/// Entries of the index of clients under one host and port; more are not indexed, which costs a
+/// look-up without token a miss.
+pub const INDEX_ENTRIES_MAX: usize = 64;
+/// Parsed messages kept for reuse.
+pub const PARSED_KEPT: usize = 1024;
+/// Boxes for messages to other shards, likewise.
+pub const HANDOVERS_KEPT: usize = 64;
+/// Bytes of a Call-ID that a log line shows.
+pub const LOG_CALL_ID_MAX: usize = 128;
+/// Bytes of a URI that a log line shows.
+pub const LOG_URI_MAX: usize = 256;
+/// Bytes of a method that a log line shows.
+pub const LOG_METHOD_MAX: usize = 32;
+/// Connections to the admin port served at a time; one more is closed at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// Bytes of the head of a request to the admin port.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 8 * 1024;
+/// Header fields of a request to the admin port.
+pub const ADMIN_HEADERS_MAX: usize = 64;
+/// Time for one request to the admin port to arrive and its response to leave.
+pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that the compiled pattern of one route may take.
+pub const PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Log lines that may wait to be written; more are dropped and counted.
+pub const LOG_LINES_MAX: usize = 4096;
+/// Bytes of one log line; the rest is cut off.
+pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Time that the end of the process waits for the last log lines.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of incomplete records and handshake messages that a TLS session holds; more ends it.
+pub const TLS_HELD_BYTES_MAX: usize = BLOCK_CLASSES[4];
+/// Blocks for incomplete TLS records that a shard keeps for reuse.
+pub const TLS_BLOCKS_KEPT: usize = 64;
+/// Capacity of such a block that is worth keeping: the largest record that TLS 1.2 allows, rounded
+/// up.
+pub const TLS_BLOCK_KEPT_BYTES_MAX: usize = 20 * 1024;
+/// Turns after which starved flows are armed again although completions wait: on a shard that is
+/// never idle they would be deaf, and closed for it.
+pub const STARVED_TURNS_MAX: u32 = 16;
+/// Receive and send buffer of a UDP socket, as far as the system's limit (net.core.rmem_max)
+/// permits.
+pub const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
+
 /// Bounds that an operator may move: the `[limits]` table, one key a field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {

@@ -2,6 +2,7 @@
 //! §17.1.3, §17.2.3, §18.1.2, §18.2.1)?
 
 use crate::base::id::{ShardId, Transport};
+use crate::base::limits::HANDOVERS_KEPT;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
 use crate::proxy::route::Sender;
@@ -11,9 +12,9 @@ use crate::sip::{
 };
 use crate::transaction::{ServerKey, server_key};
 
+use super::Engine;
 use super::mesh::{Handover, LinkMessage};
 use super::output::Output;
-use super::{Engine, HANDOVERS_KEPT};
 
 impl Engine {
     /// One whole SIP message: header section and body.

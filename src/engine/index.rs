@@ -9,11 +9,8 @@ use smallvec::SmallVec;
 
 use crate::base::hash::KeyedHash;
 use crate::base::id::{FlowId, FlowRef, StreamPath, Transport};
+use crate::base::limits::INDEX_ENTRIES_MAX;
 use crate::sip::{Scheme, Uri};
-
-/// Entries under one host and port; more are not indexed, which costs a look-up without token a
-/// miss.
-const ENTRIES_MAX: usize = 64;
 
 /// Something that can be found by host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +53,7 @@ impl Index {
         match self.by_host.get_mut(host) {
             Some(entries) => {
                 entries.retain(|it| !it.means_the_same(&entry));
-                if entries.len() < ENTRIES_MAX {
+                if entries.len() < INDEX_ENTRIES_MAX {
                     entries.push(entry);
                 }
             }

@@ -40,6 +40,7 @@ use crate::base::buf::Pool;
 use crate::base::config::Config;
 use crate::base::hash::{KeyedHash, derive_key};
 use crate::base::id::{FlowId, ShardId, Transport};
+use crate::base::limits::PARSED_KEPT;
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::rng::Rng;
 use crate::base::slab::SlabKey;
@@ -61,11 +62,6 @@ use transactions::Transactions;
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
 pub use output::Output;
-
-/// Parsed messages kept for reuse.
-const PARSED_KEPT: usize = 1024;
-/// Boxes for messages to other shards, likewise.
-const HANDOVERS_KEPT: usize = 64;
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
 #[derive(Clone, Debug)]

@@ -5,18 +5,12 @@ use std::ops::Range;
 
 use crate::base::event::{Event, TransactionEvent};
 use crate::base::id::FlowRef;
+use crate::base::limits::{LOG_CALL_ID_MAX, LOG_METHOD_MAX, LOG_URI_MAX};
 use crate::base::slab::SlabKey;
 use crate::sip::Message;
 
 use super::Engine;
 use super::output::Output;
-
-/// Bytes of a Call-ID that a log line shows.
-const CALL_ID_MAX: usize = 128;
-/// Bytes of a URI that a log line shows.
-const URI_MAX: usize = 256;
-/// Bytes of a method that a log line shows.
-const METHOD_MAX: usize = 32;
 
 impl Engine {
     /// One line a transaction, when its final response is decided.
@@ -27,9 +21,9 @@ impl Engine {
         }
         let took = self.now.saturating_since(transaction.started).as_millis();
         let (source, target) = (transaction.arrival.source, transaction.target);
-        let method = self.note(message.method().as_bytes(), METHOD_MAX);
-        let uri = self.note(message.uri(), URI_MAX);
-        let call_id = self.note(message.call_id().unwrap_or_default(), CALL_ID_MAX);
+        let method = self.note(message.method().as_bytes(), LOG_METHOD_MAX);
+        let uri = self.note(message.uri(), LOG_URI_MAX);
+        let call_id = self.note(message.call_id().unwrap_or_default(), LOG_CALL_ID_MAX);
         let event = TransactionEvent {
             text: method.start..call_id.end,
             method_len: method.len() as u16,
@@ -44,7 +38,7 @@ impl Engine {
 
     /// Tells the log of a discarded message.
     pub(super) fn report_drop(&mut self, source: FlowRef, why: &'static str, message: Message<'_>) {
-        let call_id = self.note(message.call_id().unwrap_or_default(), CALL_ID_MAX);
+        let call_id = self.note(message.call_id().unwrap_or_default(), LOG_CALL_ID_MAX);
         self.outputs.push_back(Output::Event(Event::Dropped { source, why, call_id }));
     }
 

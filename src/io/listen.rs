@@ -13,11 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::sys;
 use crate::base::config::{Config, HostPort, Listener};
 use crate::base::id::{ListenerId, Transport};
-use crate::base::limits::LISTEN_BACKLOG;
-
-/// Receive and send buffer of a UDP socket, as far as the system's limit (net.core.rmem_max)
-/// permits.
-const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
+use crate::base::limits::{DATAGRAM_SOCKET_BYTES, LISTEN_BACKLOG};
 
 /// The listening sockets of one shard, by listener.
 #[derive(Debug, Default)]

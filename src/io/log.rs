@@ -16,13 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::config_file::{LogConfig, LogFormat, LogLevel};
-
-/// Lines that may wait to be written.
-const LINES_MAX: usize = 4096;
-/// Bytes of one line; the rest is cut off.
-const LINE_BYTES_MAX: usize = 16 * 1024;
-/// Time that the end of the process waits for the last lines.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::base::limits::{LOG_FLUSH_TIMEOUT, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
 
 /// Keeps the log alive; dropping it writes what is queued and ends the writer.
 #[derive(Debug)]
@@ -35,7 +29,7 @@ pub struct LogGuard {
 /// effect.
 pub fn start(config: LogConfig) -> io::Result<LogGuard> {
     let is_terminal = io::stderr().is_terminal();
-    let (lines, dropped) = spawn_writer(io::stderr(), LINES_MAX)?;
+    let (lines, dropped) = spawn_writer(io::stderr(), LOG_LINES_MAX)?;
     let writer = LineWriter { lines: lines.clone(), dropped: dropped.clone() };
     let registry = tracing_subscriber::registry().with(filter(config.level));
     let lines_layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(writer);
@@ -70,7 +64,7 @@ impl Drop for LogGuard {
         let (done, finished) = sync_channel(1);
         if self.lines.send(Entry::End(done)).is_ok() {
             // Whoever reads standard error may have stopped: the process ends all the same.
-            let _ = finished.recv_timeout(FLUSH_TIMEOUT);
+            let _ = finished.recv_timeout(LOG_FLUSH_TIMEOUT);
         }
     }
 }
@@ -116,7 +110,7 @@ impl<'a> MakeWriter<'a> for LineWriter {
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = LINE_BYTES_MAX.saturating_sub(self.bytes.len());
+        let room = LOG_LINE_BYTES_MAX.saturating_sub(self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         Ok(bytes.len())
     }
@@ -128,8 +122,8 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        if self.bytes.len() == LINE_BYTES_MAX {
-            self.bytes[LINE_BYTES_MAX - 1] = b'\n';
+        if self.bytes.len() == LOG_LINE_BYTES_MAX {
+            self.bytes[LOG_LINE_BYTES_MAX - 1] = b'\n';
         }
         let line = std::mem::take(&mut self.bytes);
         if !line.is_empty() && self.writer.lines.try_send(Entry::Line(line)).is_err() {
@@ -266,10 +260,10 @@ mod tests {
         let output = gated();
         let (lines, dropped) = spawn_writer(output.clone(), 8).expect("a thread");
         let writer = LineWriter { lines: lines.clone(), dropped: dropped.clone() };
-        log(&writer, &"y".repeat(LINE_BYTES_MAX * 2));
+        log(&writer, &"y".repeat(LOG_LINE_BYTES_MAX * 2));
         drop(LogGuard { lines, dropped });
         let written = output.written.lock().expect("no panic while writing");
-        assert_eq!(written.len(), LINE_BYTES_MAX);
+        assert_eq!(written.len(), LOG_LINE_BYTES_MAX);
         assert_eq!(written.last(), Some(&b'\n'));
     }
 }

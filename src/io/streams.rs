@@ -23,7 +23,9 @@ use super::writer::WriterPool;
 use crate::base::config::Config;
 use crate::base::event::CloseReason;
 use crate::base::id::{ConnectId, FlowId, FlowKey, ListenerId, ShardId, Transport};
-use crate::base::limits::{ACCEPT_PAUSE, DESCRIPTORS_SPARE, STREAM_BUFFER_BYTES, STREAM_BUFFERS};
+use crate::base::limits::{
+    ACCEPT_PAUSE, DESCRIPTORS_SPARE, STARVED_TURNS_MAX, STREAM_BUFFER_BYTES, STREAM_BUFFERS,
+};
 use crate::base::time::Time;
 use crate::engine::{Input, Origin};
 
@@ -323,10 +325,6 @@ impl Streams {
         self.slots.leak();
     }
 }
-
-/// Turns after which starved flows are armed again although completions wait: on a shard that is
-/// never idle they would be deaf, and closed for it.
-const STARVED_TURNS_MAX: u32 = 16;
 
 /// Local and remote address of an accepted socket; the local one is asked for only when the
 /// listener's is a wildcard.

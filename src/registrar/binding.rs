@@ -3,13 +3,10 @@
 //! rules.
 
 use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+use crate::base::limits::BINDING_BYTES_MAX;
 use crate::base::time::Time;
 
 use super::links::{LISTS, Links};
-
-/// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path
-/// together.
-pub(super) const BINDING_BYTES_MAX: usize = 8 * 1024;
 
 /// How a request gets to a binding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::base::hash::KeyedHash;
 use crate::base::id::{FlowId, ShardId};
-use crate::base::limits::FLOW_BINDINGS_MAX;
+use crate::base::limits::{CONTACT_CANDIDATES_MAX, FLOW_BINDINGS_MAX};
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::sip::Uri;
@@ -21,8 +21,6 @@ use super::links::{BuildHashed, END, List, push, unlink, walk};
 /// Width of an expiry bucket. A binding is out of force at its very moment; it leaves the table at
 /// most this much later.
 const BUCKET: Duration = Duration::from_secs(8);
-/// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
-const CONTACT_CANDIDATES_MAX: usize = 32;
 
 /// The bindings of the addresses of record that this shard owns.
 ///

@@ -7,12 +7,12 @@ use smallvec::SmallVec;
 
 use crate::base::config::Registrar;
 use crate::base::id::FlowId;
-use crate::base::limits::VALUES_MAX;
+use crate::base::limits::{BINDING_BYTES_MAX, VALUES_MAX};
 use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Uri};
 
 use super::answer::number_line;
-use super::binding::{BINDING_BYTES_MAX, Binding, BindingFlow, DraftParts, Facts, Way};
+use super::binding::{Binding, BindingFlow, DraftParts, Facts, Way};
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
 use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};

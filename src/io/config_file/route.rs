@@ -5,15 +5,13 @@ use std::ops::Range;
 use regex::{Regex, RegexBuilder};
 
 use crate::base::config::{Route, RouteTo};
+use crate::base::limits::PATTERN_BYTES_MAX;
 
 use super::fault::Faults;
 use super::listen::is_host;
 use super::raw::{At, Section, suggestion};
 use super::tables::is_token;
 use super::upstream;
-
-/// Bytes that one compiled pattern may take.
-const PATTERN_BYTES_MAX: usize = 256 * 1024;
 
 /// RFC 3261, 3262, 3265, 3311, 3428, 3515, 3903, 6086.
 const METHODS: [&str; 14] = [

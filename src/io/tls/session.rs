@@ -12,16 +12,10 @@ use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use super::machine::{self, Machine, Rest};
 use super::{Progress, TlsError};
-use crate::base::limits::BLOCK_CLASSES;
+use crate::base::limits::{TLS_BLOCK_KEPT_BYTES_MAX, TLS_BLOCKS_KEPT, TLS_HELD_BYTES_MAX};
 
-/// Bytes of incomplete records and handshake messages that a session holds.
-pub(super) const HELD_BYTES_MAX: usize = BLOCK_CLASSES[4];
 /// Bytes of a record's header (RFC 8446 §5.1).
 const RECORD_HEADER_BYTES: usize = 5;
-/// Blocks for incomplete records that a shard keeps for reuse.
-const BLOCKS_KEPT: usize = 64;
-/// Capacity of a block that is worth keeping: the largest record that TLS 1.2 allows, rounded up.
-const BLOCK_KEPT_BYTES_MAX: usize = 20 * 1024;
 
 /// A TLS session. Events: [`Session::start`], [`Session::receive`], [`Session::seal`],
 /// [`Session::close_notify`]; each appends the bytes to send to `out`, in the order in which they
@@ -212,7 +206,7 @@ impl Session {
         if self.state != State::Open || rest.is_empty() {
             return &mut [];
         }
-        let fits = rest.len().min(HELD_BYTES_MAX);
+        let fits = rest.len().min(TLS_HELD_BYTES_MAX);
         self.held = self.shared.take_block();
         self.held.extend_from_slice(&rest[..fits]);
         &mut rest[fits..]
@@ -227,7 +221,7 @@ impl Session {
         plain: &mut dyn FnMut(&mut [u8]),
     ) -> &'b mut [u8] {
         let wanted = missing(&self.held).unwrap_or(bytes.len());
-        let fits = wanted.min(bytes.len()).min(HELD_BYTES_MAX - self.held.len());
+        let fits = wanted.min(bytes.len()).min(TLS_HELD_BYTES_MAX - self.held.len());
         if fits == 0 {
             self.fail(TlsError::TooLarge, out);
             return &mut [];
@@ -305,7 +299,9 @@ impl Shared {
 
     fn give_block(&self, mut block: Vec<u8>) {
         let mut blocks = self.blocks.borrow_mut();
-        if (1..=BLOCK_KEPT_BYTES_MAX).contains(&block.capacity()) && blocks.len() < BLOCKS_KEPT {
+        if (1..=TLS_BLOCK_KEPT_BYTES_MAX).contains(&block.capacity())
+            && blocks.len() < TLS_BLOCKS_KEPT
+        {
             block.clear();
             blocks.push(block);
         }
@@ -328,5 +324,5 @@ fn missing(held: &[u8]) -> Option<usize> {
 const _: () = {
     assert!(size_of::<Session>() <= 72);
     // The largest record fits, so that a flow with whole records always makes progress.
-    assert!(HELD_BYTES_MAX > RECORD_HEADER_BYTES + (1 << 14) + 2048);
+    assert!(TLS_HELD_BYTES_MAX > RECORD_HEADER_BYTES + (1 << 14) + 2048);
 };

@@ -5,8 +5,8 @@ use std::io::Write;
 
 use rustls::AlertDescription;
 
-use super::super::session::HELD_BYTES_MAX;
 use super::*;
+use crate::base::limits::TLS_HELD_BYTES_MAX;
 
 #[test]
 fn what_is_no_tls_fails_with_an_alert_and_stays_failed() {
@@ -73,7 +73,7 @@ fn a_handshake_message_in_endless_pieces_is_refused() {
     let mut progress = server.receive(&mut [22, 3, 1, 0, 4, 1, 0, 0xff, 0], &mut out, &mut |_| {});
     let mut fed = 9;
     while progress == Progress::Handshaking {
-        assert!(fed <= HELD_BYTES_MAX + 6);
+        assert!(fed <= TLS_HELD_BYTES_MAX + 6);
         progress = server.receive(&mut [22, 3, 1, 0, 1, 0], &mut out, &mut |_| {});
         fed += 6;
     }
