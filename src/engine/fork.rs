@@ -59,21 +59,15 @@ impl Engine {
         let says = message.header(HeaderName::MaxBreadth).is_some() || count > 1;
         let mut is_started = false;
         for at in 0..count {
-            let (target, uri, route) = targets.at(at);
+            let hop = targets.at(at).0.hop;
             let onward = Onward {
-                uri,
-                route,
-                popped,
-                egress: self.egress(target.hop),
-                transport: target.hop.transport(),
-                branch: self.next_branch(hash),
                 caller: client_end(arrival, sender),
-                callee: callee(target.hop),
+                callee: callee(hop),
                 breadth: says.then_some(share),
-                trusted: sender.is_upstream(),
+                ..self.onward(targets, at, popped, hash, sender)
             };
-            let gone = gone_status(target.hop, targets.names_flow && sender.is_upstream());
-            is_started |= self.start_branch(tx, message, arrival, target.hop, gone, onward);
+            let gone = gone_status(hop, targets.names_flow && sender.is_upstream());
+            is_started |= self.start_branch(tx, message, arrival, hop, gone, onward);
         }
         match is_started {
             true => Ok(()),
@@ -153,20 +147,9 @@ impl Engine {
         let targets = std::mem::take(&mut self.scratch.targets);
         let mut went = Went::Nowhere;
         for at in 0..targets.len() {
-            let (target, uri, route) = targets.at(at);
-            let onward = Onward {
-                uri,
-                route,
-                popped,
-                egress: self.egress(target.hop),
-                transport: target.hop.transport(),
-                branch: self.next_branch(hash),
-                caller: None,
-                callee: None,
-                breadth: None,
-                trusted: sender.is_upstream(),
-            };
-            went = went.max(self.send_ack_copy(message, arrival, target.hop, &onward));
+            let hop = targets.at(at).0.hop;
+            let onward = self.onward(&targets, at, popped, hash, sender);
+            went = went.max(self.send_ack_copy(message, arrival, hop, &onward));
         }
         self.scratch.targets = targets;
         match went {
@@ -205,6 +188,30 @@ impl Engine {
     fn drop_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
         self.counters.dropped_ack += 1;
         self.report_drop(arrival.source, "ack", message);
+    }
+
+    /// What every copy needs; an ACK needs no more, since it opens no dialog and is not forked.
+    fn onward<'a>(
+        &mut self,
+        targets: &'a TargetSet,
+        at: usize,
+        popped: usize,
+        hash: u32,
+        sender: Sender,
+    ) -> Onward<'a> {
+        let (target, uri, route) = targets.at(at);
+        Onward {
+            uri,
+            route,
+            popped,
+            egress: self.egress(target.hop),
+            transport: target.hop.transport(),
+            branch: self.next_branch(hash),
+            caller: None,
+            callee: None,
+            breadth: None,
+            trusted: sender.is_upstream(),
+        }
     }
 
     /// A branch value for a request to come; its transaction is filled in when there is one.
