@@ -1,0 +1,452 @@
+//! The books: every request that somebody sent, what became of it at the proxy's edge, and what
+//! must be true of each message that the proxy writes. The invariants are those of the promise:
+//! reached, one outcome, never another client, never downgraded, bounded, balanced; and that a
+//! forwarded message differs by the declared edits only.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sipring::base::id::Transport;
+use sipring::base::time::Time;
+
+use crate::edits;
+use crate::message::Sip;
+use crate::registrar::{Registrar, Wish};
+use crate::world::End;
+
+/// Which invariant a checker guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checker {
+    Reached,
+    OneOutcome,
+    WrongClient,
+    Downgraded,
+    Bounded,
+    Balance,
+    Vias,
+    Edits,
+    Leak,
+    Panic,
+}
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub checker: Checker,
+    pub text: String,
+}
+
+/// To whom a request may go.
+#[derive(Clone, Debug)]
+pub enum Aim {
+    /// Whoever registered that user.
+    User(usize),
+    /// One peer: the other end of a dialog.
+    Peer(End),
+    /// A server behind the proxy, by whatever connection.
+    Server(usize),
+    /// The proxy itself.
+    Proxy,
+    /// The registrar.
+    Register(Wish),
+    /// Nobody: it names a token that was never given to its sender.
+    Nobody,
+    /// Hop by hop: CANCEL and ACK of an INVITE.
+    Hop,
+}
+
+/// One request, and what came of it.
+pub struct Asked {
+    pub sender: usize,
+    pub sip: Sip,
+    pub aim: Aim,
+    /// When and whence the proxy got it whole, and how often.
+    reached: Option<(Time, End)>,
+    copies_in: u32,
+    /// The first final response, and how many there were.
+    final_status: u16,
+    finals: u32,
+    /// Its copies: to whom, under which branch.
+    written: Vec<(End, String)>,
+    /// Its sender's flow ended, or the shard that served it may have failed.
+    excused: bool,
+}
+
+/// One answer of a client.
+struct Answer {
+    to: u32,
+    sip: Sip,
+    forged: bool,
+}
+
+/// A peer as the proxy sees it, with what the simulator knows of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub end: End,
+    /// Whose it is.
+    pub phone: Option<usize>,
+    pub is_server: bool,
+    pub transport: Transport,
+}
+
+#[derive(Default)]
+pub struct Books {
+    asked: Vec<Asked>,
+    answers: Vec<Answer>,
+    /// Branches that the proxy made, by request.
+    branches: BTreeMap<String, (u32, End)>,
+    /// CANCELs by the number of their INVITE.
+    cancels: BTreeMap<u32, u32>,
+    /// Transactions that ended without any response, by Call-ID and method.
+    pub expired: BTreeMap<(String, String), u32>,
+    pub registrar: Registrar,
+    pub slack: Duration,
+    /// The proxy may be short of room, or a shard failed: requests for registered clients may be
+    /// refused.
+    pub lenient: bool,
+    violation: Option<Violation>,
+    pub figures: Figures,
+}
+
+/// How much was simulated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    pub calls: u64,
+    pub answered_calls: u64,
+    pub messages: u64,
+    pub registers: u64,
+}
+
+impl Books {
+    /// A request is about to be sent; the number that it carries.
+    pub fn next_serial(&self) -> u32 {
+        self.asked.len() as u32
+    }
+
+    pub fn asks(&mut self, sender: usize, sip: Sip, aim: Aim) {
+        let serial = self.next_serial();
+        match sip.method() {
+            "INVITE" if sip.tag("To").is_empty() => self.figures.calls += 1,
+            "REGISTER" => self.figures.registers += 1,
+            "CANCEL" => {
+                self.cancels.insert(serial_of(sip.branch()).unwrap_or(0), serial);
+            }
+            _ => {}
+        }
+        self.asked.push(Asked {
+            sender,
+            sip,
+            aim,
+            reached: None,
+            copies_in: 0,
+            final_status: 0,
+            finals: 0,
+            written: Vec::new(),
+            excused: false,
+        });
+    }
+
+    /// The number that the next answer carries.
+    pub fn next_answer(&self) -> u32 {
+        self.answers.len() as u32
+    }
+
+    pub fn answers(&mut self, to: u32, sip: Sip, forged: bool) {
+        self.answers.push(Answer { to, sip, forged });
+    }
+
+    pub fn asked(&self, serial: u32) -> Option<&Asked> {
+        self.asked.get(serial as usize)
+    }
+
+    /// One of the branches that the proxy made.
+    pub fn some_branch(&self, pick: usize) -> Option<(String, u32, End)> {
+        let at = pick % self.branches.len().max(1);
+        let (branch, (serial, end)) = self.branches.iter().nth(at)?;
+        Some((branch.clone(), *serial, *end))
+    }
+
+    /// The proxy has got a request whole.
+    pub fn on_request_in(&mut self, serial: u32, from: End, now: Time) {
+        let Some(asked) = self.asked.get_mut(serial as usize) else { return };
+        asked.copies_in += 1;
+        if asked.reached.is_none() {
+            asked.reached = Some((now, from));
+            if let Aim::Register(wish) = &asked.aim {
+                self.registrar.asked(serial, wish, from, now);
+            }
+        }
+    }
+
+    /// A flow ended at the proxy: whoever asked on it may hear nothing.
+    pub fn on_ended(&mut self, end: End, now: Time) {
+        self.registrar.ended(end, now, self.slack);
+        for asked in &mut self.asked {
+            asked.excused |= asked.reached.is_some_and(|(_, from)| from == end);
+        }
+    }
+
+    /// A shard failed: what is unanswered may stay so.
+    pub fn on_restart(&mut self, now: Time) {
+        self.registrar.doubt(None, now);
+        self.lenient = true;
+        for asked in &mut self.asked {
+            asked.excused = true;
+        }
+    }
+
+    /// The proxy writes a SIP message.
+    pub fn on_out(&mut self, sip: &Sip, to: Peer, now: Time) {
+        self.figures.messages += 1;
+        match (sip.status(), sip.number()) {
+            (0, None) => self.own_request_out(sip, to),
+            (0, Some(number)) => match number.parse() {
+                Ok(serial) => self.request_out(sip, serial, to),
+                Err(_) => self.fail(Checker::Edits, format!("X-Sim {number}")),
+            },
+            (status, number) => {
+                let answer = number.map(|number| number.trim_start_matches('a').parse::<usize>());
+                self.response_out(sip, status, answer.and_then(Result::ok), to, now);
+            }
+        }
+    }
+
+    /// CANCEL and ACK that the proxy makes go where their INVITE went.
+    fn own_request_out(&mut self, sip: &Sip, to: Peer) {
+        if !matches!(sip.method(), "CANCEL" | "ACK") {
+            return self.fail(Checker::Edits, format!("without its number: {}", sip.start()));
+        }
+        match self.branches.get(sip.branch()) {
+            Some((serial, end)) if *end != to.end && !self.is_same_server(*serial, to) => {
+                let text = format!("{} for {end:?} to {to:?}", sip.start());
+                self.fail(Checker::WrongClient, text);
+            }
+            Some(_) => {}
+            None => {
+                self.fail(Checker::WrongClient, format!("{} of no INVITE", sip.start()));
+            }
+        }
+    }
+
+    fn is_same_server(&self, serial: u32, to: Peer) -> bool {
+        to.is_server && matches!(self.asked[serial as usize].aim, Aim::Server(_))
+    }
+
+    fn request_out(&mut self, sip: &Sip, serial: u32, to: Peer) {
+        let Some(asked) = self.asked.get(serial as usize) else {
+            return self.fail(Checker::Edits, format!("#{serial} was never sent"));
+        };
+        let branch = sip.branch().to_string();
+        let again = self.branches.get(&branch).is_some_and(|(first, end)| {
+            *first == serial && (*end == to.end || to.is_server)
+        });
+        if again && asked.sip.method() != "ACK" {
+            return;
+        }
+        if let Err(violation) = self.judge_request(asked, sip, to) {
+            return self.fail(violation.checker, violation.text);
+        }
+        let asked = &mut self.asked[serial as usize];
+        if asked.sip.method() != "ACK" {
+            asked.written.push((to.end, branch.clone()));
+        }
+        self.branches.insert(branch, (serial, to.end));
+    }
+
+    /// May this copy be written there, and is it a copy?
+    fn judge_request(&self, asked: &Asked, sip: &Sip, to: Peer) -> Result<(), Violation> {
+        let wrong = |checker, why: &str| {
+            let text = format!("{why}: {} #{:?} to {to:?}", sip.start(), sip.number());
+            Err(Violation { checker, text })
+        };
+        let Some((reached, _)) = asked.reached else {
+            return wrong(Checker::OneOutcome, "before it came");
+        };
+        let is_sips = asked.sip.uri().starts_with("sips:");
+        if is_sips && !to.transport.is_secure() {
+            return wrong(Checker::Downgraded, "sips by a plain transport");
+        }
+        match &asked.aim {
+            Aim::User(user) => {
+                let bound: Vec<_> = self.registrar.may_get(*user, reached, self.slack).collect();
+                let Some(mine) = bound.iter().find(|it| it.end == to.end) else {
+                    let all_secure = !bound.is_empty() && bound.iter().all(|it| it.wish.secure);
+                    let checker = match all_secure && !to.transport.is_secure() {
+                        true => Checker::Downgraded,
+                        false => Checker::WrongClient,
+                    };
+                    return wrong(checker, "not registered there");
+                };
+                if to.transport.is_secure() != mine.wish.secure {
+                    return wrong(Checker::Downgraded, "another transport than registered");
+                }
+                if !bound.iter().any(|it| it.end == to.end && names(&it.wish.contact, sip.uri())) {
+                    return wrong(Checker::Edits, "another Contact than registered");
+                }
+                if asked.written.iter().any(|(end, _)| *end == to.end) {
+                    return wrong(Checker::OneOutcome, "a second copy for one client");
+                }
+            }
+            Aim::Peer(end) if *end == to.end => {}
+            Aim::Server(phone) if to.is_server && to.phone == Some(*phone) => {}
+            _ => return wrong(Checker::WrongClient, "nobody's business there"),
+        }
+        edits::compare_request(&asked.sip, sip)
+    }
+
+    fn response_out(
+        &mut self,
+        sip: &Sip,
+        status: u16,
+        answer: Option<usize>,
+        to: Peer,
+        now: Time,
+    ) {
+        let Some(mut serial) = serial_of(sip.branch()) else { return };
+        if sip.cseq().1 == "CANCEL" {
+            serial = self.cancels.get(&serial).copied().unwrap_or(u32::MAX);
+        }
+        let Some(asked) = self.asked.get(serial as usize) else {
+            return self.fail(Checker::WrongClient, format!("to no request: {}", sip.start()));
+        };
+        let judged = self.judge_response(asked, serial, sip, answer, to);
+        let judged = judged.and_then(|()| self.judge_outcome(asked, status, to.transport));
+        let judged = judged.and_then(|()| self.judge_reached(asked, status, answer, sip, now));
+        if let Err(violation) = judged {
+            return self.fail(violation.checker, violation.text);
+        }
+        let asked = &mut self.asked[serial as usize];
+        if status >= 200 {
+            asked.finals += 1;
+            if asked.final_status == 0 {
+                asked.final_status = status;
+                let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
+                self.figures.answered_calls += u64::from(is_call && status < 300);
+                if let Aim::Register(wish) = &asked.aim {
+                    self.registrar.answered(serial, wish, status, now, self.slack);
+                }
+            }
+        }
+    }
+
+    fn judge_response(
+        &self,
+        asked: &Asked,
+        serial: u32,
+        sip: &Sip,
+        answer: Option<usize>,
+        to: Peer,
+    ) -> Result<(), Violation> {
+        let wrong = |checker, why: &str| {
+            let text = format!("{why}: {} of #{serial} {} to {to:?}", sip.start(), asked.sip.start());
+            Err(Violation { checker, text })
+        };
+        let Some((_, from)) = asked.reached else {
+            return wrong(Checker::OneOutcome, "answered before it came");
+        };
+        let is_sender = to.phone == Some(asked.sender) && (from == to.end || to.is_server);
+        if !is_sender {
+            return wrong(Checker::WrongClient, "not to its sender");
+        }
+        edits::compare_vias(&asked.sip, sip)?;
+        let Some(answer) = answer else { return Ok(()) };
+        match self.answers.get(answer) {
+            Some(answer) if answer.forged => wrong(Checker::WrongClient, "forged"),
+            Some(answer) if answer.to != serial => wrong(Checker::WrongClient, "of another request"),
+            Some(answer) => edits::compare_response(&answer.sip, sip),
+            None => wrong(Checker::Edits, "never answered so"),
+        }
+    }
+
+    /// Exactly one outcome: a final response, or 2xx ones of an INVITE; repeated only where the
+    /// request was, or over UDP.
+    fn judge_outcome(&self, asked: &Asked, status: u16, by: Transport) -> Result<(), Violation> {
+        let first = asked.final_status;
+        let is_invite = asked.sip.method() == "INVITE";
+        let is_2xx = |status: u16| (200..300).contains(&status);
+        let fits = match (first, status) {
+            (0, _) => true,
+            (_, 0..200) => false,
+            _ if is_invite && is_2xx(first) => is_2xx(status),
+            _ if is_invite => first == status && by == Transport::Udp,
+            _ => first == status && asked.finals < asked.copies_in,
+        };
+        if fits {
+            return Ok(());
+        }
+        let request = asked.sip.start();
+        let text = format!("{status} after {} times {first} for {request}", asked.finals);
+        Err(Violation { checker: Checker::OneOutcome, text })
+    }
+
+    /// A refusal of the proxy's own while the user was surely registered: every client of theirs
+    /// must have got its copy.
+    fn judge_reached(
+        &self,
+        asked: &Asked,
+        status: u16,
+        answer: Option<usize>,
+        sip: &Sip,
+        now: Time,
+    ) -> Result<(), Violation> {
+        let Aim::User(user) = asked.aim else { return Ok(()) };
+        let is_refusal = status >= 300 && answer.is_none();
+        let warning = sip.header("Warning");
+        if !is_refusal || self.lenient || warning.contains("does not read") || status == 503 {
+            return Ok(());
+        }
+        let Some((reached, _)) = asked.reached else { return Ok(()) };
+        let is_sips = asked.sip.uri().starts_with("sips:");
+        let fits = |contact: &str| !is_sips || contact.starts_with("sips:");
+        let mut sure = self.registrar.must_get(user, reached, now);
+        let missed = sure.find(|it| {
+            fits(&it.wish.contact) && !asked.written.iter().any(|(end, _)| *end == it.end)
+        });
+        match missed {
+            None => Ok(()),
+            Some(missed) => {
+                let request = asked.sip.start();
+                let text = format!("{status} {warning} for {request}, not written: {missed:?}");
+                Err(Violation { checker: Checker::Reached, text })
+            }
+        }
+    }
+
+    /// At the end: whatever reached the proxy has its outcome.
+    pub fn finish(&mut self) {
+        let mut expired = self.expired.clone();
+        for at in 0..self.asked.len() {
+            let asked = &self.asked[at];
+            let is_open = asked.finals == 0 && asked.reached.is_some() && !asked.excused;
+            if !is_open || asked.sip.method() == "ACK" {
+                continue;
+            }
+            let key = (asked.sip.call_id().to_string(), asked.sip.method().to_string());
+            match expired.get_mut(&key) {
+                Some(left) if *left > 0 && asked.sip.method() != "INVITE" => *left -= 1,
+                _ => {
+                    let text = format!("#{at} {} has no outcome", asked.sip.start());
+                    self.fail(Checker::OneOutcome, text);
+                }
+            }
+        }
+    }
+
+    pub fn fail(&mut self, checker: Checker, text: String) {
+        self.violation.get_or_insert(Violation { checker, text });
+    }
+
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+}
+
+/// The Request-URI is the Contact, `sips:` perhaps replaced (RFC 5630 §5.3).
+fn names(contact: &str, uri: &str) -> bool {
+    contact == uri || contact.strip_prefix("sips:") == uri.strip_prefix("sip:")
+}
+
+/// The request that a branch of the simulator's clients belongs to.
+pub fn serial_of(branch: &str) -> Option<u32> {
+    branch.strip_prefix("z9hG4bK-s")?.parse().ok()
+}
