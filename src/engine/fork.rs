@@ -132,8 +132,12 @@ impl Engine {
     }
 
     /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction
-    /// (RFC 3261 §16.11).
+    /// (RFC 3261 §16.11), unless it is for an answer that we gave without one (§8.2.7).
     pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
+        if self.acknowledges_us(message) {
+            self.counters.retransmissions_absorbed += 1;
+            return;
+        }
         let sender = Sender::of(&self.config, arrival);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         let spent = message.max_forwards().ok().flatten() == Some(0);

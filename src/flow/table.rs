@@ -36,8 +36,8 @@ pub struct Flow {
     queued_writes: usize,
     /// Writes that the kernel has taken, for telling a slow peer from a dead one.
     pub sent_writes: u32,
-    /// Messages received, for telling a slow message from the next one.
-    pub messages_in: u32,
+    /// Messages and keep-alives received whole, for telling a slow message from the next one.
+    pub whole_in: u32,
     /// When something was last received.
     pub heard_at: Time,
     /// A ping is out, nothing came since.
@@ -71,7 +71,7 @@ impl Flow {
             queued_bytes: 0,
             queued_writes: 0,
             sent_writes: 0,
-            messages_in: 0,
+            whole_in: 0,
             heard_at: now,
             awaits_pong: false,
             timer: None,

@@ -70,6 +70,8 @@ pub struct Asked {
     written: Vec<(End, String)>,
     /// Its sender's flow ended, or the shard that served it may have failed.
     excused: bool,
+    /// A shard failed since it came: what repeats it may be new to the proxy.
+    outlived_shard: bool,
 }
 
 /// One answer of a client.
@@ -143,6 +145,7 @@ impl Books {
             finals: 0,
             written: Vec::new(),
             excused: false,
+            outlived_shard: false,
         });
     }
 
@@ -192,6 +195,7 @@ impl Books {
         self.lenient = true;
         for asked in &mut self.asked {
             asked.excused = true;
+            asked.outlived_shard = true;
         }
     }
 
@@ -201,7 +205,7 @@ impl Books {
         match (sip.status(), sip.number()) {
             (0, None) => self.own_request_out(sip, to),
             (0, Some(number)) => match number.parse() {
-                Ok(serial) => self.request_out(sip, serial, to),
+                Ok(serial) => self.request_out(sip, serial, to, now),
                 Err(_) => self.fail(Checker::Edits, format!("X-Sim {number}")),
             },
             (status, number) => {
@@ -232,7 +236,7 @@ impl Books {
         to.is_server && matches!(self.asked[serial as usize].aim, Aim::Server(_))
     }
 
-    fn request_out(&mut self, sip: &Sip, serial: u32, to: Peer) {
+    fn request_out(&mut self, sip: &Sip, serial: u32, to: Peer, now: Time) {
         let Some(asked) = self.asked.get(serial as usize) else {
             return self.fail(Checker::Edits, format!("#{serial} was never sent"));
         };
@@ -243,7 +247,7 @@ impl Books {
         if again && asked.sip.method() != "ACK" {
             return;
         }
-        if let Err(violation) = self.judge_request(asked, sip, to) {
+        if let Err(violation) = self.judge_request(asked, sip, to, now) {
             return self.fail(violation.checker, violation.text);
         }
         let asked = &mut self.asked[serial as usize];
@@ -254,7 +258,13 @@ impl Books {
     }
 
     /// May this copy be written there, and is it a copy?
-    fn judge_request(&self, asked: &Asked, sip: &Sip, to: Peer) -> Result<(), Violation> {
+    fn judge_request(
+        &self,
+        asked: &Asked,
+        sip: &Sip,
+        to: Peer,
+        now: Time,
+    ) -> Result<(), Violation> {
         let wrong = |checker, why: &str| {
             let text = format!("{why}: {} #{:?} to {to:?}", sip.start(), sip.number());
             Err(Violation { checker, text })
@@ -268,7 +278,8 @@ impl Books {
         }
         match &asked.aim {
             Aim::User(user) => {
-                let bound: Vec<_> = self.registrar.may_get(*user, reached, self.slack).collect();
+                let until = if asked.outlived_shard { now } else { reached + self.slack };
+                let bound: Vec<_> = self.registrar.may_get(*user, reached, until).collect();
                 let Some(mine) = bound.iter().find(|it| it.end == to.end) else {
                     let all_secure = !bound.is_empty() && bound.iter().all(|it| it.wish.secure);
                     let checker = match all_secure && !to.transport.is_secure() {
@@ -283,7 +294,7 @@ impl Books {
                 if !bound.iter().any(|it| it.end == to.end && names(&it.wish.contact, sip.uri())) {
                     return wrong(Checker::Edits, "another Contact than registered");
                 }
-                if asked.written.iter().any(|(end, _)| *end == to.end) {
+                if !asked.outlived_shard && asked.written.iter().any(|(end, _)| *end == to.end) {
                     return wrong(Checker::OneOutcome, "a second copy for one client");
                 }
             }
@@ -366,6 +377,7 @@ impl Books {
         let is_2xx = |status: u16| (200..300).contains(&status);
         let fits = match (first, status) {
             (0, _) => true,
+            _ if asked.outlived_shard => true,
             (_, 0..200) => false,
             _ if is_invite && is_2xx(first) => is_2xx(status),
             _ if is_invite => first == status && by == Transport::Udp,

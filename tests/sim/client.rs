@@ -60,7 +60,7 @@ pub struct ClientTx {
     /// The caller does not want it any more; the number of its CANCEL.
     unwanted: bool,
     cancel: Option<u32>,
-    ack: Option<String>,
+    ack: Option<(String, u32)>,
 }
 
 impl World {
@@ -205,14 +205,29 @@ Content-Length: {}\r\n\r\n{body}",
         let is_first = tx.state != State::Done;
         tx.state = State::Done;
         let purpose = tx.purpose;
-        let ack = tx.ack.get_or_insert_with(|| hop_request("ACK", &tx.sip, sip.header("To"), ""));
-        let ack = ack.clone();
-        self.transmit(phone, None, &ack, None);
+        let known = tx.ack.clone();
+        match known {
+            Some((ack, number)) => self.transmit(phone, None, &ack, Some(number)),
+            None => self.refuse_back(phone, serial, sip.header("To")),
+        }
         if is_first {
             let alarm = Alarm::Forget(serial);
             self.after(PATIENCE, Happening::Rings { phone, alarm });
             self.on_outcome(phone, purpose, sip.status(), Some(sip));
         }
+    }
+
+    /// The ACK of a refusal ends at the next hop. In a dialog a hop that keeps no transaction
+    /// cannot tell it from that of a 2xx and may send it on.
+    fn refuse_back(&mut self, phone: PhoneId, serial: u32, to: &str) {
+        let number = self.books.next_serial();
+        let is_initial = |invite: &Sip| invite.tag("To").is_empty();
+        let aim = self.books.asked(serial).filter(|it| !is_initial(&it.sip));
+        let aim = aim.map_or(Aim::Hop, |it| it.aim.clone());
+        let Some(tx) = self.phones[phone].clients.get_mut(&serial) else { return };
+        let text = hop_request("ACK", &tx.sip, to, &format!("X-Sim: {number}\r\n"));
+        tx.ack = Some((text.clone(), number));
+        self.track(phone, number, text, aim, Purpose::Ack);
     }
 
     /// The caller changed its mind: CANCEL as soon as something came back (RFC 3261 §9.1).

@@ -95,10 +95,9 @@ impl Registrar {
         }
     }
 
-    /// Who may get a request that reached the proxy at `from`, at most `slack` later.
-    pub fn may_get(&self, user: usize, from: Time, slack: Duration) -> impl Iterator<Item = &Bound> {
+    /// Who may get a request that the proxy looked at between `from` and `until`.
+    pub fn may_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
         let is_user = move |it: &&Bound| it.wish.user == user;
-        let until = from + slack;
         self.bound.iter().filter(is_user).filter(move |it| it.maybe.0 <= until && it.maybe.1 >= from)
     }
 

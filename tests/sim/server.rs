@@ -65,6 +65,10 @@ impl World {
             dialog: None,
             started: self.now,
         };
+        if sip.tag("To").is_empty() {
+            let place = self.place_of(phone, conn);
+            self.ends.insert((sip.call_id().into(), tx.tag.clone()), place);
+        }
         self.phones[phone].servers.insert(key.clone(), tx);
         // Beyond any repeat of the request.
         let wait = PATIENCE * 8;
@@ -148,10 +152,6 @@ impl World {
         let text = response(&request, status, tag, &more, body);
         let text = self.bend_vias(text);
         let sip = Sip::read(text.as_bytes()).expect("an answer as it should be");
-        if status > 100 && request.tag("To").is_empty() {
-            let place = self.place_of(phone, conn);
-            self.ends.insert((request.call_id().into(), tag.into()), place);
-        }
         let asked = request.number().and_then(|it| it.parse().ok()).unwrap_or(u32::MAX);
         self.books.answers(asked, sip, false);
         let Some(tx) = self.phones[phone].servers.get_mut(key) else { return };
