@@ -333,9 +333,13 @@ impl Books {
                 asked.final_status = status;
                 let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
                 self.figures.answered_calls += u64::from(is_call && status < 300);
-                if let Aim::Register(wish) = &asked.aim {
-                    self.registrar.answered(serial, wish, status, now, self.slack);
-                }
+            }
+            // A refusal for want of room says nothing of the repeats of the same REGISTER.
+            let counts = status < 300 || !self.lenient;
+            if let Aim::Register(wish) = &asked.aim
+                && counts
+            {
+                self.registrar.answered(serial, wish, status, now, self.slack);
             }
         }
     }
@@ -378,6 +382,8 @@ impl Books {
         let fits = match (first, status) {
             (0, _) => true,
             _ if asked.outlived_shard => true,
+            // Who has no room keeps no transaction: a repeat may fare otherwise.
+            _ if self.lenient && by == Transport::Udp && asked.copies_in > 1 => true,
             (_, 0..200) => false,
             _ if is_invite && is_2xx(first) => is_2xx(status),
             _ if is_invite => first == status && by == Transport::Udp,
@@ -402,9 +408,10 @@ impl Books {
         now: Time,
     ) -> Result<(), Violation> {
         let Aim::User(user) = asked.aim else { return Ok(()) };
-        let is_refusal = status >= 300 && answer.is_none();
+        // What garbage before it made of a request (400), or a drain (503), is another matter.
+        let is_refusal = matches!(status, 403 | 404 | 408 | 430 | 480 | 481 | 500);
         let warning = sip.header("Warning");
-        if !is_refusal || self.lenient || warning.contains("does not read") || status == 503 {
+        if !is_refusal || answer.is_some() || self.lenient || warning.contains("does not read") {
             return Ok(());
         }
         let Some((reached, _)) = asked.reached else { return Ok(()) };

@@ -143,7 +143,8 @@ impl World {
 
     pub fn arrive(&mut self, conn: ConnId) {
         self.conns[conn].up_due = false;
-        let Some(flow) = self.conns[conn].flow.filter(|_| !self.conns[conn].dead) else { return };
+        let is_alive = |flow: &FlowId| !self.conns[conn].dead && self.by_flow.contains_key(flow);
+        let Some(flow) = self.conns[conn].flow.filter(is_alive) else { return };
         let most = self.conns[conn].up.len();
         if most == 0 {
             return;

@@ -60,7 +60,7 @@ fn first_line(text: &str) -> String {
     let cseq = field("CSeq: ").unwrap_or_default();
     let number = field("X-Sim: ").unwrap_or("-");
     if start.is_empty() {
-        return text.chars().take(40).collect::<String>().escape_debug().to_string();
+        return if text.is_empty() { String::new() } else { format!("({} bytes)", text.len()) };
     }
     format!("{} [{call} {cseq} #{number}]", &start[at..])
 }
