@@ -27,6 +27,7 @@ mod options;
 pub mod output;
 mod registrations;
 mod report;
+mod resources;
 mod serve;
 mod server;
 mod targets;
@@ -62,6 +63,7 @@ use transactions::Transactions;
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
 pub use output::Output;
+pub use resources::Resources;
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
 #[derive(Clone, Debug)]
@@ -86,7 +88,7 @@ pub struct Setup {
 ///
 /// Events: [`Engine::handle`], [`Engine::handle_timeout`]. Polls: [`Engine::pop_output`]. Getters:
 /// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`],
-/// [`Engine::is_quiet`].
+/// [`Engine::resources`], [`Engine::is_quiet`].
 pub struct Engine {
     now: Time,
     shard: ShardId,

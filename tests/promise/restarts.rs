@@ -47,3 +47,19 @@ fn clients_whose_bindings_the_failed_shard_owned_are_sent_back_to_register() {
         assert_eq!(phone.take_one(&mut lab).method(), "MESSAGE", "{user}");
     }
 }
+
+#[test]
+fn contacts_whose_bindings_the_failed_shard_owned_leave_the_index() {
+    for index_at in 0..8 {
+        let mut lab = Lab::new(3, lab::config());
+        let user = user_of(1, 3, 0);
+        let phone = Phone::connect(&mut lab, 2, Transport::Udp, BROWSER);
+        phone.register(&mut lab, &user, &format!("<sip:a@10.0.0.{index_at}:5060>"));
+        let hosts = |lab: &Lab| -> Vec<usize> {
+            lab.engines.iter().map(|engine| engine.resources().index_hosts).collect()
+        };
+        assert_eq!(hosts(&lab).iter().sum::<usize>(), 1);
+        lab.restart(1, lab::config());
+        assert_eq!(hosts(&lab), [0, 0, 0]);
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sipring::base::config::{Config, Upstream, UpstreamTarget};
 use sipring::base::id::Transport;
 use sipring::base::time::Time;
+use sipring::engine::Resources;
 
 use crate::check::{Aim, Checker};
 use crate::client::{Purpose, Request};
@@ -301,6 +302,7 @@ impl World {
                 self.books.fail(Checker::Leak, format!("{engine:?}: {gauges:?}"));
             }
         }
+        self.check_resources();
         let mut total = self.counted();
         self.plant_count(&mut total);
         let has_failed = !self.buried.is_empty();
@@ -309,6 +311,21 @@ impl World {
             if !balances {
                 self.books.fail(Checker::Balance, format!("{row:?}"));
             }
+        }
+    }
+
+    /// Nothing is left in any inner table. Blocks that a failed shard had are not counted.
+    fn check_resources(&mut self) {
+        let mut blocks = 0;
+        for shard in 0..self.engines.len() {
+            let held = self.engines[shard].resources();
+            blocks += held.blocks;
+            if (Resources { blocks: 0, ..held }) != Resources::default() {
+                self.books.fail(Checker::Leak, format!("shard {shard}: {held:?}"));
+            }
+        }
+        if blocks != 0 && self.buried.is_empty() {
+            self.books.fail(Checker::Leak, format!("{blocks} blocks are in use"));
         }
     }
 
