@@ -7,6 +7,8 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use smallvec::SmallVec;
+
 use crate::base::hash::{Mac, derive_key};
 use crate::base::limits::BINDING_BYTES_MAX;
 use crate::sip::{Scheme, Uri, unescape_into};
@@ -19,6 +21,8 @@ const NONCE: usize = 12;
 const TAG: usize = 16;
 /// Of the record: the registration's number and the hash of the instance.
 const HEAD: usize = 4 + 8;
+/// Longer ones than this are put together on the heap.
+const RECORD_USUAL: usize = 128;
 /// Of the user part, so that what cannot be ours is not decoded.
 const TEXT_MAX: usize = (NONCE + HEAD + BINDING_BYTES_MAX + TAG).div_ceil(3) * 4;
 
@@ -104,17 +108,14 @@ impl GruuKey {
     /// does not, only equal records look equal.
     pub(super) fn seal(&self, binding: &Binding, nonce: [u8; NONCE], out: &mut Vec<u8>) {
         let Some(instance) = binding.instance() else { return };
-        let mut record = Vec::with_capacity(NONCE + HEAD + binding.aor().len() + TAG);
+        let mut record: SmallVec<[u8; RECORD_USUAL]> = SmallVec::from_slice(&nonce);
         record.extend_from_slice(&binding.registration().to_be_bytes());
         record.extend_from_slice(&self.hash(instance).to_be_bytes());
         record.extend_from_slice(binding.aor());
-        let sealed = self.seal.seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(PREFIX),
-            &mut record,
-        );
-        sealed.expect("a record is far below what the cipher takes");
-        record.splice(0..0, nonce);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let place = &mut record[NONCE..];
+        let tag = self.seal.seal_in_place_separate_tag(nonce, Aad::from(PREFIX), place);
+        record.extend_from_slice(tag.expect("far below what the cipher takes").as_ref());
         out.extend_from_slice(PREFIX);
         let start = out.len();
         out.resize(start + record.len().div_ceil(3) * 4, 0);
@@ -139,8 +140,11 @@ impl GruuKey {
 
     /// Equal for instances that are the same.
     fn hash(&self, instance: &[u8]) -> u64 {
-        let lower = is_uuid(instance).then(|| instance.to_ascii_lowercase());
-        let tag = self.instances.tag(&[lower.as_deref().unwrap_or(instance)]);
+        let mut canonical: SmallVec<[u8; RECORD_USUAL]> = SmallVec::from_slice(instance);
+        if is_uuid(instance) {
+            canonical.make_ascii_lowercase();
+        }
+        let tag = self.instances.tag(&[&canonical]);
         u64::from_be_bytes(std::array::from_fn(|i| tag[i]))
     }
 }
@@ -267,19 +271,19 @@ mod tests {
         }
         assert!(temporary[0] != temporary[1] && temporary[1] != temporary[2]);
         for gruu in &temporary {
-            assert_eq!(read(&desk, gruu).unwrap().2, false);
+            assert!(!read(&desk, gruu).unwrap().2);
         }
         desk.random = 99 << 32;
         desk.register(ALICE, ("d", 1), &contact("h", "")).unwrap();
         for gruu in &temporary {
-            assert_eq!(read(&desk, gruu).unwrap().2, true, "another Call-ID ends them");
+            assert!(read(&desk, gruu).unwrap().2, "another Call-ID ends them");
         }
         let last = listed(&desk, "temp-gruu");
         desk.register(ALICE, ("d", 2), &contact("h", ";expires=0")).unwrap();
         assert_eq!(read(&desk, &last), Some(("alice@example.com".into(), 0, true)));
         desk.random = 100 << 32;
         desk.register(ALICE, ("d", 3), &contact("h", "")).unwrap();
-        assert_eq!(read(&desk, &last).unwrap().2, true, "its registration had ended");
+        assert!(read(&desk, &last).unwrap().2, "its registration had ended");
     }
 
     #[test]
