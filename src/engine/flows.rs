@@ -126,11 +126,16 @@ impl Engine {
                 *layer = Layer::WebSocket { receiver, text };
                 going_on
             }
-            Upgrade::Accepted { .. } => false,
-            Upgrade::Health => self.end(name, CloseReason::Peer),
-            Upgrade::Refused { .. } => {
-                self.counters.upgrades_refused += 1;
-                self.end(name, CloseReason::Protocol)
+            other => {
+                self.pool.put(held);
+                match other {
+                    Upgrade::Health => self.end(name, CloseReason::Peer),
+                    Upgrade::Refused { .. } => {
+                        self.counters.upgrades_refused += 1;
+                        self.end(name, CloseReason::Protocol)
+                    }
+                    _ => false,
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! reached, one outcome, never another client, never downgraded, bounded, balanced; and that a
 //! forwarded message differs by the declared edits only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use sipring::base::id::Transport;
@@ -13,6 +13,9 @@ use crate::edits;
 use crate::message::Sip;
 use crate::registrar::{Registrar, Wish};
 use crate::world::End;
+
+/// A request that has no outcome by then has none because its sender left.
+const OUTCOME_TIME: Duration = Duration::from_secs(185 + 32 * 3);
 
 /// Which invariant a checker guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +96,11 @@ pub struct Peer {
 
 #[derive(Default)]
 pub struct Books {
-    asked: Vec<Asked>,
+    /// Requests by number, from the first that is not forgotten.
+    asked: VecDeque<Asked>,
+    first: u32,
+    /// So many are remembered; 0: all.
+    pub kept: usize,
     answers: Vec<Answer>,
     /// Branches that the proxy made, by request.
     branches: BTreeMap<String, (u32, End)>,
@@ -122,7 +129,7 @@ pub struct Figures {
 impl Books {
     /// A request is about to be sent; the number that it carries.
     pub fn next_serial(&self) -> u32 {
-        self.asked.len() as u32
+        self.first + self.asked.len() as u32
     }
 
     pub fn asks(&mut self, sender: usize, sip: Sip, aim: Aim) {
@@ -135,7 +142,12 @@ impl Books {
             }
             _ => {}
         }
-        self.asked.push(Asked {
+        while self.kept > 0 && self.asked.len() >= self.kept {
+            self.close_account(0);
+            self.asked.pop_front();
+            self.first += 1;
+        }
+        self.asked.push_back(Asked {
             sender,
             sip,
             aim,
@@ -159,7 +171,11 @@ impl Books {
     }
 
     pub fn asked(&self, serial: u32) -> Option<&Asked> {
-        self.asked.get(serial as usize)
+        self.asked.get(serial.checked_sub(self.first)? as usize)
+    }
+
+    fn asked_mut(&mut self, serial: u32) -> Option<&mut Asked> {
+        self.asked.get_mut(serial.checked_sub(self.first)? as usize)
     }
 
     /// One of the branches that the proxy made.
@@ -171,13 +187,22 @@ impl Books {
 
     /// The proxy has got a request whole.
     pub fn on_request_in(&mut self, serial: u32, from: End, now: Time) {
-        let Some(asked) = self.asked.get_mut(serial as usize) else { return };
+        let Some(asked) = self.asked_mut(serial) else { return };
         asked.copies_in += 1;
-        if asked.reached.is_none() {
-            asked.reached = Some((now, from));
-            if let Aim::Register(wish) = &asked.aim {
-                self.registrar.asked(serial, wish, from, now);
-            }
+        if asked.reached.is_some() {
+            return;
+        }
+        asked.reached = Some((now, from));
+        if let Aim::Register(wish) = &asked.aim {
+            let wish = wish.clone();
+            self.registrar.asked(serial, &wish, from, now);
+        }
+    }
+
+    /// Nobody knows what the proxy took it for.
+    pub fn excuse(&mut self, serial: u32) {
+        if let Some(asked) = self.asked_mut(serial) {
+            asked.excused = true;
         }
     }
 
@@ -185,7 +210,8 @@ impl Books {
     pub fn on_ended(&mut self, end: End, now: Time) {
         self.registrar.ended(end, now, self.slack);
         for asked in &mut self.asked {
-            asked.excused |= asked.reached.is_some_and(|(_, from)| from == end);
+            let in_time = |at: Time| now <= at + OUTCOME_TIME;
+            asked.excused |= asked.reached.is_some_and(|(at, from)| from == end && in_time(at));
         }
     }
 
@@ -233,11 +259,11 @@ impl Books {
     }
 
     fn is_same_server(&self, serial: u32, to: Peer) -> bool {
-        to.is_server && matches!(self.asked[serial as usize].aim, Aim::Server(_))
+        to.is_server && self.asked(serial).is_some_and(|it| matches!(it.aim, Aim::Server(_)))
     }
 
     fn request_out(&mut self, sip: &Sip, serial: u32, to: Peer, now: Time) {
-        let Some(asked) = self.asked.get(serial as usize) else {
+        let Some(asked) = self.asked(serial) else {
             return self.fail(Checker::Edits, format!("#{serial} was never sent"));
         };
         let branch = sip.branch().to_string();
@@ -250,7 +276,7 @@ impl Books {
         if let Err(violation) = self.judge_request(asked, sip, to, now) {
             return self.fail(violation.checker, violation.text);
         }
-        let asked = &mut self.asked[serial as usize];
+        let asked = self.asked_mut(serial).expect("it was judged");
         if asked.sip.method() != "ACK" {
             asked.written.push((to.end, branch.clone()));
         }
@@ -317,7 +343,7 @@ impl Books {
         if sip.cseq().1 == "CANCEL" {
             serial = self.cancels.get(&serial).copied().unwrap_or(u32::MAX);
         }
-        let Some(asked) = self.asked.get(serial as usize) else {
+        let Some(asked) = self.asked(serial) else {
             return self.fail(Checker::WrongClient, format!("to no request: {}", sip.start()));
         };
         let judged = self.judge_response(asked, serial, sip, answer, to);
@@ -326,21 +352,25 @@ impl Books {
         if let Err(violation) = judged {
             return self.fail(violation.checker, violation.text);
         }
-        let asked = &mut self.asked[serial as usize];
         if status >= 200 {
-            asked.finals += 1;
-            if asked.final_status == 0 {
-                asked.final_status = status;
-                let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
-                self.figures.answered_calls += u64::from(is_call && status < 300);
-            }
-            // A refusal for want of room says nothing of the repeats of the same REGISTER.
-            let counts = status < 300 || !self.lenient;
-            if let Aim::Register(wish) = &asked.aim
-                && counts
-            {
-                self.registrar.answered(serial, wish, status, now, self.slack);
-            }
+            self.note_final(serial, status, now);
+        }
+    }
+
+    fn note_final(&mut self, serial: u32, status: u16, now: Time) {
+        let asked = self.asked_mut(serial).expect("it was judged");
+        asked.finals += 1;
+        let is_first = asked.final_status == 0;
+        if is_first {
+            asked.final_status = status;
+        }
+        let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
+        let wish = if let Aim::Register(wish) = &asked.aim { Some(wish.clone()) } else { None };
+        self.figures.answered_calls += u64::from(is_first && is_call && status < 300);
+        // A refusal for want of room says nothing of the repeats of the same REGISTER.
+        let counts = status < 300 || !self.lenient;
+        if let Some(wish) = wish.filter(|_| counts) {
+            self.registrar.answered(serial, &wish, status, now, self.slack);
         }
     }
 
@@ -433,20 +463,22 @@ impl Books {
 
     /// At the end: whatever reached the proxy has its outcome.
     pub fn finish(&mut self) {
-        let mut expired = self.expired.clone();
-        for at in 0..self.asked.len() {
-            let asked = &self.asked[at];
-            let is_open = asked.finals == 0 && asked.reached.is_some() && !asked.excused;
-            if !is_open || asked.sip.method() == "ACK" {
-                continue;
-            }
-            let key = (asked.sip.call_id().to_string(), asked.sip.method().to_string());
-            match expired.get_mut(&key) {
-                Some(left) if *left > 0 && asked.sip.method() != "INVITE" => *left -= 1,
-                _ => {
-                    let text = format!("#{at} {} has no outcome", asked.sip.start());
-                    self.fail(Checker::OneOutcome, text);
-                }
+        (0..self.asked.len()).for_each(|at| self.close_account(at));
+    }
+
+    fn close_account(&mut self, at: usize) {
+        let asked = &self.asked[at];
+        let is_open = asked.finals == 0 && asked.reached.is_some() && !asked.excused;
+        if !is_open || asked.sip.method() == "ACK" {
+            return;
+        }
+        let key = (asked.sip.call_id().to_string(), asked.sip.method().to_string());
+        match self.expired.get_mut(&key) {
+            Some(left) if *left > 0 && asked.sip.method() != "INVITE" => *left -= 1,
+            _ => {
+                let number = self.first as usize + at;
+                let text = format!("#{number} {} has no outcome", asked.sip.start());
+                self.fail(Checker::OneOutcome, text);
             }
         }
     }

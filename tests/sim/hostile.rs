@@ -34,7 +34,10 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n")
             Some(conn) if it.transport.is_websocket() && kind != 0 => {
                 self.push(conn, &masked_frame(0x2, &bytes), None);
             }
-            Some(conn) => self.push(conn, &bytes, None),
+            Some(conn) => {
+                self.conns[conn].tainted = true;
+                self.push(conn, &bytes, None);
+            }
             None => {
                 let from = it.address();
                 self.send_datagram(from, &bytes);

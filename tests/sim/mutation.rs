@@ -5,7 +5,9 @@ use sipring::base::metrics::Counters;
 use sipring::engine::LinkMessage;
 
 use crate::check::Checker;
+use crate::lab::phone::masked_frame;
 use crate::message::{Sip, find};
+use crate::network::ConnId;
 use crate::wire;
 use crate::world::World;
 
@@ -24,8 +26,8 @@ pub enum Fault {
     StripVia,
     /// A letter of the body changes.
     BendBody,
-    /// The proxy says 480 although the client is there.
-    Refuse,
+    /// The proxy forgets bindings that nobody took out.
+    ForgetBinding,
     /// Responses are lost between shards.
     SwallowLink,
     /// A message is counted twice.
@@ -36,19 +38,19 @@ pub enum Fault {
     ForgetConnect,
 }
 
-/// Each fault with the checkers that must see it.
-pub const FAULTS: [(Fault, &[Checker]); 11] = [
-    (Fault::Misdeliver, &[Checker::WrongClient]),
-    (Fault::Downgrade, &[Checker::Downgraded]),
-    (Fault::SwallowResponse, &[Checker::OneOutcome]),
-    (Fault::DoubleFinal, &[Checker::OneOutcome]),
-    (Fault::StripVia, &[Checker::Vias]),
-    (Fault::BendBody, &[Checker::Edits]),
-    (Fault::Refuse, &[Checker::Reached]),
-    (Fault::SwallowLink, &[Checker::Balance]),
-    (Fault::Miscount, &[Checker::Balance]),
-    (Fault::HalveBounds, &[Checker::Bounded]),
-    (Fault::ForgetConnect, &[Checker::Leak]),
+/// Each fault with the checker that must see it.
+pub const FAULTS: [(Fault, Checker); 11] = [
+    (Fault::Misdeliver, Checker::WrongClient),
+    (Fault::Downgrade, Checker::Downgraded),
+    (Fault::SwallowResponse, Checker::OneOutcome),
+    (Fault::DoubleFinal, Checker::OneOutcome),
+    (Fault::StripVia, Checker::Vias),
+    (Fault::BendBody, Checker::Edits),
+    (Fault::ForgetBinding, Checker::Reached),
+    (Fault::SwallowLink, Checker::Balance),
+    (Fault::Miscount, Checker::Balance),
+    (Fault::HalveBounds, Checker::Bounded),
+    (Fault::ForgetConnect, Checker::Leak),
 ];
 
 impl World {
@@ -78,8 +80,25 @@ impl World {
             Fault::DoubleFinal if sip.status() >= 200 && sip.cseq().1 == "MESSAGE" => {
                 vec![(flow, bytes.clone()), (flow, bytes)]
             }
+            Fault::ForgetBinding if sip.status() == 200 && sip.cseq().1 == "REGISTER" => {
+                self.take_out(conn);
+                vec![(flow, bytes)]
+            }
             _ => vec![(flow, self.bend(fault, bytes))],
         }
+    }
+
+    /// A REGISTER that the books do not know.
+    fn take_out(&mut self, conn: ConnId) {
+        let it = &self.phones[self.conns[conn].phone];
+        let (via, aor) = (it.via("z9hG4bK-g"), it.aor());
+        let text = format!(
+            "REGISTER sip:example.com SIP/2.0\r\nVia: {via}\r\nFrom: <{aor}>;tag=g\r\nTo: <{aor}>\r\n\
+Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Length: 0\r\n\r\n"
+        );
+        let frame = masked_frame(0x1, text.as_bytes());
+        let is_websocket = self.conns[conn].transport.is_websocket();
+        self.push(conn, if is_websocket { &frame } else { text.as_bytes() }, None);
     }
 
     /// What is sent instead.

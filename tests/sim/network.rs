@@ -35,6 +35,8 @@ pub struct Conn {
     pub ready: bool,
     /// Nothing goes either way any more, and nobody is told.
     dead: bool,
+    /// Garbage went up before: what follows it may be taken for a part of it.
+    pub tainted: bool,
     /// The client does not read; what it has not taken.
     stalled: bool,
     untaken: (u32, u16),
@@ -75,6 +77,7 @@ impl World {
             held: true,
             ready: false,
             dead: false,
+            tainted: false,
             stalled: false,
             untaken: (0, 0),
             queued: (0, 0),
@@ -165,6 +168,9 @@ impl World {
             }
             self.conns[conn].marks.pop_front();
             self.books.on_request_in(serial, End::Flow(flow), self.now);
+            if self.conns[conn].tainted {
+                self.books.excuse(serial);
+            }
         }
         self.trace.note(self.now, &(flow, self.conns[conn].remote), "-->", &bytes);
         self.input(flow.shard().index(), Input::Data { flow, bytes: &mut bytes });
@@ -172,9 +178,22 @@ impl World {
 
     /// The proxy writes to a flow.
     pub fn written(&mut self, flow: FlowId, bytes: Vec<u8>) {
-        for (flow, bytes) in self.plant_write(flow, bytes) {
+        let len = bytes.len();
+        let planted = self.plant_write(flow, bytes);
+        if planted.is_empty() {
+            self.swallow(flow, len);
+        }
+        for (flow, bytes) in planted {
             self.written_truly(flow, &bytes);
         }
+    }
+
+    /// A planted fault: as if it had been written.
+    fn swallow(&mut self, flow: FlowId, len: usize) {
+        let conn = self.by_flow[&flow];
+        self.conns[conn].queued.0 += len;
+        self.conns[conn].queued.1 += 1;
+        self.after(Duration::ZERO, Happening::Sent { conn, bytes: len as u32, writes: 1 });
     }
 
     fn written_truly(&mut self, flow: FlowId, bytes: &[u8]) {
@@ -307,9 +326,9 @@ impl World {
     pub fn cut(&mut self, conn: ConnId) {
         let it = &mut self.conns[conn];
         it.dead = true;
-        it.up.clear();
+        it.up = VecDeque::new();
         it.marks.clear();
-        it.down.clear();
+        it.down = Vec::new();
         if it.held {
             let way = self.way();
             self.after(way, Happening::Lost { conn });
@@ -331,6 +350,7 @@ impl World {
             self.free_slot(flow);
             self.input(flow.shard().index(), Input::Closed { flow, why });
         }
+        self.conns[conn].up = VecDeque::new();
     }
 
     /// The proxy knows this flow no more.

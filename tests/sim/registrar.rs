@@ -2,6 +2,7 @@
 //! peers may get requests at a moment, and which surely have to. Between the two lies what is on
 //! its way.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sipring::base::time::Time;
@@ -34,39 +35,44 @@ pub struct Bound {
 
 const NEVER: Time = Time::from_nanos(u64::MAX);
 
-/// All that was ever registered.
+/// How long a Contact that is out of force is remembered: a request may still be on its way to it.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// All that was registered, by user.
 #[derive(Default)]
 pub struct Registrar {
-    bound: Vec<Bound>,
+    bound: BTreeMap<usize, Vec<Bound>>,
 }
 
 impl Wish {
     /// RFC 5626 §6: instance and reg-id name the binding, else the Contact does.
     fn means(&self, bound: &Bound) -> bool {
-        let same = match (&self.instance, &bound.wish.instance) {
+        match (&self.instance, &bound.wish.instance) {
             (Some(mine), Some(other)) => mine == other,
             _ => self.contact == bound.wish.contact,
-        };
-        self.user == bound.wish.user && same
+        }
     }
 }
 
 impl Registrar {
     /// A REGISTER reached the proxy: what it means is in doubt until the answer.
     pub fn asked(&mut self, serial: u32, wish: &Wish, end: End, now: Time) {
-        for bound in self.bound.iter_mut().filter(|it| wish.means(it)) {
+        let all = self.bound.entry(wish.user).or_default();
+        all.retain(|it| it.maybe.1 + MEMORY > now);
+        for bound in all.iter_mut().filter(|it| wish.means(it)) {
             bound.sure.1 = bound.sure.1.min(now);
         }
-        if wish.expires > 0 && !self.bound.iter().any(|it| it.serial == serial) {
+        if wish.expires > 0 {
             let (maybe, sure) = ((now, NEVER), (NEVER, NEVER));
-            self.bound.push(Bound { wish: wish.clone(), end, serial, maybe, sure });
+            all.push(Bound { wish: wish.clone(), end, serial, maybe, sure });
         }
     }
 
     /// Its answer left the proxy. `slack` is the longest time until all shards know.
     pub fn answered(&mut self, serial: u32, wish: &Wish, status: u16, now: Time, slack: Duration) {
         let accepted = (200..300).contains(&status);
-        for bound in self.bound.iter_mut().filter(|it| wish.means(it)) {
+        let all = self.bound.entry(wish.user).or_default();
+        for bound in all.iter_mut().filter(|it| wish.means(it)) {
             let own = bound.serial == serial;
             if own && accepted && bound.sure.0 == NEVER {
                 // The registrar may grant up to a tenth less, and counted before its answer left.
@@ -82,7 +88,7 @@ impl Registrar {
 
     /// The peer's flow ended.
     pub fn ended(&mut self, end: End, now: Time, slack: Duration) {
-        for bound in self.bound.iter_mut().filter(|it| it.end == end) {
+        for bound in self.bound.values_mut().flatten().filter(|it| it.end == end) {
             bound.sure.1 = bound.sure.1.min(now);
             bound.maybe.1 = bound.maybe.1.min(now + slack);
         }
@@ -90,20 +96,20 @@ impl Registrar {
 
     /// Something happened to the peer (or to everybody) that may keep requests from it.
     pub fn doubt(&mut self, end: Option<End>, now: Time) {
-        for bound in self.bound.iter_mut().filter(|it| end.is_none_or(|end| it.end == end)) {
+        for bound in self.bound.values_mut().flatten().filter(|it| end.is_none_or(|end| it.end == end)) {
             bound.sure.1 = bound.sure.1.min(now);
         }
     }
 
     /// Who may get a request that the proxy looked at between `from` and `until`.
     pub fn may_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
-        let is_user = move |it: &&Bound| it.wish.user == user;
-        self.bound.iter().filter(is_user).filter(move |it| it.maybe.0 <= until && it.maybe.1 >= from)
+        let all = self.bound.get(&user).into_iter().flatten();
+        all.filter(move |it| it.maybe.0 <= until && it.maybe.1 >= from)
     }
 
     /// Who surely was registered from `from` until `until`.
     pub fn must_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
-        let is_user = move |it: &&Bound| it.wish.user == user;
-        self.bound.iter().filter(is_user).filter(move |it| it.sure.0 <= from && it.sure.1 > until)
+        let all = self.bound.get(&user).into_iter().flatten();
+        all.filter(move |it| it.sure.0 <= from && it.sure.1 > until)
     }
 }

@@ -67,9 +67,7 @@ pub fn run(profile: Profile, fault: Option<Fault>, shown: bool) -> World {
     world.pass(acting);
     world.is_over = true;
     world.pass(CALLS_END);
-    world.leave_all();
-    world.pass(CALLS_END + FLOWS_END);
-    world.finish();
+    world.leave();
     world
 }
 
@@ -266,6 +264,13 @@ impl World {
         self.ask(phone, &request, aim, Purpose::Plain);
     }
 
+    /// Everybody goes, and time passes until the last timer has rung.
+    pub fn leave(&mut self) {
+        self.leave_all();
+        self.pass(CALLS_END + FLOWS_END);
+        self.finish();
+    }
+
     /// Half of the clients take their bindings out; all of them go.
     fn leave_all(&mut self) {
         for phone in 0..self.phones.len() {
@@ -284,7 +289,7 @@ impl World {
     }
 
     /// Everything is over: the books are closed.
-    pub fn finish(&mut self) {
+    fn finish(&mut self) {
         if self.books.violation().is_some() {
             return;
         }
