@@ -113,7 +113,8 @@ pub struct Books {
     /// The proxy may be short of room, or a shard failed: requests for registered clients may be
     /// refused.
     pub lenient: bool,
-    violation: Option<Violation>,
+    /// A run ends with the first; the last look at everything may find several.
+    violations: Vec<Violation>,
     pub figures: Figures,
 }
 
@@ -484,11 +485,15 @@ impl Books {
     }
 
     pub fn fail(&mut self, checker: Checker, text: String) {
-        self.violation.get_or_insert(Violation { checker, text });
+        self.violations.push(Violation { checker, text });
+    }
+
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
     }
 
     pub fn violation(&self) -> Option<&Violation> {
-        self.violation.as_ref()
+        self.violations.first()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::script;
 
 /// What came of one seed.
 pub struct Outcome {
-    pub violation: Option<Violation>,
+    pub violations: Vec<Violation>,
     pub figures: Figures,
     pub events: u64,
     pub hash: u64,
@@ -40,7 +40,7 @@ pub fn run(profile: &Profile, fault: Option<Fault>, shown: bool) -> Outcome {
     let run = || script::run(profile.clone(), fault, shown);
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(world) => Outcome {
-            violation: world.books.violation().cloned(),
+            violations: world.books.violations().to_vec(),
             figures: world.books.figures,
             events: world.trace.events(),
             hash: world.trace.hash(),
@@ -51,7 +51,7 @@ pub fn run(profile: &Profile, fault: Option<Fault>, shown: bool) -> Outcome {
             let text = text.or(panic.downcast_ref::<&str>().map(|it| (*it).into()));
             let text = text.unwrap_or_default();
             Outcome {
-                violation: Some(Violation { checker: Checker::Panic, text }),
+                violations: vec![Violation { checker: Checker::Panic, text }],
                 figures: Figures::default(),
                 events: 0,
                 hash: 0,
@@ -79,7 +79,7 @@ pub fn run_many(first: u64, acts: Option<usize>, goes_on: impl Fn(u64) -> bool +
                     let profile = profile(first.wrapping_add(at), acts);
                     let outcome = run(&profile, None, false);
                     total.lock().expect("no panic holds it").add(&outcome);
-                    if let Some(violation) = outcome.violation {
+                    if let Some(violation) = outcome.violations.into_iter().next() {
                         failed.store(true, Ordering::Relaxed);
                         let mut failure = failure.lock().expect("no panic holds it");
                         failure.get_or_insert((profile, violation));
