@@ -2,6 +2,7 @@
 //! location service.
 
 use crate::base::config::{Config, RouteTo};
+use crate::base::host::parse_ip;
 use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
@@ -315,7 +316,7 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
     let port = uri.port.unwrap_or(transport.default_port());
-    let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    let remote = std::net::SocketAddr::new(parse_ip(uri.host)?, port);
     if transport == Transport::Udp {
         let listener = binding.listener();
         let local = config.listener(listener).address;

@@ -3,6 +3,7 @@
 //! never does.
 
 use crate::base::config::{Config, Upstream};
+use crate::base::host::parse_ip;
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::flow::arrival::Arrival;
@@ -192,7 +193,7 @@ pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
     if let Some(target) = by_name {
         return Some(Dial { transport, remote: target.address, host: &target.host });
     }
-    let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    let remote = std::net::SocketAddr::new(parse_ip(uri.host)?, port);
     may_dial(config, transport, remote).then_some(Dial { transport, remote, host: "" })
 }
 

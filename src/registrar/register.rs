@@ -246,9 +246,11 @@ fn read_aor(
     let Some(uri) = to.and_then(|to| Uri::parse(to.uri).ok()) else {
         return Err(reject(context, 400, "Malformed To", out));
     };
-    let is_sip = matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
+    if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+        return Err(reject(context, 400, "To Needs a SIP URI", out));
+    }
     let has_user = uri.user.is_some_and(|user| !user.is_empty());
-    if !is_sip || !has_user || !context.config.is_our_domain(uri.host) {
+    if !has_user || !context.config.is_our_domain(uri.host) {
         return Err(reject(context, 404, "Not an address of record of ours", out));
     }
     uri.aor_into(&mut out.aor);
