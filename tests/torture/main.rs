@@ -4,5 +4,8 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod bodies;
+mod lengths;
 mod rfc;
+mod splits;
 mod table;
