@@ -1,6 +1,9 @@
 //! Streams cut anywhere: what arrives in two reads, or byte by byte, or together with others, is
 //! what arrived.
 
+use std::sync::LazyLock;
+
+use sipring::base::config::Config;
 use sipring::base::id::Transport;
 
 use crate::lab::phone::{Phone, masked_frame};
@@ -9,21 +12,20 @@ use crate::table::{Outcome, SAMPLES};
 
 const STREAMS: [Transport; 4] = [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 
-/// Messages that end by themselves on a stream and as a WebSocket message with the same outcome, a
-/// few of each outcome, and one with a body of all byte values.
+/// Messages that end by themselves on a stream and as a WebSocket message with the same outcome, one
+/// of each outcome, and one with a body of all byte values.
 fn corpus() -> Vec<Vec<u8>> {
     let (mut corpus, mut outcomes): (Vec<Vec<u8>>, Vec<Outcome>) = Default::default();
     for sample in SAMPLES.iter().filter(|sample| sample.stream == sample.web) {
         let bytes = sample.bytes();
-        let times = outcomes.iter().filter(|outcome| **outcome == sample.stream).count();
-        if bytes.len() < 600 && times < 2 {
+        if bytes.len() < 600 && !outcomes.contains(&sample.stream) {
             corpus.push(bytes);
             outcomes.push(sample.stream);
         }
     }
     let every: Vec<u8> = (0..=255).collect();
-    let head = "MESSAGE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKb\r\n\
-From: <sip:a@b>;tag=1\r\nTo: <sip:bob@example.com>\r\nCall-ID: b\r\nCSeq: 1 MESSAGE\r\n\
+    let head = "MESSAGE sip:user@example.com SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKb\r\n\
+From: <sip:a@b>;tag=1\r\nTo: <sip:user@example.com>\r\nCall-ID: b\r\nCSeq: 1 MESSAGE\r\n\
 Content-Length: 256\r\n\r\n";
     corpus.push([head.as_bytes(), &every].concat());
     corpus
@@ -32,10 +34,10 @@ Content-Length: 256\r\n\r\n";
 /// What the proxy writes anywhere when these pieces come one after the other, and whether it
 /// closes.
 fn effect(transport: Transport, pieces: &[&[u8]]) -> (Vec<u8>, Vec<u8>, Vec<Vec<u8>>, bool) {
-    let mut lab = Lab::new(1, lab::config());
+    static CONFIG: LazyLock<Config> = LazyLock::new(lab::config);
+    let mut lab = Lab::new(1, CONFIG.clone());
     let bob = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.9:40009");
-    bob.register(&mut lab, "bob", "<sip:b@bb.invalid;transport=ws>");
-    bob.register(&mut lab, "user", "<sip:u@bb.invalid;transport=ws>");
+    bob.register(&mut lab, "user", "<sip:b@bb.invalid;transport=ws>");
     let sender = Phone::connect(&mut lab, 0, transport, "203.0.113.5:5060");
     let flow = sender.flow.expect("a stream");
     for piece in pieces {
@@ -70,7 +72,7 @@ fn cut_everywhere(transport: Transport) {
             assert!(effect(transport, &[before, after]) == whole, "cut at {cut}: {text}");
         }
     }
-    assert!(heard > 15 && forwarded > 2, "{heard} {forwarded}");
+    assert!(heard > 12 && forwarded >= 2, "{heard} {forwarded}");
 }
 
 #[test]
@@ -102,8 +104,8 @@ fn many_messages_may_come_in_one_segment() {
         let mut all = Vec::new();
         for number in 0..2 {
             let request = format!(
-                "MESSAGE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKm{number}\
-\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:bob@example.com>\r\nCall-ID: m{number}\r\n\
+                "MESSAGE sip:user@example.com SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKm{number}\
+\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:user@example.com>\r\nCall-ID: m{number}\r\n\
 CSeq: 1 MESSAGE\r\nContent-Length: 4\r\n\r\n\r\n\r\n"
             );
             all.extend_from_slice(&wire(transport, request.as_bytes()));
