@@ -187,14 +187,15 @@ impl Engine {
     /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours. One that is no SIP
     /// URI could not (§10.2, RFC 4475 §3.3.4).
     fn check_registrable(&self, message: Message<'_>) -> Result<(), Reject> {
-        let to = message.to().ok().and_then(|to| Uri::parse(to.uri).ok());
-        match to {
-            Some(uri) if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) => {
-                Err(Reject::phrase(400, "To Needs a SIP URI"))
-            }
-            Some(uri) if uri.user.is_some() && self.config.is_our_domain(uri.host) => Ok(()),
-            _ => Err(Reject::because(404, "No such address of record here")),
+        let to = message.to().and_then(|to| Uri::parse(to.uri));
+        let uri = to.map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
+        if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+            return Err(Reject::phrase(400, "To Needs a SIP URI"));
         }
+        if uri.user.is_some() && self.config.is_our_domain(uri.host) {
+            return Ok(());
+        }
+        Err(Reject::because(404, "No such address of record here"))
     }
 
     /// RFC 3261 §9.2 and §16.10: 200 at once when there is something to cancel, 481 otherwise.

@@ -8,7 +8,7 @@ use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
-use crate::sip::{HeaderName, Message, NameAddr, Uri};
+use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Uri};
 
 use super::naming;
 use super::validate::Reject;
@@ -98,6 +98,10 @@ pub fn preprocess(
         if let Some(user) = uri.user {
             routing.way = follow(tokens, message, user, arrival, sender, routing.way)?;
         }
+    }
+    // More would be looked at by nobody, and followed by the next hop.
+    if routing.popped == VALUES_MAX {
+        return Err(Reject::phrase(400, ParseErrorKind::TooManyValues.phrase()));
     }
     Ok(routing)
 }

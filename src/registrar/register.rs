@@ -174,6 +174,10 @@ impl<'a> Sender<'a> {
             return Err(reject(context, 400, "Malformed Call-ID or CSeq", out));
         };
         for value in request.values(HeaderName::Path) {
+            // It becomes the Route of requests for this binding (RFC 3327 §5.3).
+            if NameAddr::parse(value.text).and_then(|address| Uri::parse(address.uri)).is_err() {
+                return Err(reject(context, 400, "Malformed Path", out));
+            }
             if !out.path.is_empty() {
                 out.path.push(b'\n');
             }

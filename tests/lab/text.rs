@@ -81,10 +81,10 @@ impl Sip {
     pub fn response(&self, status: u16, tag: &str, more: &[&str]) -> String {
         let mut out = format!("SIP/2.0 {status} Whatever\r\n");
         for (name, value) in &self.headers {
-            let copied = ["Via", "From", "f", "Call-ID", "CSeq", "Record-Route"];
+            let copied = ["Via", "v", "From", "f", "Call-ID", "i", "CSeq", "Record-Route"];
             if copied.iter().any(|it| it.eq_ignore_ascii_case(name)) {
                 out.push_str(&format!("{name}: {value}\r\n"));
-            } else if name.eq_ignore_ascii_case("To") {
+            } else if ["To", "t"].iter().any(|it| it.eq_ignore_ascii_case(name)) {
                 let has_tag = value.contains(";tag=") || tag.is_empty();
                 let tag = if has_tag { String::new() } else { format!(";tag={tag}") };
                 out.push_str(&format!("{name}: {value}{tag}\r\n"));

@@ -5,7 +5,9 @@
 mod lab;
 
 mod bodies;
+mod headers;
 mod lengths;
 mod rfc;
 mod splits;
 mod table;
+mod uris;

@@ -282,8 +282,8 @@ pub const SAMPLES: &[Sample] = &[
         .answered(403)
         .because("our address, and not a port of ours"),
     sample!("via-received-param-with-delim", "RFC 5118 §4.5")
-        .answered(480)
-        .because("a BYE without Route whose Request-URI names us and nobody"),
+        .answered(481)
+        .because("a BYE that names us and no user is for ourselves, who keep no dialogs"),
     sample!("via-received-param-no-delim", "RFC 5118 §4.5").answered(200),
     sample!("ipv6-in-sdp", "RFC 5118 §4.6")
         .refused(SHORT)
