@@ -393,10 +393,17 @@ mod tests {
             desk.register(to, ("c", desk.location.len() as u32 + 1), "").unwrap();
             assert_eq!(desk.out.aor(), b"alice@example.com", "{to}");
         }
-        for to in
-            ["sip:a@elsewhere.example", "sip:example.com", "tel:+12015550123", "im:a@example.com"]
-        {
-            assert_eq!(desk.refused(to, ("c", 1), "Contact: <sip:a@h>\n"), 404, "{to}");
+        for (to, status) in [
+            ("sip:a@elsewhere.example", 404),
+            ("sip:example.com", 404),
+            ("tel:+12015550123", 400),
+            ("im:a@example.com", 400),
+        ] {
+            assert_eq!(desk.refused(to, ("c", 1), "Contact: <sip:a@h>\n"), status, "{to}");
+        }
+        for path in ["<sip:a@>", "<sip:a%zz@h>", "h", "\"a <sip:h;lr>"] {
+            let lines = format!("Supported: path\nContact: <sip:a@h>\nPath: <sip:p;lr>, {path}\n");
+            assert_eq!(desk.refused(ALICE, ("c", 1), &lines), 400, "{path}");
         }
         desk.register("sip:%61lice@example.com", ("c", 1), "Contact: <sip:a@h>\n").unwrap();
         assert_eq!(desk.contacts(ALICE), ["sip:a@h"]);

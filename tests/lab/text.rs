@@ -12,7 +12,8 @@ pub struct Sip {
 }
 
 impl Sip {
-    /// Reads one whole message, folded lines joined and bytes that are no UTF-8 replaced; panics with the bytes when it is none.
+    /// Reads one whole message, folded lines joined and bytes that are no UTF-8 replaced; panics
+    /// with the bytes when it is none.
     pub fn read(bytes: &[u8]) -> Sip {
         let end = bytes
             .windows(4)
