@@ -6,7 +6,7 @@ use sipring::base::id::Transport;
 
 use crate::lab::draft::request;
 use crate::lab::phone::Phone;
-use crate::lab::{self, Lab};
+use crate::lab::{self, CORE, Lab};
 
 /// What becomes of a request with a body of five bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,5 +124,24 @@ fn every_content_length_on_every_transport() {
             };
             play(transport, lines, *fate);
         }
+    }
+}
+
+/// A broken response has nobody to be told: it is dropped and counted, and its whole repeat counts
+/// (RFC 3261 §18.3).
+#[test]
+fn responses_with_a_wrong_length_are_dropped() {
+    for lines in ["Content-Length: 1", "Content-Length: -1", "Content-Length: 0\r\nl: 0"] {
+        let mut lab = Lab::new(2, lab::config());
+        let alice = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40001");
+        let core = Phone::connect(&mut lab, 1, Transport::Udp, CORE);
+        alice.send(&mut lab, &request(&alice, "MESSAGE", "sip:9@example.com", "m").text());
+        let answer = core.take_method(&mut lab, "MESSAGE").response(200, "c", &[]);
+        core.send(&mut lab, &answer.replacen("Content-Length: 0", lines, 1));
+        alice.heard_nothing(&mut lab);
+        assert_eq!(lab.count(|it| it.dropped_malformed), 1, "{lines}");
+        core.send(&mut lab, &answer);
+        alice.take_status(&mut lab, 200);
+        lab.finish();
     }
 }

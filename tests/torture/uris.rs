@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use sipring::base::config::Config;
-use sipring::base::id::Transport;
+use sipring::base::config::{Config, Listener};
+use sipring::base::id::{FlowKey, ListenerId, Transport};
 
 use crate::lab::draft::request;
 use crate::lab::phone::Phone;
@@ -300,6 +300,47 @@ fn a_dialog_over_ipv6_finds_its_way_by_our_record_route() {
         let route: Vec<String> = call.callee_route().iter().map(spell).collect();
         let draft = call.by_callee(&bob, "BYE").route(&route);
         lab::call::Call::exchange(&mut lab, &bob, &alice, &draft);
+        lab.finish();
+    }
+}
+
+/// One side on IPv4, the other on IPv6: each sees the listener of its own family (RFC 5658 §5).
+#[test]
+fn a_dialog_between_families_shows_each_side_its_own() {
+    for v6_calls in [true, false] {
+        let local: SocketAddr = "[2001:db8::5]:5060".parse().expect("an address");
+        let config = lab::config_with(|config| {
+            let tcp = config.listeners[Transport::Tcp.index()].clone();
+            config.listeners.push(Listener { address: local, ..tcp });
+        });
+        let listener = ListenerId(config.listeners.len() as u16 - 1);
+        let mut lab = Lab::new(1, config);
+        let remote: SocketAddr = CLIENT.parse().expect("an address");
+        let key = FlowKey { transport: Transport::Tcp, local, remote };
+        let flow = Some(lab.connect_at(0, listener, key));
+        let six = Phone { transport: Transport::Tcp, remote, shard: 0, flow };
+        let four = Phone::connect(&mut lab, 0, Transport::Tcp, "203.0.113.9:40009");
+        let (caller, callee) = if v6_calls { (six, four) } else { (four, six) };
+        callee.register(&mut lab, "bob", "<sip:b@bb.invalid>");
+        let contacts = ("sip:a@aa.invalid", "sip:b@bb.invalid");
+        let uri = "sip:bob@example.com";
+        let mut call = lab::call::Call::establish(&mut lab, &caller, &callee, uri, contacts, "c");
+        let shown = |phone: &Phone| match phone.remote.is_ipv6() {
+            true => "@[2001:db8::5]:5060;",
+            false => "@192.0.2.1:5060;",
+        };
+        let route = call.callee_route();
+        assert_eq!(route.len(), 2);
+        assert!(
+            route[0].contains(shown(&callee)) && route[1].contains(shown(&caller)),
+            "{route:?}"
+        );
+        let top = call.invite.header("Via");
+        assert_eq!(top.contains("[2001:db8::5]"), callee.remote.is_ipv6(), "{top}");
+        let draft = call.by_caller(&caller, "INFO");
+        lab::call::Call::exchange(&mut lab, &caller, &callee, &draft);
+        let draft = call.by_callee(&callee, "BYE");
+        lab::call::Call::exchange(&mut lab, &callee, &caller, &draft);
         lab.finish();
     }
 }
