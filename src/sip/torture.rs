@@ -157,7 +157,7 @@ fn streams_deliver_the_same_messages() {
 }
 
 #[test]
-fn noise_never_panics() {
+fn noise_never_panics_nor_divides_framing_from_parsing() {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = move |below: usize| {
         state ^= state << 13;
@@ -190,7 +190,19 @@ fn noise_never_panics() {
             }
         }
         fuzz_message(&bytes);
-        let limits = crate::base::limits::Limits::default();
-        let _ = next(&bytes, &limits, &mut Scan::default());
+        agree(&bytes);
+    }
+}
+
+/// Where a stream's message ends and what the parser reads in it are one matter: if they differed,
+/// one message could hide another from one of the two.
+fn agree(bytes: &[u8]) {
+    let limits = crate::base::limits::Limits::default();
+    let Ok(Frame::Message { len }) = next(bytes, &limits, &mut Scan::default()) else { return };
+    let mut parsed = Parsed::default();
+    if parse(&bytes[..len], &mut parsed).is_ok() {
+        let message = parsed.view(&bytes[..len]);
+        assert_eq!(message.content_length(), Ok(Some(message.body().len() as u32)));
+        assert!(message.bytes().len() == len, "{:?}", String::from_utf8_lossy(bytes));
     }
 }
