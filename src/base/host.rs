@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The longest IPv6 address in text.
+/// The longest IPv6 address in text, and a colon.
 const IPV6_TEXT_MAX: usize = 46;
 
 /// Reads an IPv4 address, or an IPv6 address in brackets.

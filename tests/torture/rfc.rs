@@ -190,10 +190,7 @@ fn expect_answers(scene: &mut Scene, sample: &Sample, expected: &[(u16, Option<&
 
 fn run(transport: Transport, outcome: impl Fn(&Sample) -> Outcome) {
     for sample in SAMPLES {
-        eprintln!(
-            "{} of {}, {transport:?}, mended {}",
-            sample.name, sample.section, sample.is_mended
-        );
+        eprintln!("{} of {}, {transport:?}: {}", sample.name, sample.section, sample.why);
         let mut scene = Scene::new(transport);
         let (sender, bytes) = (scene.sender, sample.bytes());
         match sender.flow.filter(|_| transport.is_websocket()) {
