@@ -9,6 +9,8 @@
 mod answer;
 mod binding;
 mod contact;
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod harness;
 mod links;

@@ -147,7 +147,7 @@ fn truncations_are_refused_or_harmless() {
             parsed.view(bytes).body_span().start as usize
         };
         for len in 0..bytes.len() {
-            fuzz_message(&bytes[..len]);
+            fuzz::message(&bytes[..len]);
             let parsed = parse(&bytes[..len], &mut parsed);
             assert!(len >= body || parsed.is_err(), "{name} cut at {len}");
         }
@@ -210,7 +210,7 @@ fn noise_never_panics() {
                 bytes.push(b'x');
             }
         }
-        fuzz_message(&bytes);
+        fuzz::message(&bytes);
         let limits = crate::base::limits::Limits::default();
         let _ = next(&bytes, &limits, &mut Scan::default());
     }

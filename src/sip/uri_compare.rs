@@ -46,7 +46,10 @@ fn same_number(one: &Uri<'_>, other: &Uri<'_>) -> bool {
         }
     }
     let covers = |a: &Uri<'_>, b: &Uri<'_>| {
-        a.params().all(|(name, value)| find(b, name).is_some_and(|found| same_value(value, found)))
+        a.params().all(|(name, _)| match (find(a, name), find(b, name)) {
+            (Some(value), Some(found)) => same_value(value, found),
+            _ => false,
+        })
     };
     covers(one, other) && covers(other, one)
 }
@@ -66,10 +69,11 @@ fn same_optional(one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
     }
 }
 
-/// Whether every parameter of `one` has its like in `other`, or may be absent there.
+/// Whether every parameter of `one` has its like in `other`, or may be absent there. Of a parameter
+/// that occurs twice, which it must not, the first one counts.
 fn params_agree(one: &Uri<'_>, other: &Uri<'_>) -> bool {
-    one.params().all(|(name, value)| match find(other, name) {
-        Some(found) => same_value(value, found),
+    one.params().all(|(name, _)| match find(other, name) {
+        Some(found) => find(one, name).is_some_and(|value| same_value(value, found)),
         None => !SIGNIFICANT.iter().any(|known| same_text(name, known.as_bytes())),
     })
 }
