@@ -69,14 +69,9 @@ macro_rules! entries {
             run(stringify!($name), $entry, $bent, $noise);
         })+
 
-        #[test]
-        fn every_corpus_has_its_entry() {
-            let mut names = vec![$(stringify!($name)),+];
-            names.sort_unstable();
-            let mut folders: Vec<String> = files(&corpus()).iter().map(|it| file_name(it)).collect();
-            folders.sort_unstable();
-            assert_eq!(folders, names);
-        }
+        /// Name and path of every entry.
+        const ENTRIES: &[(&str, &str)] =
+            &[$((stringify!($name), stringify!($entry))),+];
     };
 }
 
@@ -211,6 +206,26 @@ fn bend(rng: &mut Rng, sample: &[u8], samples: &[Vec<u8>]) -> Vec<u8> {
     }
     bytes.truncate(BYTES_MAX);
     bytes
+}
+
+#[test]
+fn every_entry_has_its_corpus_and_its_target() {
+    let mut names: Vec<&str> = ENTRIES.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    let folders: Vec<String> = files(&corpus()).iter().map(|it| file_name(it)).collect();
+    assert_eq!(folders, names);
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let targets: Vec<String> =
+        files(&fuzz.join("fuzz_targets")).iter().map(|it| file_name(it)).collect();
+    assert_eq!(targets, names.iter().map(|name| format!("{name}.rs")).collect::<Vec<_>>());
+    let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).expect("the manifest");
+    for (name, path) in ENTRIES {
+        let target = fuzz.join(format!("fuzz_targets/{name}.rs"));
+        let text = fs::read_to_string(target).expect("the target");
+        let call = format!("libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {path}(bytes));");
+        assert!(text.contains(&call), "{name}: {text}");
+        assert!(manifest.contains(&format!("name = \"{name}\"\npath = ")), "{name}");
+    }
 }
 
 /// What only the world outside engines counts, and what is a fault of theirs.

@@ -1,8 +1,9 @@
 //! Entry for fuzzing: bytes decide what happens to one to three engines, in which order and when.
-//! `net` is the world around them and watches what they want of it; `speech` makes up what peers
-//! say.
+//! `net` is the world around them, `peers` the other ends of their flows; `watch` looks at all that
+//! they want done, `speech` makes up what they hear, under one of the configurations of `settings`.
 
 mod net;
+mod peers;
 mod settings;
 mod speech;
 mod watch;

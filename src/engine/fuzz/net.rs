@@ -53,7 +53,7 @@ pub(super) struct Wire {
     /// A ping was written and not answered.
     pub pinged: bool,
     /// What the peer has begun to say.
-    rest: Vec<u8>,
+    pub rest: Vec<u8>,
 }
 
 pub(super) struct Net {
@@ -74,7 +74,7 @@ pub(super) struct Net {
     config: Arc<Config>,
     manners: Manners,
     /// By shard: free slots, the next slot, the last generation.
-    slots: Vec<(Vec<u32>, u32, u32)>,
+    pub slots: Vec<(Vec<u32>, u32, u32)>,
 }
 
 /// What peers and shards do by themselves.
@@ -158,7 +158,7 @@ impl Net {
         self.heard.push_back(Heard { by, text: text.to_vec() });
     }
 
-    fn remember(&mut self, by: Result<usize, SocketAddr>, text: &[u8]) {
+    pub fn remember(&mut self, by: Result<usize, SocketAddr>, text: &[u8]) {
         if self.said.len() == REMEMBERED {
             self.said.pop_front();
         }
@@ -224,87 +224,11 @@ impl Net {
         }
     }
 
-    /// SIP as it stands on the wire of that flow; `form` says as which frames.
-    pub fn framed(&mut self, flow: usize, text: &[u8], form: u8) -> Vec<u8> {
-        self.remember(Ok(flow), text);
-        if !self.wires[flow].transport.is_websocket() {
-            return text.to_vec();
-        }
-        let opcode = if form.is_multiple_of(2) { 1 } else { 2 };
-        if form % 8 < 6 {
-            return frame(0x80 | opcode, text);
-        }
-        let (one, other) = text.split_at(text.len() / 2);
-        [frame(opcode, one), frame(0x80, other)].concat()
-    }
-
-    /// Bytes of the peer, behind what it had begun to say.
-    pub fn say(&mut self, flow: usize, bytes: Vec<u8>) {
-        let wire = &mut self.wires[flow];
-        let mut bytes = [std::mem::take(&mut wire.rest), bytes].concat();
-        if wire.state != State::Gone && !bytes.is_empty() {
-            let (shard, flow) = (wire.id.shard(), wire.id);
-            self.tell(shard.index(), Input::Data { flow, bytes: &mut bytes });
-        }
-    }
-
-    /// The first bytes now, the rest with what the peer says next.
-    pub fn say_later(&mut self, flow: usize, mut bytes: Vec<u8>, cut: usize) {
-        let rest = bytes.split_off(cut.min(bytes.len()));
-        self.say(flow, bytes);
-        self.wires[flow].rest = rest;
-    }
-
-    /// A little more of what some peer has begun to say.
-    pub fn continue_flow(&mut self, number: u8, len: usize) {
-        let Some(flow) = self.flow(number) else { return };
-        let mut bytes = std::mem::take(&mut self.wires[flow].rest);
-        let rest = bytes.split_off((len + 1).min(bytes.len()));
-        self.say(flow, bytes);
-        self.wires[flow].rest = rest;
-    }
-
     pub fn datagram(&mut self, shard: ShardId, remote: SocketAddr, mut bytes: Vec<u8>) {
         self.remember(Err(remote), &bytes);
         let listener = ListenerId(Transport::Udp.index() as u16);
         let path = DatagramPath { listener, local: local(Transport::Udp), remote };
         self.tell(self.on(shard), Input::Datagram { path, bytes: &mut bytes });
-    }
-
-    /// The peer reads: whole writes, and of the next one perhaps a part.
-    pub fn take_writes(&mut self, flow: usize, count: usize, partly: bool) {
-        let wire = &mut self.wires[flow];
-        let count = count.min(wire.pending.len());
-        let mut bytes: u32 = wire.pending.drain(..count).sum();
-        if let Some(next) = wire.pending.front_mut().filter(|_| partly) {
-            bytes += *next / 2;
-            *next -= *next / 2;
-        }
-        if bytes > 0 {
-            let (shard, flow) = (wire.id.shard(), wire.id);
-            self.tell(shard.index(), Input::Sent { flow, bytes, writes: count as u16 });
-        }
-    }
-
-    /// The peer leaves.
-    pub fn close(&mut self, flow: usize, why: CloseReason) {
-        let wire = &mut self.wires[flow];
-        if wire.state != State::Open {
-            return;
-        }
-        wire.state = State::Gone;
-        wire.pending.clear();
-        let id = wire.id;
-        self.slots[id.shard().index()].0.push(id.slot());
-        self.tell(id.shard().index(), Input::Closed { flow: id, why });
-    }
-
-    /// The engine closed a flow: its slot is free.
-    pub fn closed(&mut self, flow: usize) {
-        let wire = &mut self.wires[flow];
-        wire.state = State::Closed;
-        wire.pending.clear();
-        self.slots[wire.id.shard().index()].0.push(wire.id.slot());
     }
 
     /// What was under way when the engine closed a flow comes late.
@@ -399,7 +323,7 @@ impl Net {
     }
 
     /// One input, and what follows from it by itself.
-    fn tell(&mut self, shard: usize, input: Input<'_>) {
+    pub fn tell(&mut self, shard: usize, input: Input<'_>) {
         self.engines[shard].handle(self.now, input);
         self.settle(shard);
     }
@@ -418,27 +342,6 @@ impl Net {
         }
     }
 
-    fn take_all_writes(&mut self, shard: usize) {
-        for at in 0..self.wires.len() {
-            let wire = &self.wires[at];
-            if wire.id.shard().index() == shard && !wire.pending.is_empty() {
-                self.take_writes(at, usize::MAX, false);
-            }
-        }
-    }
-
-    /// Pings are two bytes (RFC 6455 §5.5.2).
-    fn answer_pings(&mut self, shard: usize) {
-        for at in 0..self.wires.len() {
-            let wire = &mut self.wires[at];
-            let is_whole = wire.rest.is_empty() && wire.state == State::Open;
-            if wire.id.shard().index() == shard && is_whole && wire.pinged {
-                wire.pinged = false;
-                self.say(at, frame(0x8a, b""));
-            }
-        }
-    }
-
     /// From here on everything happens by itself, and no connection is made.
     pub fn behave(&mut self) {
         self.manners = Manners { takes_writes: true, hears_links: true, answers_pings: true };
@@ -449,20 +352,4 @@ impl Net {
             self.finish_open(0, false);
         }
     }
-}
-
-/// A client's frame (RFC 6455 §5.2): first byte, then whatever length, then masked.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let mut frame = vec![first];
-    match payload.len() {
-        len @ 0..126 => frame.push(0x80 | len as u8),
-        len => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
 }

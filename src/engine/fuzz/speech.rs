@@ -132,7 +132,8 @@ pub(super) fn request(
         1 => "Contact: *\r\n".into(),
         2 => format!("Contact: <sip:x{from}@{remote}>\r\n"),
         3 => format!(
-            "Contact: <sips:x{from}@df7jal.invalid;transport=ws>;+sip.instance=\"<urn:uuid:{from}>\";reg-id=1\r\n"
+            "Contact: <sips:x{from}@df7jal.invalid;transport=ws>;\
++sip.instance=\"<urn:uuid:{from}>\";reg-id=1\r\n"
         ),
         _ => format!("Contact: <sip:x{from}@df7jal.invalid;transport=ws>;q=0.{name}\r\n"),
     };
