@@ -179,8 +179,20 @@ pub(super) fn response(choices: &mut Choices<'_>, request: &[u8]) -> Option<Vec<
         "Require: 100rel\r\nRSeq: 1\r\n",
     ]));
     let body = choices.of(&["", "", "v=0\r\n"]);
-    let length = choices.of(&["Content-Length", "Content-Length", "X-Length"]);
+    let form = choices.byte();
+    let length = ["Content-Length", "Content-Length", "X-Length"][usize::from(form) % 3];
     out.push_str(&format!("{length}: {}\r\n\r\n{body}", body.len()));
+    if form % 16 == 15 {
+        // As if the proxy had asked for itself: its Via and no other.
+        let mut vias = 0;
+        out = out
+            .split_inclusive("\r\n")
+            .filter(|line| {
+                vias += usize::from(line.starts_with("Via:"));
+                vias < 2 || !line.starts_with("Via:")
+            })
+            .collect();
+    }
     Some(out.into_bytes())
 }
 
