@@ -54,7 +54,7 @@ const LINES: [&str; 16] = [
     "Max-Forwards: 70\r\n",
     "Max-Forwards: 0\r\n",
     "Max-Breadth: 1\r\n",
-    "Supported: path, outbound\r\n",
+    "Supported: path, outbound, gruu\r\n",
     "Require: nothing\r\n",
     "Proxy-Require: nothing\r\n",
     "Path: <sip:198.51.100.7;lr;ob>\r\n",
