@@ -117,8 +117,11 @@ fn run(name: &str, entry: Entry, bent: usize, noise: usize) {
         let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
         return entry(&bytes);
     }
-    let samples: Vec<Vec<u8>> =
-        files(&corpus().join(name)).iter().map(|it| fs::read(it).expect("a sample")).collect();
+    let mut paths = files(&corpus().join(name));
+    if name == "message" {
+        paths.extend(files(&corpus().join("../torture")));
+    }
+    let samples: Vec<Vec<u8>> = paths.iter().map(|it| fs::read(it).expect("a sample")).collect();
     assert!(samples.len() >= 3, "{name} has {} samples", samples.len());
     for sample in &samples {
         check(name, entry, sample);

@@ -38,7 +38,7 @@ pub fn message(bytes: &[u8]) {
 }
 
 /// Asks for everything that a message can be asked for.
-fn read_all(message: Message<'_>) {
+pub(super) fn read_all(message: Message<'_>) {
     for header in message.headers() {
         for value in message.values(header.name) {
             let _ = Via::parse(value.text);
