@@ -295,7 +295,7 @@ impl Choice {
         let hop = match binding.flow() {
             BindingFlow::Flow(flow) => Hop::Client(flow),
             BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
-            BindingFlow::Path => by_path(&route, config).ok_or(UNRESOLVED)?,
+            BindingFlow::Path => by_path(binding, config).ok_or(UNRESOLVED)?,
         };
         if self.sips && !hop.transport().is_secure() {
             return Err(SIPS_NOT_ALLOWED);
@@ -334,8 +334,8 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
 
 /// The first hop of a Path (RFC 3327 §5.3). Whoever registers writes it: it leads to servers that
 /// the configuration names and nowhere else, or we were a relay to any address for anybody.
-fn by_path(route: &[u8], config: &Config) -> Option<Hop> {
-    let address = NameAddr::parse(route).ok()?;
+fn by_path(binding: &Binding, config: &Config) -> Option<Hop> {
+    let address = NameAddr::parse(binding.path().next()?).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
     let dial = route::dial(config, &uri)?;
     Some(Hop::Dial { transport: dial.transport, remote: dial.remote })

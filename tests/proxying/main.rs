@@ -4,11 +4,14 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod acks;
+mod amplification;
 mod answers;
 mod connections;
 mod edits;
 mod flows_of_one;
 mod fork;
+mod gathering;
 mod loops;
 mod record_route;
 mod repeats;
