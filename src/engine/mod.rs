@@ -7,8 +7,9 @@
 //! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
 //! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
 //! `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
-//! transactions) and `ack` (which has none), `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver` (bytes to a flow,
-//! here or elsewhere), `linked` (what other shards say), `alarm` (timers).
+//! transactions) and `ack` (which has none), `client` and `server` (what the machines want),
+//! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
+//! (what other shards say), `alarm` (timers).
 
 mod ack;
 mod alarm;
