@@ -143,3 +143,26 @@ fn an_ack_goes_by_the_path_that_the_invite_took() {
         lab.finish();
     }
 }
+
+#[test]
+fn an_ack_to_the_callees_gruu_reaches_it_without_a_route() {
+    for at in lab::placements() {
+        let mut lab = Lab::new(at.shards, lab::config());
+        let user = user_of(at.owner, at.shards, 0);
+        let callee = Phone::connect(&mut lab, at.flow, Transport::Wss, "203.0.113.5:40001");
+        let other = Phone::connect(&mut lab, at.arrival, Transport::Wss, "203.0.113.6:40002");
+        let contact =
+            |n: u8| format!("<sip:a@aa{n}.invalid>;reg-id=1;+sip.instance=\"<urn:x:{n}>\"");
+        other.register(&mut lab, &user, &contact(2));
+        let answer = callee.register_with(&mut lab, &user, &contact(1), "outbound, path, gruu");
+        let mine = answer.all("Contact").find(|it| it.contains("aa1")).expect("its own");
+        let gruu = mine.split("pub-gruu=\"").nth(1).expect("a GRUU").split('"').next().unwrap();
+        let caller = Phone::connect(&mut lab, at.arrival, Transport::Udp, CORE);
+        let ack = request(&caller, "ACK", gruu, "a").to(&format!("<{gruu}>;tag=t"));
+        caller.send(&mut lab, &ack.text());
+        let got = callee.take_method(&mut lab, "ACK");
+        assert_eq!(got.uri(), "sip:a@aa1.invalid");
+        other.heard_nothing(&mut lab);
+        lab.finish();
+    }
+}

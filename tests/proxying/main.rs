@@ -12,6 +12,7 @@ mod edits;
 mod flows_of_one;
 mod fork;
 mod gathering;
+mod gruu;
 mod loops;
 mod record_route;
 mod repeats;
