@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use crate::base::config::Timers;
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
@@ -12,7 +13,7 @@ use crate::proxy::route::Sender;
 use crate::proxy::target::{Hop, TargetSet};
 use crate::proxy::{Reject, breadth, naming};
 use crate::sip::{Message, Method};
-use crate::transaction::{Client, ClientInvite, Timer};
+use crate::transaction::{Client, ClientInvite, Steps, Timer};
 
 use super::Engine;
 use super::client::Failure;
@@ -61,13 +62,7 @@ impl Engine {
         };
         let timers = self.config.timers;
         let reliable = onward.transport.is_reliable();
-        let (machine, steps) = if message.method() == Method::Invite {
-            let (machine, steps) = ClientInvite::start(reliable, &timers);
-            (ClientMachine::Invite(machine), steps)
-        } else {
-            let (machine, steps) = Client::start(reliable, &timers);
-            (ClientMachine::Other(machine), steps)
-        };
+        let (machine, steps) = start_machine(message.method(), reliable, &timers);
         let way = self.way(hop, onward.egress);
         let transaction = ClientTransaction {
             machine,
@@ -168,6 +163,16 @@ impl Engine {
         if let Way::Flow(FlowRef::Stream(path)) = transaction.hop {
             transaction.mark = Some(self.transactions.by_target.add(path.flow, client));
         }
+    }
+}
+
+fn start_machine(method: Method<'_>, reliable: bool, timers: &Timers) -> (ClientMachine, Steps) {
+    if method == Method::Invite {
+        let (machine, steps) = ClientInvite::start(reliable, timers);
+        (ClientMachine::Invite(machine), steps)
+    } else {
+        let (machine, steps) = Client::start(reliable, timers);
+        (ClientMachine::Other(machine), steps)
     }
 }
 
