@@ -123,7 +123,7 @@ fn a_refusal_without_a_transaction_takes_its_ack() {
     let mut lab = Lab::new(1, config);
     let browser = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
     browser.register(&mut lab, "alice", "<sip:a@aa.invalid;transport=ws>");
-    let core = Phone::connect(&mut lab, 0, Transport::Udp, lab::CORE);
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
     let first = request(&core, "INVITE", "sip:alice@example.com", "i1");
     core.send(&mut lab, &first.text());
     core.take_status(&mut lab, 100);
