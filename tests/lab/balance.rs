@@ -68,6 +68,8 @@ impl Lab {
                 *sum += value;
             }
         }
+        let blocks: i64 = self.engines.iter().map(|engine| engine.resources().blocks).sum();
+        assert!(blocks == 0 || self.restarted, "{blocks} pooled blocks are in use");
         for row in outcomes(&Counters::from_values(total)) {
             assert_eq!(row.came, row.sum(), "{row:?}");
         }

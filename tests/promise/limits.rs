@@ -187,6 +187,33 @@ fn small_queue(config: &mut Config) {
 }
 
 #[test]
+fn a_cancel_goes_out_also_when_no_transaction_has_room_for_it() {
+    let mut lab = Lab::new(1, lab::config_with(|it| it.limits.transactions_max = 2));
+    let phones = ["203.0.113.5:40001", "203.0.113.6:40001"].map(|address| {
+        let phone = Phone::connect(&mut lab, 0, Transport::Wss, address);
+        phone.register(&mut lab, "alice", &format!("<sip:a@{}.invalid>", &address[10..11]));
+        phone
+    });
+    let core = Phone::connect(&mut lab, 0, Transport::Tcp, "198.51.100.7:33000");
+    let mut rings = Vec::new();
+    for name in ["i1", "i2"] {
+        core.send(&mut lab, &request(&core, "INVITE", "sip:alice@example.com", name).text());
+        core.take_status(&mut lab, 100);
+        rings.push(phones.map(|phone| {
+            let invite = phone.take_method(&mut lab, "INVITE");
+            phone.send(&mut lab, &invite.response(180, "callee", &[]));
+            core.take_status(&mut lab, 180);
+            invite
+        }));
+    }
+    assert_eq!(lab.engines[0].gauges().client_transactions, 4, "there is room for four");
+    phones[0].send(&mut lab, &rings[0][0].response(200, "callee", &[]));
+    core.take_status(&mut lab, 200);
+    phones[1].take_method(&mut lab, "CANCEL");
+    lab.finish();
+}
+
+#[test]
 fn a_write_that_stays_pending_closes_its_flow() {
     for pending in [1, 2, 5] {
         for transport in [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {

@@ -268,9 +268,10 @@ impl Books {
             return self.fail(Checker::Edits, format!("#{serial} was never sent"));
         };
         let branch = sip.branch().to_string();
-        let again = self.branches.get(&branch).is_some_and(|(first, end)| {
-            *first == serial && (*end == to.end || to.is_server)
-        });
+        let again = self
+            .branches
+            .get(&branch)
+            .is_some_and(|(first, end)| *first == serial && (*end == to.end || to.is_server));
         if again && asked.sip.method() != "ACK" {
             return;
         }
@@ -332,14 +333,7 @@ impl Books {
         edits::compare_request(&asked.sip, sip)
     }
 
-    fn response_out(
-        &mut self,
-        sip: &Sip,
-        status: u16,
-        answer: Option<usize>,
-        to: Peer,
-        now: Time,
-    ) {
+    fn response_out(&mut self, sip: &Sip, status: u16, answer: Option<usize>, to: Peer, now: Time) {
         let Some(mut serial) = serial_of(sip.branch()) else { return };
         if sip.cseq().1 == "CANCEL" {
             serial = self.cancels.get(&serial).copied().unwrap_or(u32::MAX);
@@ -384,7 +378,8 @@ impl Books {
         to: Peer,
     ) -> Result<(), Violation> {
         let wrong = |checker, why: &str| {
-            let text = format!("{why}: {} of #{serial} {} to {to:?}", sip.start(), asked.sip.start());
+            let text =
+                format!("{why}: {} of #{serial} {} to {to:?}", sip.start(), asked.sip.start());
             Err(Violation { checker, text })
         };
         let Some((_, from)) = asked.reached else {
@@ -398,7 +393,9 @@ impl Books {
         let Some(answer) = answer else { return Ok(()) };
         match self.answers.get(answer) {
             Some(answer) if answer.forged => wrong(Checker::WrongClient, "forged"),
-            Some(answer) if answer.to != serial => wrong(Checker::WrongClient, "of another request"),
+            Some(answer) if answer.to != serial => {
+                wrong(Checker::WrongClient, "of another request")
+            }
             Some(answer) => edits::compare_response(&answer.sip, sip),
             None => wrong(Checker::Edits, "never answered so"),
         }

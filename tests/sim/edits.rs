@@ -29,7 +29,8 @@ pub fn compare_request(asked: &Sip, out: &Sip) -> Result<(), Violation> {
     if hops(out) + 1 != hops(asked) {
         return Err(edits(asked.header("Max-Forwards"), out.header("Max-Forwards")));
     }
-    let (theirs, ours): (Vec<&str>, Vec<&str>) = (asked.all("Via").collect(), out.all("Via").collect());
+    let (theirs, ours): (Vec<&str>, Vec<&str>) =
+        (asked.all("Via").collect(), out.all("Via").collect());
     if ours.len() != theirs.len() + 1 {
         return Err(vias(&theirs, &ours));
     }
@@ -46,7 +47,8 @@ pub fn compare_response(answer: &Sip, out: &Sip) -> Result<(), Violation> {
 
 /// A response has exactly the Vias of its request's sender, in order.
 pub fn compare_vias(asked: &Sip, out: &Sip) -> Result<(), Violation> {
-    let (theirs, ours): (Vec<&str>, Vec<&str>) = (asked.all("Via").collect(), out.all("Via").collect());
+    let (theirs, ours): (Vec<&str>, Vec<&str>) =
+        (asked.all("Via").collect(), out.all("Via").collect());
     same_vias(&theirs, &ours)
 }
 

@@ -20,8 +20,10 @@ impl World {
         let bytes: Vec<u8> = match kind {
             0 => self.mood.bytes().to_vec(),
             1 => format!("{head}\r\n").into_bytes(),
-            2 => format!("{head}From: <sip:x@y>;tag=1\r\nTo: <sip:x@y>\r\nCall-ID: g\r\n\
-CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n")
+            2 => format!(
+                "{head}From: <sip:x@y>;tag=1\r\nTo: <sip:x@y>\r\nCall-ID: g\r\n\
+CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+            )
             .into_bytes(),
             3 => format!("{head}X: {}\r\n\r\n", "x".repeat(40_000)).into_bytes(),
             4 => format!("{head}Content-Length: 70000\r\n\r\nnot so long").into_bytes(),

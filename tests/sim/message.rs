@@ -97,7 +97,10 @@ impl Sip {
 
     /// Record-Route values in order.
     pub fn record_route(&self) -> Vec<String> {
-        self.all("Record-Route").flat_map(|line| line.split(',')).map(|it| it.trim().into()).collect()
+        self.all("Record-Route")
+            .flat_map(|line| line.split(','))
+            .map(|it| it.trim().into())
+            .collect()
     }
 
     /// The URI of the first Contact.

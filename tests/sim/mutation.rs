@@ -76,7 +76,9 @@ impl World {
             Fault::Downgrade if is_request && transport.is_secure() => {
                 vec![(other(true).unwrap_or(flow), bytes)]
             }
-            Fault::SwallowResponse if sip.status() >= 200 && sip.cseq().1 == "MESSAGE" => Vec::new(),
+            Fault::SwallowResponse if sip.status() >= 200 && sip.cseq().1 == "MESSAGE" => {
+                Vec::new()
+            }
             Fault::DoubleFinal if sip.status() >= 200 && sip.cseq().1 == "MESSAGE" => {
                 vec![(flow, bytes.clone()), (flow, bytes)]
             }

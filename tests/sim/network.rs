@@ -261,7 +261,8 @@ impl World {
     }
 
     pub fn sent(&mut self, conn: ConnId, bytes: u32, writes: u16) {
-        let Some(flow) = self.conns[conn].flow.filter(|flow| self.by_flow.contains_key(flow)) else {
+        let Some(flow) = self.conns[conn].flow.filter(|flow| self.by_flow.contains_key(flow))
+        else {
             return;
         };
         let queued = &mut self.conns[conn].queued;

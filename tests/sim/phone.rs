@@ -272,7 +272,12 @@ impl World {
         serial: Option<u32>,
     ) {
         let it = &self.phones[phone];
-        self.trace.note(self.now, &format_args!("phone {phone} {:?}", it.transport), "says", text.as_bytes());
+        self.trace.note(
+            self.now,
+            &format_args!("phone {phone} {:?}", it.transport),
+            "says",
+            text.as_bytes(),
+        );
         if it.transport == Transport::Udp {
             let from = it.address();
             return self.send_datagram(from, text.as_bytes());

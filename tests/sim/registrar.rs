@@ -96,7 +96,9 @@ impl Registrar {
 
     /// Something happened to the peer (or to everybody) that may keep requests from it.
     pub fn doubt(&mut self, end: Option<End>, now: Time) {
-        for bound in self.bound.values_mut().flatten().filter(|it| end.is_none_or(|end| it.end == end)) {
+        for bound in
+            self.bound.values_mut().flatten().filter(|it| end.is_none_or(|end| it.end == end))
+        {
             bound.sure.1 = bound.sure.1.min(now);
         }
     }

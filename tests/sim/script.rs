@@ -220,7 +220,8 @@ impl World {
         let phone = self.somebody();
         if self.is_online(phone) {
             let (uri, aim) = self.destination(phone);
-            let body = if self.mood.happens(Chance(200)) { "x".repeat(900) } else { "hi é\r\n".into() };
+            let body =
+                if self.mood.happens(Chance(200)) { "x".repeat(900) } else { "hi é\r\n".into() };
             self.ask_plain(phone, "MESSAGE", &uri, &body, aim);
         }
     }

@@ -119,7 +119,8 @@ impl World {
         }
         wait += self.mood.between(Duration::from_millis(5), Duration::from_secs(4));
         let refuses = self.mood.happens(profile.refuses);
-        let status = if refuses { self.mood.pick(&[302, 404, 480, 486, 488, 500, 503, 603]) } else { 200 };
+        let status =
+            if refuses { self.mood.pick(&[302, 404, 480, 486, 488, 500, 503, 603]) } else { 200 };
         self.plan(phone, key, wait, Step::Final(status));
     }
 
@@ -147,7 +148,8 @@ impl World {
         let number = self.books.next_answer();
         let contact = format!("Contact: <{}>\r\n", self.phones[phone].contact());
         let more = format!("X-Sim: a{number}\r\n{contact}");
-        let body = if status == 200 && request.method() == "INVITE" { "v=0\r\ns=ö\r\n" } else { "" };
+        let body =
+            if status == 200 && request.method() == "INVITE" { "v=0\r\ns=ö\r\n" } else { "" };
         let tag = if status == 100 { "" } else { tag.as_str() };
         let text = response(&request, status, tag, &more, body);
         let text = self.bend_vias(text);

@@ -32,24 +32,57 @@ pub enum End {
 /// One thing that is going to happen.
 pub enum Happening {
     /// A client's connection is accepted, or one of the proxy's made.
-    Opened { conn: ConnId },
-    ConnectFailed { shard: ShardId, connect: ConnectId },
+    Opened {
+        conn: ConnId,
+    },
+    ConnectFailed {
+        shard: ShardId,
+        connect: ConnectId,
+    },
     /// What a client wrote arrives at the proxy.
-    Arrive { conn: ConnId },
+    Arrive {
+        conn: ConnId,
+    },
     /// What the proxy wrote arrives at the client.
-    Read { conn: ConnId },
-    Sent { conn: ConnId, bytes: u32, writes: u16 },
+    Read {
+        conn: ConnId,
+    },
+    Sent {
+        conn: ConnId,
+        bytes: u32,
+        writes: u16,
+    },
     /// The proxy hears that a flow is gone, or its client does.
-    Hangup { conn: ConnId, why: CloseReason },
-    Lost { conn: ConnId },
-    DatagramIn { remote: SocketAddr, bytes: Vec<u8> },
-    DatagramOut { remote: SocketAddr, bytes: Vec<u8> },
-    Linked { from: ShardId, to: ShardId, message: LinkMessage },
+    Hangup {
+        conn: ConnId,
+        why: CloseReason,
+    },
+    Lost {
+        conn: ConnId,
+    },
+    DatagramIn {
+        remote: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    DatagramOut {
+        remote: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Linked {
+        from: ShardId,
+        to: ShardId,
+        message: LinkMessage,
+    },
     /// A client's own alarm.
-    Rings { phone: PhoneId, alarm: Alarm },
+    Rings {
+        phone: PhoneId,
+        alarm: Alarm,
+    },
     /// The script goes on.
     Act,
-    Restart { shard: u16 },
+    Restart {
+        shard: u16,
+    },
     Drain,
 }
 
@@ -336,8 +369,7 @@ impl World {
         self.trace.note(self.now, &ShardId(shard), "restart", &[]);
         self.incarnations[at] += 1;
         let seed = self.mood.bytes();
-        let setup =
-            setup(&self.config, self.profile.shards, shard, self.incarnations[at], seed);
+        let setup = setup(&self.config, self.profile.shards, shard, self.incarnations[at], seed);
         let old = std::mem::replace(&mut self.engines[at], Engine::new(self.now, setup));
         self.buried.push(old.counters().clone());
         self.books.on_restart(self.now);
