@@ -28,6 +28,7 @@ pub enum Checker {
     Balance,
     Vias,
     Edits,
+    Closed,
     Leak,
     Panic,
 }

@@ -34,12 +34,14 @@ pub enum Fault {
     Miscount,
     /// The bounds are thought to be smaller than they are.
     HalveBounds,
+    /// Pings of the proxy do not reach their clients.
+    SwallowPing,
     /// Nobody tells the proxy that a connection could not be made.
     ForgetConnect,
 }
 
 /// Each fault with the checker that must see it.
-pub const FAULTS: [(Fault, Checker); 11] = [
+pub const FAULTS: [(Fault, Checker); 12] = [
     (Fault::Misdeliver, Checker::WrongClient),
     (Fault::Downgrade, Checker::Downgraded),
     (Fault::SwallowResponse, Checker::OneOutcome),
@@ -50,6 +52,7 @@ pub const FAULTS: [(Fault, Checker); 11] = [
     (Fault::SwallowLink, Checker::Balance),
     (Fault::Miscount, Checker::Balance),
     (Fault::HalveBounds, Checker::Bounded),
+    (Fault::SwallowPing, Checker::Closed),
     (Fault::ForgetConnect, Checker::Leak),
 ];
 
@@ -59,6 +62,9 @@ impl World {
         let Some(fault) = self.fault else { return vec![(flow, bytes)] };
         let Some(conn) = self.by_flow.get(&flow).copied() else { return vec![(flow, bytes)] };
         let transport = self.conns[conn].transport;
+        if fault == Fault::SwallowPing && transport.is_websocket() && bytes == [0x89, 0] {
+            return Vec::new();
+        }
         let sip = wire::written(transport, &bytes).and_then(Sip::read);
         let Some(sip) = sip else { return vec![(flow, bytes)] };
         let is_request = sip.status() == 0;

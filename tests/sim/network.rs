@@ -39,6 +39,7 @@ pub struct Conn {
     pub tainted: bool,
     /// The client does not read; what it has not taken.
     stalled: bool,
+    was_stalled: bool,
     untaken: (u32, u16),
     /// As the engine counts: written and not taken.
     queued: (usize, usize),
@@ -79,6 +80,7 @@ impl World {
             dead: false,
             tainted: false,
             stalled: false,
+            was_stalled: false,
             untaken: (0, 0),
             queued: (0, 0),
             up: VecDeque::new(),
@@ -286,6 +288,7 @@ impl World {
     /// A client stops reading. What the proxy writes stays where it is.
     pub fn stall(&mut self, conn: ConnId) {
         self.conns[conn].stalled = true;
+        self.conns[conn].was_stalled = true;
         if let Some(flow) = self.conns[conn].flow {
             self.books.registrar.doubt(Some(End::Flow(flow)), self.now);
         }
@@ -366,11 +369,30 @@ impl World {
             return self.books.fail(Checker::WrongClient, text);
         };
         self.trace.note(self.now, &(flow, why), "closes", &[]);
+        self.check_close(conn, why);
         self.forget_flow(flow);
         self.free_slot(flow);
         // What was written goes out before.
         let wait = self.profile.latency + Duration::from_millis(1);
         self.after(wait, Happening::Lost { conn });
+    }
+
+    /// Nobody who behaves loses a connection to the proxy's judgement.
+    fn check_close(&mut self, conn: ConnId, why: CloseReason) {
+        let it = &self.conns[conn];
+        let behaves = !it.dead && it.held && !it.tainted && !it.was_stalled;
+        let is_short = self.profile.tight && why == CloseReason::Slow;
+        let is_server = self.phones[it.phone].is_server();
+        let is_judged = match why {
+            CloseReason::Pong | CloseReason::Slow | CloseReason::Timeout => true,
+            CloseReason::Protocol => true,
+            CloseReason::Idle => !is_server,
+            _ => false,
+        };
+        if behaves && is_judged && !is_short {
+            let text = format!("{why:?} for connection {conn} of phone {}", it.phone);
+            self.books.fail(Checker::Closed, text);
+        }
     }
 
     pub fn lost(&mut self, conn: ConnId) {

@@ -45,7 +45,7 @@ pub fn config(profile: &Profile) -> Config {
     by_tcp.to = sipring::base::config::RouteTo::Upstream(1);
     config.routes.insert(0, by_tcp);
     if profile.tight {
-        config.limits.transactions_max = 12;
+        config.limits.transactions_max = 4 + (profile.seed % 9) as usize;
         config.limits.bindings_max = profile.phones - 1;
         config.limits.flow_queue_messages_max = 2;
         config.limits.flow_queue_bytes_max = 2048;
