@@ -14,6 +14,8 @@ use crate::message::Sip;
 use crate::registrar::{Registrar, Wish};
 use crate::world::End;
 
+/// How long a repeat of an answered request is known as such: timers J and L.
+const TRANSACTION_TIME: Duration = Duration::from_secs(32);
 /// A request that has no outcome by then has none because its sender left.
 const OUTCOME_TIME: Duration = Duration::from_secs(185 + 32 * 3);
 
@@ -74,8 +76,10 @@ pub struct Asked {
     written: Vec<(End, String)>,
     /// Its sender's flow ended, or the shard that served it may have failed.
     excused: bool,
-    /// A shard failed since it came: what repeats it may be new to the proxy.
-    outlived_shard: bool,
+    final_at: Time,
+    /// A shard failed since it came, or its transaction is over (RFC 6026 §7.1: timer L runs
+    /// 64·T1): what repeats it may be new to the proxy.
+    forgotten: bool,
 }
 
 /// One answer of a client.
@@ -159,7 +163,8 @@ impl Books {
             finals: 0,
             written: Vec::new(),
             excused: false,
-            outlived_shard: false,
+            final_at: Time::ZERO,
+            forgotten: false,
         });
     }
 
@@ -191,6 +196,7 @@ impl Books {
     pub fn on_request_in(&mut self, serial: u32, from: End, now: Time) {
         let Some(asked) = self.asked_mut(serial) else { return };
         asked.copies_in += 1;
+        asked.forgotten |= asked.final_status != 0 && now >= asked.final_at + TRANSACTION_TIME;
         if asked.reached.is_some() {
             return;
         }
@@ -223,7 +229,7 @@ impl Books {
         self.lenient = true;
         for asked in &mut self.asked {
             asked.excused = true;
-            asked.outlived_shard = true;
+            asked.forgotten = true;
         }
     }
 
@@ -307,7 +313,9 @@ impl Books {
         }
         match &asked.aim {
             Aim::User(user) => {
-                let until = if asked.outlived_shard { now } else { reached + self.slack };
+                // A repeat of what was refused for want of room is served as if it were the first.
+                let again = asked.forgotten || self.lenient && asked.copies_in > 1;
+                let until = if again { now } else { reached + self.slack };
                 let bound: Vec<_> = self.registrar.may_get(*user, reached, until).collect();
                 let Some(mine) = bound.iter().find(|it| it.end == to.end) else {
                     let all_secure = !bound.is_empty() && bound.iter().all(|it| it.wish.secure);
@@ -323,7 +331,7 @@ impl Books {
                 if !bound.iter().any(|it| it.end == to.end && names(&it.wish.contact, sip.uri())) {
                     return wrong(Checker::Edits, "another Contact than registered");
                 }
-                if !asked.outlived_shard && asked.written.iter().any(|(end, _)| *end == to.end) {
+                if !again && asked.written.iter().any(|(end, _)| *end == to.end) {
                     return wrong(Checker::OneOutcome, "a second copy for one client");
                 }
             }
@@ -336,6 +344,10 @@ impl Books {
 
     fn response_out(&mut self, sip: &Sip, status: u16, answer: Option<usize>, to: Peer, now: Time) {
         let Some(mut serial) = serial_of(sip.branch()) else { return };
+        if sip.cseq().1 == "ACK" {
+            // Only behind garbage, as a part of which it is no ACK any more.
+            return;
+        }
         if sip.cseq().1 == "CANCEL" {
             serial = self.cancels.get(&serial).copied().unwrap_or(u32::MAX);
         }
@@ -359,6 +371,7 @@ impl Books {
         let is_first = asked.final_status == 0;
         if is_first {
             asked.final_status = status;
+            asked.final_at = now;
         }
         let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
         let wish = if let Aim::Register(wish) = &asked.aim { Some(wish.clone()) } else { None };
@@ -410,7 +423,7 @@ impl Books {
         let is_2xx = |status: u16| (200..300).contains(&status);
         let fits = match (first, status) {
             (0, _) => true,
-            _ if asked.outlived_shard => true,
+            _ if asked.forgotten => true,
             // Who has no room keeps no transaction: a repeat may fare otherwise.
             _ if self.lenient && by == Transport::Udp && asked.copies_in > 1 => true,
             (_, 0..200) => false,

@@ -12,7 +12,7 @@ use crate::profile::{Dice, Profile};
 use crate::world::World;
 
 /// Requests that the books remember in a long run.
-const KEPT: usize = 4000;
+const KEPT: usize = 2000;
 
 /// So many clients of each transport, a user each, all registered.
 fn house(shards: u16, of_each: usize) -> World {
@@ -76,7 +76,7 @@ pub fn registers(of_each: usize, count: u64) -> World {
                 _ => {}
             }
         }
-        world.pass(Duration::from_millis(200));
+        world.pass(Duration::from_secs(1));
     }
     leave(world)
 }

@@ -7,15 +7,16 @@ use std::rc::Rc;
 #[derive(Clone)]
 pub struct Sip {
     bytes: Rc<[u8]>,
-    head: usize,
+    /// Start line and header lines, each with its end.
+    head: Rc<str>,
 }
 
 impl Sip {
     /// `None` when it is no SIP message, whole and with a text for a header section.
     pub fn read(bytes: &[u8]) -> Option<Sip> {
         let head = find(bytes, b"\r\n\r\n")? + 2;
-        std::str::from_utf8(&bytes[..head]).ok()?;
-        let sip = Sip { bytes: bytes.into(), head };
+        let head = std::str::from_utf8(&bytes[..head]).ok()?;
+        let sip = Sip { bytes: bytes.into(), head: head.into() };
         sip.start().contains("SIP/2.0").then_some(sip)
     }
 
@@ -23,21 +24,17 @@ impl Sip {
         &self.bytes
     }
 
-    fn head(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.head]).expect("read looked")
-    }
-
     pub fn body(&self) -> &[u8] {
-        &self.bytes[self.head + 2..]
+        &self.bytes[self.head.len() + 2..]
     }
 
     pub fn start(&self) -> &str {
-        self.head().split("\r\n").next().unwrap_or_default()
+        self.head.split("\r\n").next().unwrap_or_default()
     }
 
     /// Header lines without their ends.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.head().split("\r\n").skip(1).filter(|line| !line.is_empty())
+        self.head.split("\r\n").skip(1).filter(|line| !line.is_empty())
     }
 
     /// Values of a header, one a line.

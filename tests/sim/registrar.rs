@@ -35,13 +35,15 @@ pub struct Bound {
 
 const NEVER: Time = Time::from_nanos(u64::MAX);
 
-/// How long a Contact that is out of force is remembered: a request may still be on its way to it.
-const MEMORY: Duration = Duration::from_secs(600);
+/// How long a Contact that is out of force is remembered: longer than a request is repeated.
+const MEMORY: Duration = Duration::from_secs(64);
 
 /// All that was registered, by user.
 #[derive(Default)]
 pub struct Registrar {
     bound: BTreeMap<usize, Vec<Bound>>,
+    /// Who registered by which peer.
+    users: BTreeMap<End, usize>,
 }
 
 impl Wish {
@@ -57,6 +59,7 @@ impl Wish {
 impl Registrar {
     /// A REGISTER reached the proxy: what it means is in doubt until the answer.
     pub fn asked(&mut self, serial: u32, wish: &Wish, end: End, now: Time) {
+        self.users.insert(end, wish.user);
         let all = self.bound.entry(wish.user).or_default();
         all.retain(|it| it.maybe.1 + MEMORY > now);
         for bound in all.iter_mut().filter(|it| wish.means(it)) {
@@ -88,7 +91,8 @@ impl Registrar {
 
     /// The peer's flow ended.
     pub fn ended(&mut self, end: End, now: Time, slack: Duration) {
-        for bound in self.bound.values_mut().flatten().filter(|it| it.end == end) {
+        let Some(user) = self.users.remove(&end) else { return };
+        for bound in self.bound.entry(user).or_default().iter_mut().filter(|it| it.end == end) {
             bound.sure.1 = bound.sure.1.min(now);
             bound.maybe.1 = bound.maybe.1.min(now + slack);
         }
