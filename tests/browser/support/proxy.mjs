@@ -13,18 +13,28 @@ const BINARY =
 const START_MS = 15_000;
 const STOP_MS = 10_000;
 
-/** A running sipring with listeners for UDP, WS and WSS and one upstream; all on 127.0.0.1. */
+/** A running sipring. */
 export class Proxy {
-  /** Starts it with `shards` shards and resolves when `/readyz` answers 200. */
+  /** Starts one with listeners for UDP, WS and WSS and one upstream, all on 127.0.0.1, and `shards` shards. */
   static async start({ shards = 2 } = {}) {
+    const ports = {};
+    for (const name of ["udp", "ws", "wss", "admin", "upstream"]) ports[name] = await freePort();
+    const proxy = await Proxy.run(configuration(ports, shards), { admin: `127.0.0.1:${ports.admin}` });
+    return Object.assign(proxy, { ports });
+  }
+
+  /**
+   * Starts one with a configuration, which finds `cert.pem` and `key.pem` for `host` beside it, and resolves when
+   * `/readyz` of its `admin` address answers 200.
+   */
+  static async run(text, { admin, host = "127.0.0.1" }) {
     const proxy = new Proxy();
-    proxy.ports = {};
-    for (const name of ["udp", "ws", "wss", "admin", "upstream"]) proxy.ports[name] = await freePort();
-    proxy.directory = mkdtempSync(join(tmpdir(), "sipring-browser-"));
+    proxy.admin = admin;
+    proxy.directory = mkdtempSync(join(tmpdir(), "sipring-tests-"));
     proxy.output = "";
-    makeCertificate(proxy.directory);
+    makeCertificate(proxy.directory, host);
     const file = join(proxy.directory, "sipring.toml");
-    writeFileSync(file, configuration(proxy.ports, shards));
+    writeFileSync(file, text);
     proxy.child = spawn(BINARY, ["--config", file], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [proxy.child.stdout, proxy.child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => (proxy.output += text));
@@ -54,7 +64,7 @@ export class Proxy {
 
   async #ready() {
     const deadline = Date.now() + START_MS;
-    const url = `http://127.0.0.1:${this.ports.admin}/readyz`;
+    const url = `http://${this.admin}/readyz`;
     let end;
     this.ended.then((value) => (end = value));
     while (Date.now() < deadline && !end) {
@@ -68,10 +78,10 @@ export class Proxy {
   }
 }
 
-function makeCertificate(directory) {
+function makeCertificate(directory, host) {
   execFileSync("openssl", [
     "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+    "-subj", `/CN=${host}`, "-addext", `subjectAltName=IP:${host}`,
     "-keyout", join(directory, "key.pem"), "-out", join(directory, "cert.pem"),
   ], { stdio: "pipe" });
 }
