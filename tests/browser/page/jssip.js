@@ -10,11 +10,11 @@ let session;
 let subscriber;
 
 window.phone = {
-  /** Connects to `url` and registers `user` at example.com. */
-  start({ url, user, expires = 600 }) {
+  /** Connects to `url` and registers `user` at `domain`. */
+  start({ url, user, domain = "example.com", expires = 600 }) {
     agent = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(url)],
-      uri: `sip:${user}@example.com`,
+      uri: `sip:${user}@${domain}`,
       register_expires: expires,
     });
     agent.on("connected", () => report("connected"));

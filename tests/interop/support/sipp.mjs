@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { nextPort } from "./network.mjs";
 import { Peer } from "./peer.mjs";
 
-const TIMEOUT_S = 45;
+const TIMEOUT_S = 20;
 
 /** A sipp that runs one scenario for so many calls. */
 export class Sipp {
@@ -34,7 +34,7 @@ export class Sipp {
 
   /** Its Contact. */
   get contact() {
-    return `sip:${this.address}:${this.port};transport=${this.transport}`;
+    return contactOf(this);
   }
 
   /** Resolves when it listens. */
@@ -84,6 +84,11 @@ export class Sipp {
     if (name in this.#kept) return this.#kept[name];
     return existsSync(this.#file(name)) ? readFileSync(this.#file(name), "latin1") : "";
   }
+}
+
+/** The Contact of who listens there. */
+export function contactOf({ address, port, transport }) {
+  return `sip:${address}:${port};transport=${transport}`;
 }
 
 /** An address as /proc/net shows it. */
