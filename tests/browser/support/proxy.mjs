@@ -47,6 +47,11 @@ export class Proxy {
     return proxy;
   }
 
+  /** The file with its certificate, which is its own authority. */
+  get certificate() {
+    return join(this.directory, "cert.pem");
+  }
+
   /** URL of the WebSocket listener; `transport` is `ws` or `wss`. */
   url(transport) {
     return `${transport}://127.0.0.1:${this.ports[transport]}/`;

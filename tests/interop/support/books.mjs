@@ -4,12 +4,16 @@ import assert from "node:assert/strict";
 
 const QUIET_MS = 20_000;
 
-/** The sum over all shards of every metric of a proxy's admin address, by its name without `sipring_` and `_total`. */
+/**
+ * The sums over all shards of every metric of a proxy, by name without `sipring_` and `_total`; transactions also by side,
+ * as `server_transactions` and `client_transactions`.
+ */
 export async function metrics({ admin }) {
   const text = await (await fetch(`http://${admin}/metrics`)).text();
-  const sums = {};
-  for (const [, name, value] of text.matchAll(/^sipring_(\w+?)(?:_total)?(?:\{.*\})? ([0-9.e+]+)$/gm)) {
-    sums[name] = (sums[name] ?? 0) + Number(value);
+  const sums = { server_transactions: 0, client_transactions: 0 };
+  for (const [, name, labels = "", value] of text.matchAll(/^sipring_(\w+?)(?:_total)?(?:\{(.*)\})? ([0-9.e+]+)$/gm)) {
+    const side = labels.match(/side="(\w+)"/)?.[1];
+    for (const key of side ? [name, `${side}_${name}`] : [name]) sums[key] = (sums[key] ?? 0) + Number(value);
   }
   return sums;
 }
@@ -26,11 +30,12 @@ export async function reached(proxy, test, what) {
 }
 
 /**
- * Waits until no transaction lives, then checks that every message that came in has exactly one outcome, and that
- * nothing was dropped but what `allowed` names.
+ * Waits until every request has its outcome (client transactions over UDP that were refused stay for 32 s, RFC 3261
+ * §17.1.1.2, and add nothing), then checks that every message that came in has exactly one outcome, and that nothing was
+ * dropped but what `allowed` names.
  */
 export async function balance(proxy, allowed = []) {
-  const end = await reached(proxy, ({ transactions }) => transactions === 0, "transactions are left");
+  const end = await reached(proxy, (now) => now.server_transactions === 0, "transactions are left");
   const sum = (...names) => names.reduce((total, name) => total + end[name], 0);
   const requests = sum("requests_answered", "requests_relayed", "transactions_expired", "retransmissions_absorbed",
     "acks_forwarded", "dropped_ack");
