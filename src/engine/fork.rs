@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
+use crate::flow::token::End;
 use crate::proxy::branch::{BranchId, loop_hash};
 use crate::proxy::forward::{Onward, forward};
 use crate::proxy::route::{self, Sender};
@@ -62,7 +63,7 @@ impl Engine {
             let hop = targets.at(at).0.hop;
             let onward = Onward {
                 caller: client_end(arrival, sender),
-                callee: callee(hop),
+                callee: self.callee(hop),
                 breadth: says.then_some(share),
                 ..self.onward(targets, at, popped, hash, sender)
             };
@@ -107,7 +108,7 @@ impl Engine {
             cancel: Cancel::No,
             gone,
             authoritative: onward.uri.is_some(),
-            trusted: matches!(hop, Hop::Dial { .. }),
+            trusted: self.is_server(hop),
             ended: false,
         };
         let Some(server) = self.transactions.server.get_mut(tx) else { return false };
@@ -221,6 +222,23 @@ impl Engine {
         BranchId { shard: self.shard, client, secret, loop_hash }
     }
 
+    /// Whether a hop is a server that the configuration names, not a client of ours.
+    fn is_server(&self, hop: Hop) -> bool {
+        match hop {
+            Hop::Client(_) => false,
+            Hop::Dial { transport, remote } => route::may_dial(&self.config, transport, remote),
+        }
+    }
+
+    /// The next hop, as the end of a dialog token: a client of ours, not a server behind us.
+    fn callee(&self, hop: Hop) -> Option<End> {
+        match hop {
+            Hop::Client(flow) => Some(End::Flow(flow)),
+            Hop::Dial { .. } if self.is_server(hop) => None,
+            Hop::Dial { transport, remote } => Some(End::Dialled { transport, remote }),
+        }
+    }
+
     /// The listener whose name the next hop sees.
     fn egress(&self, hop: Hop) -> ListenerId {
         match hop {
@@ -267,21 +285,14 @@ enum Went {
 }
 
 /// The sender, as the end of a dialog token: a client of ours, not a server behind us.
-fn client_end(arrival: &Arrival, sender: Sender) -> Option<FlowRef> {
-    (!sender.is_upstream()).then_some(arrival.source)
+fn client_end(arrival: &Arrival, sender: Sender) -> Option<End> {
+    (!sender.is_upstream()).then_some(End::Flow(arrival.source))
 }
 
 fn dialled(hop: Hop) -> Option<(Transport, SocketAddr)> {
     match hop {
         Hop::Dial { transport, remote } => Some((transport, remote)),
         Hop::Client(_) => None,
-    }
-}
-
-fn callee(hop: Hop) -> Option<FlowRef> {
-    match hop {
-        Hop::Client(flow) => Some(flow),
-        Hop::Dial { .. } => None,
     }
 }
 

@@ -32,6 +32,10 @@ impl Engine {
         let found = match routing.way {
             Way::Flow(flow, _) if self.aim_at_instance(uri, flow) => Ok(()),
             Way::Flow(flow, kind) => self.aim_at_flow(uri, flow, kind, sender),
+            Way::Dial(transport, remote) => {
+                self.scratch.targets.push(Hop::Dial { transport, remote }, &[], &[]);
+                Ok(())
+            }
             Way::Outgoing | Way::Stale => match next {
                 Some(value) => self.aim_at_route(value.text),
                 None => self.aim_at_remote_target(message, uri, arrival, sender, routing.way),

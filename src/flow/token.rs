@@ -31,6 +31,7 @@ const KIND_PATH: u8 = 1;
 const WITH_CLIENT_KEY: u8 = 2;
 
 const END_STREAM: u8 = 1;
+const END_DIALLED: u8 = 4;
 const END_DATAGRAM: u8 = 8;
 const LOCAL_IS_V6: u8 = 1;
 const REMOTE_IS_V6: u8 = 2;
@@ -44,6 +45,21 @@ pub enum TokenKind {
     Path,
 }
 
+/// One end of a dialog: a client of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum End {
+    /// By its flow.
+    Flow(FlowRef),
+    /// By the address at which we dial it over TCP or TLS: it may have no connection, or another
+    /// one by the time of the next request.
+    Dialled {
+        /// TCP or TLS.
+        transport: Transport,
+        /// Where it listens.
+        remote: SocketAddr,
+    },
+}
+
 /// What an authentic token says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Claims {
@@ -51,10 +67,10 @@ pub struct Claims {
     pub kind: TokenKind,
     /// Who sent the request that the token was put in, if it is a client of ours; in a Path, who
     /// registered. Of datagram addresses all but the IPv6 flow label is kept.
-    pub caller: Option<FlowRef>,
+    pub caller: Option<End>,
     /// Who received it, if it is a client of ours; `None`: the rest of the route set or the
     /// Request-URI leads there.
-    pub callee: Option<FlowRef>,
+    pub callee: Option<End>,
     /// Names the client over its reconnects; 0 when it is not known.
     pub client_key: u64,
 }
@@ -132,15 +148,16 @@ impl TokenKey {
 }
 
 /// How the end is written: four bits.
-fn form(end: Option<FlowRef>) -> u8 {
+fn form(end: Option<End>) -> u8 {
+    let remote_form = |remote: SocketAddr| if remote.is_ipv6() { REMOTE_IS_V6 } else { 0 };
     match end {
         None => 0,
-        Some(FlowRef::Stream(_)) => END_STREAM,
-        Some(FlowRef::Datagram(path)) => {
+        Some(End::Flow(FlowRef::Stream(_))) => END_STREAM,
+        Some(End::Flow(FlowRef::Datagram(path))) => {
             let local = if path.local.is_ipv6() { LOCAL_IS_V6 } else { 0 };
-            let remote = if path.remote.is_ipv6() { REMOTE_IS_V6 } else { 0 };
-            END_DATAGRAM | local | remote
+            END_DATAGRAM | local | remote_form(path.remote)
         }
+        Some(End::Dialled { remote, .. }) => END_DIALLED | remote_form(remote),
     }
 }
 
@@ -174,18 +191,22 @@ impl Writer {
         self.len += bytes.len();
     }
 
-    fn put_end(&mut self, end: Option<FlowRef>) {
+    fn put_end(&mut self, end: Option<End>) {
         match end {
             None => {}
-            Some(FlowRef::Stream(path)) => {
+            Some(End::Flow(FlowRef::Stream(path))) => {
                 self.put(&path.flow.to_bits().to_be_bytes());
                 self.put(&[path.transport as u8]);
                 self.put(&path.listener.0.to_be_bytes());
             }
-            Some(FlowRef::Datagram(path)) => {
+            Some(End::Flow(FlowRef::Datagram(path))) => {
                 self.put(&path.listener.0.to_be_bytes());
                 self.put_address(path.local);
                 self.put_address(path.remote);
+            }
+            Some(End::Dialled { transport, remote }) => {
+                self.put(&[transport as u8]);
+                self.put_address(remote);
             }
         }
     }
@@ -211,24 +232,34 @@ impl Reader<'_> {
         Some(*taken)
     }
 
-    fn end(&mut self, form: u8) -> Option<Option<FlowRef>> {
+    fn end(&mut self, form: u8) -> Option<Option<End>> {
         match form {
             0 => Some(None),
             END_STREAM => {
                 let flow = FlowId::from_bits(u64::from_be_bytes(self.take()?));
-                let [transport] = self.take()?;
-                let transport = *Transport::ALL.get(usize::from(transport))?;
+                let transport = self.transport()?;
                 let listener = ListenerId(u16::from_be_bytes(self.take()?));
-                Some(Some(FlowRef::Stream(StreamPath { flow, transport, listener })))
+                Some(Some(End::Flow(FlowRef::Stream(StreamPath { flow, transport, listener }))))
+            }
+            form if form & !REMOTE_IS_V6 == END_DIALLED => {
+                let transport = self.transport()?;
+                let remote = self.address(form & REMOTE_IS_V6 != 0)?;
+                Some(Some(End::Dialled { transport, remote }))
             }
             form if form & !(LOCAL_IS_V6 | REMOTE_IS_V6) == END_DATAGRAM => {
                 let listener = ListenerId(u16::from_be_bytes(self.take()?));
                 let local = self.address(form & LOCAL_IS_V6 != 0)?;
                 let remote = self.address(form & REMOTE_IS_V6 != 0)?;
-                Some(Some(FlowRef::Datagram(DatagramPath { listener, local, remote })))
+                let path = DatagramPath { listener, local, remote };
+                Some(Some(End::Flow(FlowRef::Datagram(path))))
             }
             _ => None,
         }
+    }
+
+    fn transport(&mut self) -> Option<Transport> {
+        let [transport] = self.take()?;
+        Transport::ALL.get(usize::from(transport)).copied()
     }
 
     fn address(&mut self, is_v6: bool) -> Option<SocketAddr> {
@@ -256,14 +287,18 @@ mod tests {
         TokenKey::new(&[9; 32], epoch)
     }
 
-    fn stream(flow: FlowId, transport: Transport) -> Option<FlowRef> {
-        Some(FlowRef::Stream(StreamPath { flow, transport, listener: ListenerId(3) }))
+    fn stream(flow: FlowId, transport: Transport) -> Option<End> {
+        Some(End::Flow(FlowRef::Stream(StreamPath { flow, transport, listener: ListenerId(3) })))
     }
 
-    fn ends() -> Vec<Option<FlowRef>> {
+    fn ends() -> Vec<Option<End>> {
+        let dialled = |transport, remote: &str| {
+            Some(End::Dialled { transport, remote: remote.parse().unwrap() })
+        };
         let datagram = |local: &str, remote: &str| {
             let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-            Some(FlowRef::Datagram(DatagramPath { listener: ListenerId(513), local, remote }))
+            let path = DatagramPath { listener: ListenerId(513), local, remote };
+            Some(End::Flow(FlowRef::Datagram(path)))
         };
         vec![
             None,
@@ -273,6 +308,8 @@ mod tests {
             datagram("[2001:db8::1]:5060", "[2001:db8::2]:40000"),
             datagram("[fe80::1%3]:5060", "[fe80::2%4]:40000"),
             datagram("[::]:5060", "198.51.100.2:1"),
+            dialled(Transport::Tcp, "198.51.100.2:5060"),
+            dialled(Transport::Tls, "[fe80::2%4]:5061"),
         ]
     }
 

@@ -4,9 +4,9 @@
 //! 3325 §5).
 
 use crate::base::config::Config;
-use crate::base::id::{FlowRef, ListenerId, Transport};
+use crate::base::id::{ListenerId, Transport};
 use crate::flow::arrival::Arrival;
-use crate::flow::token::{Claims, TokenKey, TokenKind};
+use crate::flow::token::{Claims, End, TokenKey, TokenKind};
 use crate::sip::{Edits, HeaderName, Message, Method, Uri};
 
 use super::branch::BranchId;
@@ -29,9 +29,9 @@ pub struct Onward<'a> {
     /// Our Via's branch.
     pub branch: BranchId,
     /// The sender if it is a client of ours (not an upstream), for the dialog token.
-    pub caller: Option<FlowRef>,
+    pub caller: Option<End>,
     /// The target if it is a client of ours.
-    pub callee: Option<FlowRef>,
+    pub callee: Option<End>,
     /// Max-Breadth of this copy (RFC 5393 §5.3.3), when it is to be written.
     pub breadth: Option<u32>,
     /// The sender may assert identities (RFC 3325 §4).

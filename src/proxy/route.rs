@@ -2,11 +2,13 @@
 //! and removed, and what their flow tokens say (RFC 5626 §5.3). A token names a flow; an address
 //! never does.
 
+use std::net::SocketAddr;
+
 use crate::base::config::{Config, Upstream};
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::flow::arrival::Arrival;
-use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
+use crate::flow::token::{Claims, End, TokenError, TokenKey, TokenKind};
 use crate::sip::{HeaderName, Message, NameAddr, Uri};
 
 use super::naming;
@@ -71,6 +73,17 @@ pub enum Way {
     Stale,
     /// This flow, whatever the URIs say.
     Flow(FlowRef, TokenKind),
+    /// The client that is dialled at this address, whatever the URIs say.
+    Dial(Transport, SocketAddr),
+}
+
+impl Way {
+    fn to(end: End, kind: TokenKind) -> Way {
+        match end {
+            End::Flow(flow) => Way::Flow(flow, kind),
+            End::Dialled { transport, remote } => Way::Dial(transport, remote),
+        }
+    }
 }
 
 /// Reads the leading Route values that name us. A token that is forged, belongs to another Call-ID,
@@ -120,7 +133,7 @@ fn follow(
     };
     match claims.kind {
         TokenKind::Path if sender.is_upstream() => match claims.caller.or(claims.callee) {
-            Some(flow) => Ok(Way::Flow(flow, TokenKind::Path)),
+            Some(end) => Ok(Way::to(end, TokenKind::Path)),
             None => Err(Reject::because(403, "Flow token refused")),
         },
         TokenKind::Path => Err(Reject::because(403, "Path tokens are for servers")),
@@ -128,7 +141,7 @@ fn follow(
             if message.to().ok().and_then(|to| to.tag()).is_none() {
                 return Err(Reject::because(403, "Flow token outside its dialog"));
             }
-            select(&claims, arrival.source, sender, so_far)
+            select(&claims, arrival, sender, so_far)
         }
     }
 }
@@ -136,9 +149,9 @@ fn follow(
 /// The other end than the sender's. A token of which the sender holds no end selects its only end;
 /// with two ends the sender is no party of the dialog. The first token of a client whose port
 /// changed is its own.
-fn select(claims: &Claims, source: FlowRef, sender: Sender, so_far: Way) -> Result<Way, Reject> {
-    let is_source = |end: Option<FlowRef>| end.is_some_and(|end| end.same_peer(source));
-    let is_near = |end: Option<FlowRef>| end.is_some_and(|end| same_host(end, source));
+fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Result<Way, Reject> {
+    let is_source = |end: Option<End>| end.is_some_and(|end| is_sender(end, arrival));
+    let is_near = |end: Option<End>| end.is_some_and(|end| same_host(end, arrival));
     let (caller, callee) = (claims.caller, claims.callee);
     let other = if is_source(caller) {
         callee
@@ -146,23 +159,36 @@ fn select(claims: &Claims, source: FlowRef, sender: Sender, so_far: Way) -> Resu
         caller
     } else if caller.is_none() || callee.is_none() {
         let is_own = so_far == Way::Initial && !sender.is_upstream();
-        caller.or(callee).filter(|end| !(is_own && same_host(*end, source)))
+        caller.or(callee).filter(|end| !(is_own && same_host(*end, arrival)))
     } else if is_near(caller) != is_near(callee) {
         if is_near(caller) { callee } else { caller }
     } else {
         return Err(Reject::because(403, "Not a party of this dialog"));
     };
     Ok(match (other, so_far) {
-        (Some(flow), _) => Way::Flow(flow, TokenKind::Dialog),
-        (None, Way::Flow(..)) => so_far,
+        (Some(end), _) => Way::to(end, TokenKind::Dialog),
+        (None, Way::Flow(..) | Way::Dial(..)) => so_far,
         (None, _) => Way::Outgoing,
     })
 }
 
-/// Datagrams of one host whose NAT changed the port in the middle of a dialog.
-fn same_host(end: FlowRef, source: FlowRef) -> bool {
-    match (end, source) {
-        (FlowRef::Datagram(a), FlowRef::Datagram(b)) => a.remote.ip() == b.remote.ip(),
+fn is_sender(end: End, arrival: &Arrival) -> bool {
+    match end {
+        End::Flow(flow) => flow.same_peer(arrival.source),
+        End::Dialled { transport, remote } => {
+            !arrival.accepted && (transport, remote) == (arrival.transport(), arrival.remote)
+        }
+    }
+}
+
+/// Datagrams of one host whose NAT changed the port in the middle of a dialog, and connections of
+/// their own from clients that we dial.
+fn same_host(end: End, arrival: &Arrival) -> bool {
+    match (end, arrival.source) {
+        (End::Flow(FlowRef::Datagram(a)), FlowRef::Datagram(b)) => a.remote.ip() == b.remote.ip(),
+        (End::Dialled { transport, remote }, FlowRef::Stream(b)) => {
+            transport == b.transport && remote.ip() == arrival.remote.ip()
+        }
         _ => false,
     }
 }
@@ -173,7 +199,7 @@ pub struct Dial<'a> {
     /// UDP, TCP or TLS.
     pub transport: Transport,
     /// Where.
-    pub remote: std::net::SocketAddr,
+    pub remote: SocketAddr,
     /// The name that a certificate must show.
     pub host: &'a str,
 }
@@ -192,13 +218,13 @@ pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
     if let Some(target) = by_name {
         return Some(Dial { transport, remote: target.address, host: &target.host });
     }
-    let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    let remote = SocketAddr::new(naming::parse_ip(uri.host)?, port);
     may_dial(config, transport, remote).then_some(Dial { transport, remote, host: "" })
 }
 
 /// Whether an address may be dialled without a binding that asks for it: an upstream's target, or
 /// inside an upstream's `from`; never our own sockets.
-pub fn may_dial(config: &Config, transport: Transport, remote: std::net::SocketAddr) -> bool {
+pub fn may_dial(config: &Config, transport: Transport, remote: SocketAddr) -> bool {
     !naming::is_our_socket(config, remote)
         && config.upstreams.iter().any(|upstream| {
             upstream.from.iter().any(|network| network.contains(&remote.ip()))

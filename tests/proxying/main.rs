@@ -11,5 +11,6 @@ mod fork;
 mod gruu;
 mod loops;
 mod record_route;
+mod redialled;
 mod repeats;
 mod timers;
