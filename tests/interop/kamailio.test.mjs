@@ -90,7 +90,7 @@ const CONVERSATIONS = {
   "a subscription and its NOTIFY": (domain, hops) => ({
     caller: new Caller(domain).begin("SUBSCRIBE", { fields: ["Event: presence"] }).status(200, { opens: true })
       .serve("NOTIFY"),
-    callee: new Callee({ hops }).arrives("SUBSCRIBE").reply(200, { fields: ["Expires: 300"] }).pause(100)
+    callee: new Callee({ hops }).arrives("SUBSCRIBE").reply(200, { fields: ["Expires: 300"] })
       .ask("NOTIFY", { fields: ["Event: presence", "Subscription-State: terminated"] }),
   }),
 };

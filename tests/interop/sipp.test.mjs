@@ -130,7 +130,7 @@ describe("sipp through sipring", { concurrency: 8 }, () => {
       .serve("NOTIFY").serve("NOTIFY")
       .ask("SUBSCRIBE", { fields: ["Event: presence", "Expires: 300"] }).serve("NOTIFY")
       .ask("SUBSCRIBE", { fields: ["Event: presence", "Expires: 0"] }).serve("NOTIFY"),
-    new Callee().arrives("SUBSCRIBE").reply(200, { fields: ["Expires: 300"] }).pause(100)
+    new Callee().arrives("SUBSCRIBE").reply(200, { fields: ["Expires: 300"] })
       .ask("NOTIFY", notifying("active")).ask("NOTIFY", notifying("active"))
       .serve("SUBSCRIBE", { fields: ["Expires: 300"] }).ask("NOTIFY", notifying("active"))
       .serve("SUBSCRIBE", { fields: ["Expires: 0"] }).ask("NOTIFY", notifying("terminated")),

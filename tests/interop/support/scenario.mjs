@@ -6,6 +6,7 @@
 const SDP = ["v=0", "o=- 1 1 IN IP[local_ip_type] [local_ip]", "s=-", "c=IN IP[media_ip_type] [media_ip]", "t=0 0",
   "m=audio [media_port] RTP/AVP 0", "a=rtpmap:0 PCMU/8000"];
 const CONTACT = "<sip:[local_ip]:[local_port];transport=[transport]>";
+const APART_MS = 30;
 const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/"/g, "&quot;");
 
 /** One side of a sipp conversation. */
@@ -59,8 +60,12 @@ class Scenario {
     return this.send([`SIP/2.0 ${status} Answer`, ...copied, ...contact, ...fields], { sdp, again });
   }
 
-  /** Sends a request inside the dialog, to the peer's Contact by the route set. */
+  /**
+   * Sends a request inside the dialog, to the peer's Contact by the route set. It waits a little behind a response or ACK
+   * of ours: as messages of two transactions they might overtake each other, which a scenario cannot say.
+   */
   inside(method, { sdp = false, fields = [], cseq = ++this.cseq } = {}) {
+    if (this.steps.at(-1)?.startsWith("<send")) this.pause(APART_MS);
     const head = [`${method} [next_url] SIP/2.0`, via("[branch]"), "[routes]", ...this.ends(), `CSeq: ${cseq} ${method}`];
     const contact = ["INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"].includes(method) ? [`Contact: ${CONTACT}`] : [];
     if (method === "INVITE") this.invited = cseq;
