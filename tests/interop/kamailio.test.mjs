@@ -1,12 +1,14 @@
 // Kamailio as the core behind the proxy. Numbers that begin with 9 (over UDP) or 8 (over TCP) go to it and come back for
 // the user behind the digit, so that the proxy stands twice in the call; core.example.com has its registrar there, and
-// clients of the proxy reach it by Path (RFC 3327). Phones are sipp and, in a browser, JsSIP.
+// clients of the proxy reach it by Path (RFC 3327). Phones are sipp, baresip and, in a browser, JsSIP.
 
 import { after, before, describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { Browser } from "../browser/support/browser.mjs";
 import { Proxy } from "../browser/support/proxy.mjs";
+import { Baresip } from "./support/baresip.mjs";
 import { balance } from "./support/books.mjs";
+import { wholeCall } from "./support/call.mjs";
 import { Kamailio } from "./support/kamailio.mjs";
 import { host, nextPort } from "./support/network.mjs";
 import { withPeers } from "./support/peer.mjs";
@@ -202,6 +204,19 @@ describe("JsSIP behind the proxy", () => {
   });
 });
 
+describe("baresip, registered at the core by way of the proxy", { concurrency: 3 }, () => {
+  for (const [index, transports] of [["udp", "tcp"], ["tcp", "tls"], ["tls", "udp"]].entries()) {
+    test(`${transports.join(" and ")}: calls that either side ends`, () => withPeers(proxy, async (peers) => {
+      const [caller, callee] = await Promise.all(transports.map((transport, at) => Baresip.start(peers, {
+        user: `${["henry", "iris"][at]}-${transport}`, domain: "core.example.com", address: host(5 + 2 * index + at),
+        transport, proxy: `${EDGE}:${transport === "tls" ? 5061 : 5060}`, ca: proxy.certificate,
+      })));
+      await wholeCall(caller, callee, caller);
+      await wholeCall(callee, caller, caller);
+    }));
+  }
+});
+
 test("the proxy's books balance", () => balance(proxy));
 
 function configuration() {
@@ -218,6 +233,11 @@ address = "${EDGE}:5060"
 [[listen]]
 transport = "tcp"
 address = "${EDGE}:5060"
+
+[[listen]]
+transport = "tls"
+address = "${EDGE}:5061"
+certificate = "local"
 
 [[listen]]
 transport = "ws"
