@@ -14,7 +14,7 @@ use sipring::base::hash::KeyedHash;
 use sipring::base::id::{FlowId, FlowRef, ShardId, StreamPath, Transport};
 use sipring::base::slab::SlabKey;
 use sipring::flow::arrival::Arrival;
-use sipring::flow::token::{Claims, TokenKey, TokenKind};
+use sipring::flow::token::{Claims, End, TokenKey, TokenKind};
 use sipring::proxy::branch::{BranchId, has_looped, loop_hash};
 use sipring::proxy::forward::{Onward, forward};
 use sipring::proxy::response;
@@ -67,9 +67,9 @@ fn forwarding(c: &mut Criterion) {
         egress: lab::listener_of(Transport::Wss),
         transport: Transport::Wss,
         branch: branch(),
-        caller: Some(client(1)),
-        callee: Some(client(2)),
-        breadth: None,
+        caller: Some(End::Flow(client(1))),
+        callee: Some(End::Flow(client(2))),
+        breadth: 60,
         trusted: false,
     };
     let mut group = c.benchmark_group("forward");
@@ -116,7 +116,7 @@ fn naming(c: &mut Criterion) {
     let mut group = c.benchmark_group("naming");
     let call_id = b"7k1m5qf2s9dlio2jf9";
     let tokens = TokenKey::new(&[9; 32], 1);
-    let (caller, callee) = (Some(client(1)), Some(client(2)));
+    let (caller, callee) = (Some(End::Flow(client(1))), Some(End::Flow(client(2))));
     let claims = Claims { kind: TokenKind::Dialog, caller, callee, client_key: 0 };
     let mut text = Vec::new();
     group.bench_function("token made", |b| {

@@ -14,7 +14,7 @@ use crate::proxy::target::Hop;
 use super::client::Failure;
 use super::input::ConnectTarget;
 use super::output::Output;
-use super::transactions::{Cancel, Way};
+use super::transactions::Way;
 use super::{Deferred, Engine};
 
 /// Where a connection leads.
@@ -39,8 +39,13 @@ struct Pending {
 pub(super) enum Waiter {
     /// The request of this client transaction.
     Client(SlabKey),
-    /// An ACK to a 2xx, which has no transaction.
-    Ack(Vec<u8>),
+    /// A copy of an ACK to a 2xx, which has no transaction.
+    Ack {
+        /// The copy.
+        block: Vec<u8>,
+        /// What becomes of it is what became of the ACK: one of all copies that wait.
+        counts: bool,
+    },
     /// A response whose own connection is gone.
     Response(Vec<u8>),
 }
@@ -131,10 +136,10 @@ impl Engine {
         for waiter in waiters {
             let client = match waiter {
                 Waiter::Client(client) => client,
-                Waiter::Ack(block) => {
+                Waiter::Ack { block, counts } => {
                     let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
-                    self.counters.acks_forwarded += u64::from(sent);
-                    self.counters.dropped_ack += u64::from(!sent);
+                    self.counters.acks_forwarded += u64::from(counts && sent);
+                    self.counters.dropped_ack += u64::from(counts && !sent);
                     self.pool.put(block);
                     continue;
                 }
@@ -147,11 +152,6 @@ impl Engine {
             };
             let Some(transaction) = self.transactions.client.get_mut(client) else { continue };
             transaction.hop = Way::Flow(FlowRef::Stream(path));
-            if transaction.cancel == Cancel::Wanted {
-                self.end_branch(client, 487, "Cancelled");
-                self.end_client(client);
-                continue;
-            }
             self.mark_target(client);
             self.send_request(client);
         }
@@ -168,8 +168,8 @@ impl Engine {
     fn give_up(&mut self, waiter: Waiter, failure: Failure) {
         match waiter {
             Waiter::Client(client) => self.deferred.push_back(Deferred::Failed(client, failure)),
-            Waiter::Ack(block) => {
-                self.counters.dropped_ack += 1;
+            Waiter::Ack { block, counts } => {
+                self.counters.dropped_ack += u64::from(counts);
                 self.pool.put(block);
             }
             Waiter::Response(block) => {

@@ -4,6 +4,7 @@
 //! 3325 §5).
 
 use crate::base::config::Config;
+use crate::base::host::parse_ip;
 use crate::base::id::{ListenerId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, End, TokenKey, TokenKind};
@@ -32,8 +33,8 @@ pub struct Onward<'a> {
     pub caller: Option<End>,
     /// The target if it is a client of ours.
     pub callee: Option<End>,
-    /// Max-Breadth of this copy (RFC 5393 §5.3.3), when it is to be written.
-    pub breadth: Option<u32>,
+    /// Max-Breadth of this copy (RFC 5393 §5.3.3).
+    pub breadth: u8,
     /// The sender may assert identities (RFC 3325 §4).
     pub trusted: bool,
 }
@@ -61,6 +62,9 @@ pub fn forward(
     }
     edits.insert_with(message.first_header_start(), |out| {
         via(config, onward, out);
+        if message.header(HeaderName::MaxBreadth).is_none() {
+            write_breadth(onward.breadth, out);
+        }
         if opens_dialog(message) {
             record_route(config, tokens, message, arrival, onward, out);
         } else if message.method() == Method::Register {
@@ -173,7 +177,7 @@ fn source_address(message: Message<'_>, arrival: &Arrival, edits: &mut Edits) {
     }
     let Ok(via) = message.top_via() else { return };
     let ip = arrival.remote.ip();
-    let told = naming::parse_ip(via.sent_by_host) == Some(ip);
+    let told = parse_ip(via.sent_by_host) == Some(ip);
     let write_received = |out: &mut Vec<u8>| {
         out.extend_from_slice(b"received=");
         naming::write_ip(ip, false, out);
@@ -204,17 +208,17 @@ fn max_forwards(message: Message<'_>, edits: &mut Edits) {
     }
 }
 
-/// RFC 5393 §5.3.3.1: the breadth that this copy may use.
-fn max_breadth(message: Message<'_>, breadth: Option<u32>, edits: &mut Edits) {
-    let Some(breadth) = breadth else { return };
-    match message.header(HeaderName::MaxBreadth) {
-        Some(header) => edits.replace_with(header.value_span, |out| {
-            naming::write_number(u64::from(breadth), out);
-        }),
-        None => edits.insert_with(message.first_header_start(), |out| {
-            out.extend_from_slice(b"Max-Breadth: ");
-            naming::write_number(u64::from(breadth), out);
-            out.extend_from_slice(b"\r\n");
-        }),
+/// RFC 5393 §5.3.3: every copy has exactly one. Who has none gets it with our Via.
+fn max_breadth(message: Message<'_>, breadth: u8, edits: &mut Edits) {
+    let Some(first) = message.header(HeaderName::MaxBreadth) else { return };
+    edits.replace_with(first.value_span, |out| naming::write_number(u64::from(breadth), out));
+    for more in message.headers().filter(|header| header.name == HeaderName::MaxBreadth).skip(1) {
+        edits.remove(more.line);
     }
+}
+
+fn write_breadth(breadth: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Max-Breadth: ");
+    naming::write_number(u64::from(breadth), out);
+    out.extend_from_slice(b"\r\n");
 }

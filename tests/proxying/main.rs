@@ -4,13 +4,18 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod acks;
+mod amplification;
 mod answers;
 mod connections;
 mod edits;
+mod flows_of_one;
 mod fork;
+mod gathering;
 mod gruu;
 mod loops;
 mod record_route;
 mod redialled;
 mod repeats;
+mod serial;
 mod timers;
