@@ -7,6 +7,7 @@ const SDP = ["v=0", "o=- 1 1 IN IP[local_ip_type] [local_ip]", "s=-", "c=IN IP[m
   "m=audio [media_port] RTP/AVP 0", "a=rtpmap:0 PCMU/8000"];
 const CONTACT = "<sip:[local_ip]:[local_port];transport=[transport]>";
 const APART_MS = 30;
+const LAST_MS = 200;
 const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/"/g, "&quot;");
 
 /** One side of a sipp conversation. */
@@ -104,11 +105,12 @@ class Scenario {
     return this.steps.length;
   }
 
-  /** The whole file. */
+  /** The whole file. Who speaks last stays a little, so that it is heard before its connections end with it. */
   get xml() {
+    const last = this.steps.at(-1).startsWith("<send") ? [`<pause milliseconds="${LAST_MS}"/>`] : [];
     const used = [...this.steps.join("").matchAll(/assign_to="(\w+)"/g)].map(([, name]) => name);
     const reference = used.length ? [`<Reference variables="${[...new Set(used)].join(",")}"/>`] : [];
-    const inner = [...this.steps, ...reference].join("\n");
+    const inner = [...this.steps, ...last, ...reference].join("\n");
     return `<?xml version="1.0" encoding="UTF-8"?>\n<scenario name="interop">\n${inner}\n</scenario>\n`;
   }
 
