@@ -3,6 +3,8 @@
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::{Consequence, Verdict};
+use crate::proxy::identity::Border;
+use crate::proxy::route::Sender;
 use crate::proxy::{Reject, naming, response};
 use crate::sip::{self, Message, ResponseParts, ViaParams};
 
@@ -51,6 +53,11 @@ impl Engine {
             430 => self.counters.requests_flow_gone += 1,
             _ => {}
         }
+        self.answer_uncounted(tx, message, reject);
+    }
+
+    /// The same for what its finder has counted.
+    pub(super) fn answer_uncounted(&mut self, tx: SlabKey, message: Message<'_>, reject: &Reject) {
         let mut lines = std::mem::take(&mut self.scratch.lines);
         lines.clear();
         write_lines(&self.config.node.name, reject, &mut lines);
@@ -281,9 +288,11 @@ impl Engine {
     ) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
         let toward = transaction.arrival.transport();
+        let asker = Sender::of(&self.config, &transaction.arrival);
+        let border = Border { from_trusted: trusted, to_trusted: asker.is_upstream() };
         let mut block = self.pool.take(message.bytes().len());
         let edits = &mut self.scratch.edits;
-        if !response::forward(message, toward, trusted, edits, &mut block) {
+        if !response::forward(message, toward, border, edits, &mut block) {
             self.pool.put(block);
             self.counters.dropped_response_without_via += 1;
             return;

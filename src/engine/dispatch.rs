@@ -58,6 +58,7 @@ impl Engine {
     /// Hands a request to the shard that serves it.
     fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
         let message = parsed.view(bytes);
+        let arrival = &Arrival { standing: self.identify(arrival, message), ..*arrival };
         let (config, hash) = (&self.config, &self.placement);
         let home = place::home(config, hash, message, self.shards, &mut self.scratch.key);
         if home == self.shard {

@@ -7,7 +7,7 @@ use crate::base::event::{CloseReason, Event};
 use crate::base::id::{DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
 use crate::base::limits::UPGRADE_BYTES_MAX;
 use crate::base::time::Time;
-use crate::flow::arrival::Arrival;
+use crate::flow::arrival::{Arrival, Standing};
 use crate::flow::keepalive;
 use crate::flow::layers::Layer;
 use crate::flow::table::Flow;
@@ -352,6 +352,7 @@ impl Engine {
             local: path.local,
             remote: path.remote,
             accepted: false,
+            standing: Standing::Unknown,
         };
         self.on_message(&arrival, bytes);
     }

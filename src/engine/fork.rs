@@ -2,12 +2,15 @@
 //! which have none.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use crate::base::config::Config;
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::{BranchId, loop_hash};
 use crate::proxy::forward::{Onward, forward};
+use crate::proxy::identity::Border;
 use crate::proxy::route::{self, Sender};
 use crate::proxy::target::{Hop, TargetSet};
 use crate::proxy::{Reject, naming};
@@ -200,6 +203,12 @@ impl Engine {
         sender: Sender,
     ) -> Onward<'a> {
         let (target, uri, route) = targets.at(at);
+        let border = Border {
+            from_trusted: sender.is_upstream(),
+            to_trusted: is_server(&self.config, target.hop),
+        };
+        let own = sender.aor(&self.config).filter(|_| border.to_trusted);
+        let asserted = own.map(Arc::clone);
         Onward {
             uri,
             route,
@@ -210,7 +219,8 @@ impl Engine {
             caller: None,
             callee: None,
             breadth: None,
-            trusted: sender.is_upstream(),
+            border,
+            asserted,
         }
     }
 
@@ -252,6 +262,14 @@ impl Engine {
         if let Way::Flow(FlowRef::Stream(path)) = transaction.hop {
             transaction.mark = Some(self.transactions.by_target.add(path.flow, client));
         }
+    }
+}
+
+/// Whether the next hop is a server that the configuration names.
+fn is_server(config: &Config, hop: Hop) -> bool {
+    match hop {
+        Hop::Client(_) => false,
+        Hop::Dial { transport, remote } => route::may_dial(config, transport, remote),
     }
 }
 

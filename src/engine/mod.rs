@@ -5,11 +5,13 @@
 //! never goes back.
 //!
 //! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
-//! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
+//! messages), `dispatch` (which shard, which transaction), `admit` (by whom, and may they), `serve`
+//! (what is asked),
 //! `targets` (where it may go), `fork` (copies and client transactions), `client` and `server`
 //! (what the machines want), `answer` (responses up and of our own), `deliver` (bytes to a flow,
 //! here or elsewhere), `linked` (what other shards say), `alarm` (timers).
 
+mod admit;
 mod alarm;
 mod answer;
 mod client;
@@ -36,6 +38,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::auth::Verifier;
 use crate::base::buf::Pool;
 use crate::base::config::Config;
 use crate::base::hash::{KeyedHash, derive_key};
@@ -95,6 +98,7 @@ pub struct Engine {
     /// Keyed by the process' secret: equal in every shard. Decides owners, keys and loop hashes.
     placement: KeyedHash,
     tokens: TokenKey,
+    verifier: Verifier,
     rng: Rng,
     flows: FlowTable,
     transactions: Transactions,
@@ -154,6 +158,7 @@ impl Engine {
             shards: setup.shards,
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
+            verifier: Verifier::new(&setup.secret, setup.epoch),
             rng,
             flows: FlowTable::default(),
             transactions: Transactions::new(limits.transactions_max, tables.clone()),

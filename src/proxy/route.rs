@@ -2,9 +2,12 @@
 //! and removed, and what their flow tokens say (RFC 5626 §5.3). A token names a flow; an address
 //! never does.
 
+use std::sync::Arc;
+
 use crate::base::config::{Config, Upstream};
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
+use crate::base::users::UserId;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
 use crate::sip::{HeaderName, Message, NameAddr, Uri};
@@ -17,6 +20,8 @@ use super::validate::Reject;
 pub enum Sender {
     /// A SIP server that the configuration names: its position there.
     Upstream(usize),
+    /// Somebody who proved to be this user.
+    User(UserId),
     /// Anybody else.
     Stranger,
 }
@@ -24,18 +29,31 @@ pub enum Sender {
 impl Sender {
     /// Finds the role from the address that a message came from: a source that an upstream's `from`
     /// lists; without `from`, exactly a target's address (a connection that we opened to it, or its
-    /// datagrams).
+    /// datagrams); else from what the sender proved, if that still holds.
     pub fn of(config: &Config, arrival: &Arrival) -> Sender {
         config
             .upstreams
             .iter()
             .position(|upstream| is_from(upstream, arrival))
-            .map_or(Sender::Stranger, Sender::Upstream)
+            .map(Sender::Upstream)
+            .or_else(|| {
+                let user = arrival.user()?;
+                config.auth.users()?.aor_of(user).map(|_| Sender::User(user))
+            })
+            .unwrap_or(Sender::Stranger)
     }
 
     /// Whether it is an upstream.
     pub fn is_upstream(self) -> bool {
         matches!(self, Sender::Upstream(_))
+    }
+
+    /// The canonical address of record that the sender proved to be its own.
+    pub fn aor(self, config: &Config) -> Option<&Arc<[u8]>> {
+        match self {
+            Sender::User(user) => config.auth.users()?.aor_of(user),
+            _ => None,
+        }
     }
 }
 
@@ -56,6 +74,8 @@ pub struct Routing {
     pub popped: usize,
     /// Where they lead.
     pub way: Way,
+    /// A dialog token names the sender: it is one of those between whom the dialog is.
+    pub is_party: bool,
 }
 
 /// Where the tokens of our own Route values lead.
@@ -82,7 +102,7 @@ pub fn preprocess(
     arrival: &Arrival,
     sender: Sender,
 ) -> Result<Routing, Reject> {
-    let mut routing = Routing { popped: 0, way: Way::Initial };
+    let mut routing = Routing { popped: 0, way: Way::Initial, is_party: false };
     for value in message.values(HeaderName::Route).take(VALUES_MAX) {
         let Ok(address) = NameAddr::parse(value.text) else {
             return Err(Reject::phrase(400, "Bad Route"));
@@ -95,7 +115,7 @@ pub fn preprocess(
         }
         routing.popped += 1;
         if let Some(user) = uri.user {
-            routing.way = follow(tokens, message, user, arrival, sender, routing.way)?;
+            follow(tokens, message, user, arrival, sender, &mut routing)?;
         }
     }
     Ok(routing)
@@ -107,30 +127,37 @@ fn follow(
     user: &[u8],
     arrival: &Arrival,
     sender: Sender,
-    so_far: Way,
-) -> Result<Way, Reject> {
+    routing: &mut Routing,
+) -> Result<(), Reject> {
     let call_id = message.call_id().unwrap_or_default();
     let claims = match tokens.decode(user, call_id) {
         Ok(claims) => claims,
-        Err(TokenError::NotAToken) => return Ok(so_far),
+        Err(TokenError::NotAToken) => return Ok(()),
         Err(TokenError::Forged) => return Err(Reject::because(403, "Flow token refused")),
         Err(TokenError::Epoch) => {
-            return Ok(if so_far == Way::Initial { Way::Stale } else { so_far });
+            if routing.way == Way::Initial {
+                routing.way = Way::Stale;
+            }
+            return Ok(());
         }
     };
     match claims.kind {
         TokenKind::Path if sender.is_upstream() => match claims.caller.or(claims.callee) {
-            Some(flow) => Ok(Way::Flow(flow, TokenKind::Path)),
-            None => Err(Reject::because(403, "Flow token refused")),
+            Some(flow) => routing.way = Way::Flow(flow, TokenKind::Path),
+            None => return Err(Reject::because(403, "Flow token refused")),
         },
-        TokenKind::Path => Err(Reject::because(403, "Path tokens are for servers")),
+        TokenKind::Path => return Err(Reject::because(403, "Path tokens are for servers")),
         TokenKind::Dialog => {
             if message.to().ok().and_then(|to| to.tag()).is_none() {
                 return Err(Reject::because(403, "Flow token outside its dialog"));
             }
-            select(&claims, arrival.source, sender, so_far)
+            let ends = [claims.caller, claims.callee];
+            let is_sender = |end: &FlowRef| end.same_peer(arrival.source);
+            routing.is_party |= ends.iter().flatten().any(is_sender);
+            routing.way = select(&claims, arrival.source, sender, routing.way)?;
         }
     }
+    Ok(())
 }
 
 /// The other end than the sender's. A token of which the sender holds no end selects its only end;
