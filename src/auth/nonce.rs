@@ -323,16 +323,16 @@ mod tests {
         let mut rng = crate::base::rng::Rng::new([4; 32]);
         let mut uses = Uses::default();
         let mut taken = std::collections::HashSet::new();
-        for _ in 0..20_000 {
+        for round in 0..20_000_u32 {
             let nonce = Nonce {
-                made_at: 1 + rng.below(40) as u32,
-                random: 3 + rng.below(20) * SETS as u64,
+                made_at: round / 100 + rng.below(3) as u32,
+                random: 3 + rng.below(3) * SETS as u64,
             };
             let nc = 1 + rng.below(40) as u32;
             if uses.take(nonce, nc) {
                 assert!(taken.insert((nonce.made_at, nonce.random, nc)));
             }
         }
-        assert!(taken.len() > 100, "{}", taken.len());
+        assert!(taken.len() > 1000, "{}", taken.len());
     }
 }

@@ -87,11 +87,11 @@ pub(super) fn auth(section: Section<'_>, domains: &[String], folder: &Path) -> A
     table
 }
 
-/// Keys that only matter once there is a method.
+/// Keys that promise what does not happen without a method.
 fn without_effect(section: &Section<'_>) {
-    for key in ["users", "realm", "algorithms", "auth_int", "nonce_lifetime"] {
+    for key in ["users", "realm"] {
         if let Some(at) = section.place(key) {
-            let hint = "nobody is challenged: set method = \"digest\", or remove it";
+            let hint = "everybody may register: set method = \"digest\", or remove it";
             section.faults.warning(&at, format!("`{key}` has no effect without a method"), hint);
         }
     }
@@ -223,4 +223,76 @@ pub fn of_lines(path: &Path, faults: Vec<LineFault>) -> Vec<Fault> {
         list.push(rest);
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::read;
+    use super::super::tests::{LEAST, assert_cases, resolve};
+    use super::Severity::{Error, Note, Warning};
+
+    #[test]
+    fn authentication() {
+        assert_cases(&[
+            ("[auth]\nmethod = \"digest\"\n", Error, 8, "needs `users`", "users.txt"),
+            ("[auth]\nmethod = \"digst\"\n", Error, 9, "not a value of `method`", "`digest`"),
+            (
+                "[auth]\nmethod = \"digest\"\nusers = \"no.txt\"\n",
+                Error,
+                10,
+                "cannot read the users file /etc/sipring/no.txt",
+                "existing",
+            ),
+            ("[auth]\nusers = \"u.txt\"\n", Warning, 9, "`users` has no effect", "digest"),
+            ("[auth]\nrealm = \"a\"\n", Warning, 9, "`realm` has no effect", "digest"),
+            ("[auth]\nrealm = \"a\\\"b\"\n", Error, 9, "`realm` is empty or has quotes", "domain"),
+            ("[auth]\nrealm = \"\"\n", Error, 9, "`realm` is empty", "domain"),
+            ("[auth]\nalgorithms = [\"MD5\", \"SHA-256\"]\n", Warning, 9, "not the last", "JsSIP"),
+            ("[auth]\nalgorithms = [\"SHA-256\"]\n", Note, 9, "without MD5", "JsSIP"),
+            ("[auth]\nalgorithms = []\n", Error, 9, "is empty", "SHA-256"),
+            ("[auth]\nalgorithms = [\"MD5\", \"md5\"]\n", Error, 9, "named twice", ""),
+            ("[auth]\nalgorithms = [\"SHA1\"]\n", Error, 9, "RFC 8760", "SHA-256"),
+            ("[auth]\nnonce_lifetime = \"1s\"\n", Error, 9, "out of range", "10s"),
+            ("[auth]\nnonce_lifetime = \"30s\"\n", Note, 9, "is short", "1h"),
+            ("[auth]\nstrangers = \"rejct\"\n", Error, 9, "`strangers`", "`reject`"),
+        ]);
+    }
+
+    /// The users file has faults of its own, told with its name and line.
+    #[test]
+    fn the_users_file_is_judged_line_by_line() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let users = folder.path().join("users.txt");
+        let auth = "[auth]\nmethod = \"digest\"\nusers = \"users.txt\"\n";
+        let judge_users = |text: &[u8], mode: u32| {
+            std::fs::write(&users, text).expect("the folder is ours");
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&users, permissions).expect("the file is ours");
+            read("test.toml", &format!("{LEAST}{auth}"), folder.path(), &resolve)
+        };
+        let (loaded, faults) = judge_users(b"alice:x\nbob:y\n", 0o640).expect("it is fine");
+        assert!(faults.iter().all(|fault| fault.severity == Note), "{faults:?}");
+        assert_eq!(loaded.config.auth.users().map(|users| users.len()), Some(2));
+        assert_eq!(loaded.control.users_file.as_deref(), Some(users.as_path()));
+        let faults = judge_users(b"alice:x\n\nbob\n", 0o640).expect_err("a line is wrong");
+        let told = faults.iter().map(ToString::to_string).find(|text| text.contains("users.txt"));
+        let expected = format!("{}:3:1: error: there is no `:`\n    hint: write ", users.display());
+        assert!(told.as_ref().is_some_and(|told| told.starts_with(&expected)), "{told:?}");
+        let many = judge_users("x\n".repeat(50).as_bytes(), 0o640).expect_err("all are wrong");
+        let of_users = many.iter().filter(|fault| fault.file.ends_with("users.txt")).count();
+        assert_eq!(of_users, 21);
+        assert_eq!(many.last().map(|fault| &*fault.message), Some("30 more like these"));
+        for (text, mode, part) in [
+            (&b""[..], 0o600, "nobody can register"),
+            (b"alice:x\n", 0o644, "everybody on this machine can read"),
+        ] {
+            let (_, faults) = judge_users(text, mode).expect("a warning stops nobody");
+            let found = faults.iter().find(|fault| fault.severity == Warning);
+            assert!(found.is_some_and(|fault| fault.line == 10 && fault.message.contains(part)));
+        }
+        let faults = judge_users(b"alice:x\nb\xffb:y\n", 0o600).expect_err("it is no text");
+        assert!(faults.iter().any(|fault| fault.message.ends_with("is not UTF-8 in line 2")));
+    }
 }
