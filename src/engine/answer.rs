@@ -25,7 +25,8 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let arrival = transaction.arrival;
         let tag = tag_text(transaction.tag);
-        let mut block = self.pool.take(message.bytes().len().min(1024));
+        // A block that had to grow would leave its class for a larger one with every answer.
+        let mut block = self.pool.take(sip::response_room(message, lines.len()));
         let parts = ResponseParts {
             status,
             reason: phrase,

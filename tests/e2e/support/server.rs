@@ -36,6 +36,9 @@ pub struct Setup {
     targets: Vec<String>,
     core_settings: String,
     routes: Vec<String>,
+    users: Option<String>,
+    auth: String,
+    log_level: &'static str,
     descriptors: Option<u32>,
     ports: BTreeMap<Transport, u16>,
 }
@@ -53,6 +56,9 @@ impl Default for Setup {
             targets: Vec::new(),
             core_settings: String::new(),
             routes: Vec::new(),
+            users: None,
+            auth: String::new(),
+            log_level: "info",
             descriptors: None,
             ports: BTreeMap::new(),
         }
@@ -124,6 +130,19 @@ impl Setup {
         self
     }
 
+    /// Digest authentication with the lines of a users file, and further lines of `[auth]`.
+    pub fn users(mut self, users: &str, auth: &str) -> Setup {
+        self.users = Some(users.to_string());
+        self.auth = format!("[auth]\nmethod = \"digest\"\nusers = \"users.txt\"\n{auth}\n");
+        self
+    }
+
+    /// `[log] level`.
+    pub fn log_level(mut self, level: &'static str) -> Setup {
+        self.log_level = level;
+        self
+    }
+
     /// Limit of open descriptors of the child.
     pub fn descriptors(mut self, count: u32) -> Setup {
         self.descriptors = Some(count);
@@ -157,6 +176,9 @@ impl Setup {
         let config = self.config(&ports, admin);
         let file = folder.path().join("sipring.toml");
         std::fs::write(&file, &config).expect("write configuration");
+        if let Some(users) = &self.users {
+            std::fs::write(folder.path().join("users.txt"), users).expect("write users");
+        }
         let program = env!("CARGO_BIN_EXE_sipring");
         let mut command = match self.descriptors {
             None => Command::new(program),
@@ -228,7 +250,9 @@ impl Setup {
         }
         text += "[[route]]\nuser = \"^9\"\nto = \"upstream:core\"\n";
         text += "[[route]]\ndomain = \"example.com\"\nto = \"location\"\n";
-        text += &format!("\n[log]\nlevel = \"info\"\n\n[admin]\naddress = \"{admin}\"\n");
+        text += &self.auth;
+        text +=
+            &format!("\n[log]\nlevel = \"{}\"\n\n[admin]\naddress = \"{admin}\"\n", self.log_level);
         text
     }
 }
