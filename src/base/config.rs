@@ -83,6 +83,9 @@ pub struct Registrar {
     pub contacts_max: usize,
     /// Contacts on another host than their source are resolved instead of delivered on the flow.
     pub foreign_contacts: bool,
+    /// Values of Service-Route in the answer to a REGISTER (RFC 3608): what the client is to put in
+    /// Route. Each is a name-addr with `lr`.
+    pub service_route: Vec<String>,
     /// A `sips:` request may be delivered to a `sip:` Contact over WSS or TLS.
     pub sips_to_sip_contact: bool,
 }
@@ -235,6 +238,7 @@ impl Default for Registrar {
             expires_max: Duration::from_secs(7200),
             contacts_max: 10,
             foreign_contacts: false,
+            service_route: Vec::new(),
             sips_to_sip_contact: false,
         }
     }

@@ -52,7 +52,7 @@ use crate::base::wheel::{TimerId, Wheel};
 use crate::flow::table::FlowTable;
 use crate::flow::token::TokenKey;
 use crate::proxy::target::TargetSet;
-use crate::registrar::{Location, Registered};
+use crate::registrar::{GruuKey, Location, Registered};
 use crate::sip::{Edits, Parsed};
 
 use alarm::Alarm;
@@ -99,6 +99,7 @@ pub struct Engine {
     placement: KeyedHash,
     tokens: TokenKey,
     verifier: Verifier,
+    gruus: GruuKey,
     rng: Rng,
     flows: FlowTable,
     transactions: Transactions,
@@ -159,6 +160,7 @@ impl Engine {
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
             verifier: Verifier::new(&setup.secret, setup.epoch),
+            gruus: GruuKey::new(&setup.secret),
             rng,
             flows: FlowTable::default(),
             transactions: Transactions::new(limits.transactions_max, tables.clone()),

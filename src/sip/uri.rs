@@ -259,7 +259,7 @@ fn tel_parts(mut uri: Uri<'_>, start: usize) -> Result<Uri<'_>, ParseError> {
 }
 
 /// Appends `text` with its escapes resolved, once (RFC 3986 §2.4).
-pub(super) fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
+pub fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;
     while let Some(found) = memchr::memchr(b'%', &text[from..]) {
         let at = from + found;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -177,7 +178,10 @@ impl Setup {
         let file = folder.path().join("sipring.toml");
         std::fs::write(&file, &config).expect("write configuration");
         if let Some(users) = &self.users {
-            std::fs::write(folder.path().join("users.txt"), users).expect("write users");
+            let file = folder.path().join("users.txt");
+            std::fs::write(&file, users).expect("write users");
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&file, private).expect("protect users");
         }
         let program = env!("CARGO_BIN_EXE_sipring");
         let mut command = match self.descriptors {
