@@ -12,6 +12,7 @@ use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::admission::{self, Admission};
 use crate::proxy::route::{Routing, Sender, Way};
 use crate::sip::{HeaderName, Message, Method};
+use crate::transaction::Timer;
 
 use super::Engine;
 
@@ -34,7 +35,7 @@ impl Engine {
     pub(super) fn identify(&mut self, arrival: &Arrival, message: Message<'_>) -> Standing {
         let Some(digest) = self.config.auth.digest() else { return Standing::Unknown };
         let is_never_asked = matches!(message.method(), Method::Ack | Method::Cancel);
-        if is_never_asked || Sender::of(&self.config, arrival).is_upstream() {
+        if is_never_asked || Sender::upstream(&self.config, arrival).is_some() {
             return Standing::Unknown;
         }
         let is_direct = message.values(HeaderName::Via).nth(1).is_none();
@@ -83,6 +84,7 @@ impl Engine {
         }
         let standing = arrival.standing;
         let aor = sender.aor(&self.config).map(|aor| &**aor);
+        let is_user = aor.is_some();
         let admission = match errand {
             Errand::Register => admission::register(&self.config, message, standing, aor),
             Errand::RegisterElsewhere => admission::register_elsewhere(&self.config, aor),
@@ -108,13 +110,15 @@ impl Engine {
                 false
             }
             Admission::Refused(reject) => {
-                self.counters.identities_refused += u64::from(reject.status == 403);
+                self.counters.identities_refused += u64::from(is_user);
                 self.answer_uncounted(tx, message, &reject);
                 false
             }
         }
     }
 
+    /// RFC 3261 §26.3.2.4: said once for each request that comes, and not again by a timer, or we
+    /// could be made to send more than was sent to us to whomever a forged source names.
     fn challenge(&mut self, tx: SlabKey, message: Message<'_>, status: u16, challenge: &Challenge) {
         let mut lines = std::mem::take(&mut self.scratch.lines);
         lines.clear();
@@ -124,5 +128,9 @@ impl Engine {
         self.counters.requests_challenged += 1;
         self.answer(tx, message, status, None, &lines);
         self.scratch.lines = lines;
+        let transaction = self.transactions.server.get_mut(tx);
+        if let Some(id) = transaction.and_then(|it| it.timers.take(Timer::G)) {
+            self.wheel.cancel(id);
+        }
     }
 }

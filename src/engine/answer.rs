@@ -289,8 +289,8 @@ impl Engine {
     ) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
         let toward = transaction.arrival.transport();
-        let asker = Sender::of(&self.config, &transaction.arrival);
-        let border = Border { from_trusted: trusted, to_trusted: asker.is_upstream() };
+        let to_trusted = Sender::upstream(&self.config, &transaction.arrival).is_some();
+        let border = Border { from_trusted: trusted, to_trusted };
         let mut block = self.pool.take(message.bytes().len());
         let edits = &mut self.scratch.edits;
         if !response::forward(message, toward, border, edits, &mut block) {

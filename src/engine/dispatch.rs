@@ -165,7 +165,7 @@ impl Engine {
         message: Message<'_>,
         second: bool,
     ) -> Option<ShardId> {
-        if second || self.shards == 1 || !Sender::of(&self.config, arrival).is_upstream() {
+        if second || self.shards == 1 || Sender::upstream(&self.config, arrival).is_none() {
             return None;
         }
         let uri = Uri::parse(message.uri()).ok()?;

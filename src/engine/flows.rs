@@ -50,7 +50,7 @@ impl Engine {
         };
         let accepted = matches!(origin, Origin::Accepted(_));
         let mut flow = Flow::new(path, key.local, key.remote, accepted, self.now);
-        flow.trunk = Sender::of(&self.config, &flow.arrival()).is_upstream();
+        flow.trunk = Sender::upstream(&self.config, &flow.arrival()).is_some();
         let look = keepalive::first_look(&flow, &self.config.limits);
         flow.timer = Some(self.wheel.arm(self.now + look, Alarm::Flow(name)));
         let is_open = !matches!(flow.layer, Layer::Upgrade(_));

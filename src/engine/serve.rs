@@ -98,7 +98,7 @@ impl Engine {
     fn has_too_many(&self, arrival: &Arrival) -> bool {
         let waiting = |flow| self.transactions.by_source.count(flow) >= FLOW_REQUESTS_MAX;
         arrival.source.stream().is_some_and(waiting)
-            && !Sender::of(&self.config, arrival).is_upstream()
+            && Sender::upstream(&self.config, arrival).is_none()
     }
 
     /// Serves with the request outside its transaction, then puts it there.

@@ -27,20 +27,21 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// Finds the role from the address that a message came from: a source that an upstream's `from`
-    /// lists; without `from`, exactly a target's address (a connection that we opened to it, or its
-    /// datagrams); else from what the sender proved, if that still holds.
+    /// Finds the role from the address that a message came from, else from what its sender proved,
+    /// if that still holds.
     pub fn of(config: &Config, arrival: &Arrival) -> Sender {
-        config
-            .upstreams
-            .iter()
-            .position(|upstream| is_from(upstream, arrival))
-            .map(Sender::Upstream)
-            .or_else(|| {
-                let user = arrival.user()?;
-                config.auth.users()?.aor_of(user).map(|_| Sender::User(user))
-            })
-            .unwrap_or(Sender::Stranger)
+        let user = || {
+            let user = arrival.user()?;
+            config.auth.users()?.aor_of(user).map(|_| Sender::User(user))
+        };
+        let upstream = Sender::upstream(config, arrival).map(Sender::Upstream);
+        upstream.or_else(user).unwrap_or(Sender::Stranger)
+    }
+
+    /// The upstream that a message came from: its source is one that `from` lists; without `from`,
+    /// exactly a target's address (a connection that we opened to it, or its datagrams).
+    pub fn upstream(config: &Config, arrival: &Arrival) -> Option<usize> {
+        config.upstreams.iter().position(|upstream| is_from(upstream, arrival))
     }
 
     /// Whether it is an upstream.

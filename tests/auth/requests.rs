@@ -114,6 +114,22 @@ fn strangers_and_servers_are_not_challenged() {
     }
 }
 
+/// RFC 3261 §26.3.2.4: whoever forges a source has no more sent there than he sends himself.
+#[test]
+fn a_challenge_is_not_repeated_by_a_timer() {
+    let (mut lab, alice, bob, _) = with_callee(one_shard(), |_| {});
+    let caller = Phone::connect(&mut lab, 0, Transport::Udp, ADDRESS);
+    let uri = format!("sip:{bob}@example.com");
+    let invite = of_user(&caller, &alice, "INVITE", &uri, "i1");
+    let first = ask(&mut lab, &caller, &invite);
+    assert_eq!(first.status(), 407);
+    lab.pass(std::time::Duration::from_secs(20));
+    caller.heard_nothing(&mut lab);
+    let again = ask(&mut lab, &caller, &invite);
+    assert_eq!(again, first, "the same request gets the same answer");
+    lab.finish();
+}
+
 /// The message's body goes into the digest when `auth-int` is offered and taken.
 #[test]
 fn auth_int_covers_the_body() {
