@@ -5,6 +5,7 @@ pub mod buf;
 pub mod config;
 pub mod event;
 pub mod hash;
+pub mod host;
 pub mod id;
 pub mod limits;
 pub mod metrics;

@@ -7,6 +7,10 @@ use super::uri::{Scheme, Uri, escaped};
 const SIGNIFICANT: [&str; 5] = ["transport", "user", "ttl", "method", "maddr"];
 
 pub(super) fn equivalent(one: &Uri<'_>, other: &Uri<'_>) -> bool {
+    // Also where a parameter stands twice, which §19.1.1 forbids and has no comparison for.
+    if one.raw == other.raw {
+        return true;
+    }
     match (one.scheme, other.scheme) {
         (Scheme::Sip, Scheme::Sip) | (Scheme::Sips, Scheme::Sips) => {}
         (Scheme::Tel, Scheme::Tel) => return same_number(one, other),
@@ -160,6 +164,8 @@ mod tests {
                 "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
             ),
             ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8:0::1]"),
+            ("sip:a@[2001:db8:::192.0.2.1]", "sip:a@[2001:db8::192.0.2.1]"),
+            ("sip:a@b;user=x;user=y", "sip:a@b;user=x;user=y"),
             ("tel:+1-201-555", "tel:+1201.555"),
             ("urn:service:sos", "urn:service:sos"),
         ];

@@ -40,6 +40,7 @@ pub struct Setup {
     users: Option<String>,
     auth: String,
     log_level: &'static str,
+    domains: Vec<&'static str>,
     descriptors: Option<u32>,
     ports: BTreeMap<Transport, u16>,
 }
@@ -60,6 +61,7 @@ impl Default for Setup {
             users: None,
             auth: String::new(),
             log_level: "info",
+            domains: vec!["example.com"],
             descriptors: None,
             ports: BTreeMap::new(),
         }
@@ -144,6 +146,12 @@ impl Setup {
         self
     }
 
+    /// A further domain, whose users are found by the location service.
+    pub fn domain(mut self, domain: &'static str) -> Setup {
+        self.domains.push(domain);
+        self
+    }
+
     /// Limit of open descriptors of the child.
     pub fn descriptors(mut self, count: u32) -> Setup {
         self.descriptors = Some(count);
@@ -220,8 +228,8 @@ impl Setup {
     fn config(&self, ports: &BTreeMap<Transport, u16>, admin: SocketAddr) -> String {
         let host = if self.ipv6 { "[::1]" } else { "127.0.0.1" };
         let mut text = format!(
-            "[node]\nname = \"edge-1\"\ndomains = [\"example.com\"]\nshards = {}\n\n",
-            self.shards
+            "[node]\nname = \"edge-1\"\ndomains = {:?}\nshards = {}\n\n",
+            self.domains, self.shards
         );
         for (transport, port) in ports {
             text += &format!("[[listen]]\ntransport = \"{}\"\n", transport.name());
@@ -253,7 +261,9 @@ impl Setup {
             text += route;
         }
         text += "[[route]]\nuser = \"^9\"\nto = \"upstream:core\"\n";
-        text += "[[route]]\ndomain = \"example.com\"\nto = \"location\"\n";
+        for domain in &self.domains {
+            text += &format!("[[route]]\ndomain = \"{domain}\"\nto = \"location\"\n");
+        }
         text += &self.auth;
         text +=
             &format!("\n[log]\nlevel = \"{}\"\n\n[admin]\naddress = \"{admin}\"\n", self.log_level);
