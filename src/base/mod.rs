@@ -2,6 +2,7 @@
 //! SIP, sockets or clocks.
 
 pub mod buf;
+pub mod choices;
 pub mod config;
 pub mod event;
 pub mod hash;

@@ -21,6 +21,8 @@ mod dispatch;
 mod flow_index;
 mod flows;
 mod fork;
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 pub mod input;
 mod linked;

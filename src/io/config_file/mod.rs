@@ -8,6 +8,8 @@ mod auth;
 mod bind;
 mod default;
 mod fault;
+#[doc(hidden)]
+pub mod fuzz;
 mod judge;
 mod listen;
 mod pem;
