@@ -163,21 +163,6 @@ pub fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// For fuzzing: reads any bytes, and what was understood must be parts of them.
-pub fn fuzz_credentials(value: &[u8]) {
-    let Ok(Some(found)) = Credentials::parse(value) else { return };
-    let within = value.as_ptr_range();
-    let always = [found.username, found.realm, found.nonce, found.uri, found.response];
-    let maybe = [found.algorithm, found.cnonce, found.qop, found.nc];
-    for part in always.into_iter().chain(maybe.into_iter().flatten()) {
-        let part = part.as_ptr_range();
-        assert!(within.start <= part.start && part.end <= within.end);
-    }
-    let mut name = Vec::new();
-    unescape_into(found.username, &mut name);
-    assert!(name.len() <= found.username.len());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,7 +207,7 @@ mod tests {
         for len in 7..RFC_7616.len() {
             let found = Credentials::parse(&RFC_7616[..len]);
             assert_eq!(found == Ok(whole), len == needed, "{len}");
-            fuzz_credentials(&RFC_7616[..len]);
+            super::super::fuzz::credentials(&RFC_7616[..len]);
         }
         let cut = RFC_7616.len() - 1;
         assert_eq!(Credentials::parse(&RFC_7616[..cut]), Err(Malformed::Syntax), "an open quote");

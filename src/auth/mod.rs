@@ -5,9 +5,11 @@
 
 pub mod credentials;
 pub mod digest;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod nonce;
 pub mod users;
 pub mod verify;
 
-pub use credentials::{Credentials, fuzz_credentials};
+pub use credentials::Credentials;
 pub use verify::{Challenge, Circumstances, Verdict, Verifier, is_our_realm};
