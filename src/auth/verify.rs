@@ -87,17 +87,18 @@ impl Verifier {
         circumstances: &Circumstances,
     ) -> Verdict {
         let mut verdict = Verdict::Absent;
+        let names = match message.method() {
+            Method::Register => &[HeaderName::Authorization, HeaderName::ProxyAuthorization][..],
+            _ => &[HeaderName::ProxyAuthorization],
+        };
+        if names.iter().all(|name| message.header(*name).is_none()) {
+            return verdict;
+        }
         let domain = domain_of(config, message);
         let realm = digest.realm.as_deref().unwrap_or(domain).as_bytes();
         let mut checked = 0;
-        for name in [HeaderName::Authorization, HeaderName::ProxyAuthorization] {
-            let is_for_registrars = name == HeaderName::Authorization;
-            if is_for_registrars && message.method() != Method::Register
-                || message.header(name).is_none()
-            {
-                continue;
-            }
-            for header in message.headers().filter(|header| header.name == name) {
+        for name in names {
+            for header in message.headers().filter(|header| header.name == *name) {
                 let found = match Credentials::parse(header.value) {
                     Ok(Some(found)) if found.realm == realm => found,
                     Ok(_) => continue,
