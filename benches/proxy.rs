@@ -71,7 +71,7 @@ fn forwarding(c: &mut Criterion) {
         branch: branch(),
         caller: Some(client(1)),
         callee: Some(client(2)),
-        breadth: None,
+        breadth: 60,
         border: Border { from_trusted: false, to_trusted: false },
         asserted: None,
     };

@@ -6,11 +6,12 @@
 //!
 //! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
 //! messages), `dispatch` (which shard, which transaction), `admit` (by whom, and may they), `serve`
-//! (what is asked),
-//! `targets` (where it may go), `fork` (copies and client transactions), `client` and `server`
-//! (what the machines want), `answer` (responses up and of our own), `deliver` (bytes to a flow,
-//! here or elsewhere), `linked` (what other shards say), `alarm` (timers).
+//! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and
+//! client transactions) and `ack` (which has none), `client` and `server` (what the machines want),
+//! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
+//! (what other shards say), `alarm` (timers).
 
+mod ack;
 mod admit;
 mod alarm;
 mod answer;
@@ -31,6 +32,7 @@ mod options;
 pub mod output;
 mod registrations;
 mod report;
+mod search;
 mod serve;
 mod server;
 mod targets;
@@ -62,6 +64,7 @@ use client::Failure;
 use connect::Connects;
 use index::Index;
 use mesh::Handover;
+use search::Search;
 use transactions::Transactions;
 
 pub use input::{ConnectTarget, Input, Origin};
@@ -120,6 +123,8 @@ pub struct Engine {
     parsed_kept: Vec<Parsed>,
     #[expect(clippy::vec_box, reason = "links carry boxes, which come and go as they are")]
     handovers_kept: Vec<Box<Handover>>,
+    #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
+    searches_kept: Vec<Box<Search>>,
     scratch: Scratch,
     counters: Counters,
     draining: bool,
@@ -177,6 +182,7 @@ impl Engine {
             pool: Pool::new(),
             parsed_kept: Vec::new(),
             handovers_kept: Vec::new(),
+            searches_kept: Vec::new(),
             scratch: Scratch::default(),
             counters: Counters::default(),
             draining: false,
