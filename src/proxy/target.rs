@@ -19,6 +19,20 @@ pub struct Target {
     uri: Range<usize>,
     /// Route values to put on top (the binding's Path): bytes of the set's text.
     route: Range<usize>,
+    /// The upstream that it is a target of, with its positions there, if others of it may do as
+    /// well.
+    pub one_of: Option<OneOf>,
+    /// It is dialled because a client said so, and is no server that the configuration names.
+    pub is_phone: bool,
+}
+
+/// A target of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OneOf {
+    /// Position of the upstream in the configuration.
+    pub upstream: usize,
+    /// Position of the target there.
+    pub target: usize,
 }
 
 /// The next hop.
@@ -53,6 +67,8 @@ pub struct TargetSet {
     /// Whether the sender named the flow itself, by a token or an address, so that it may hear that
     /// the flow is gone (430) instead of that the user is (480).
     pub names_flow: bool,
+    /// Whether the Route value that comes after ours is of a strict router (RFC 3261 §16.6 step 6).
+    pub strict: bool,
 }
 
 impl TargetSet {
@@ -61,6 +77,7 @@ impl TargetSet {
         self.list.clear();
         self.text.clear();
         self.names_flow = false;
+        self.strict = false;
     }
 
     /// Adds a target; beyond the bound it is left out and `false` returned.
@@ -68,10 +85,23 @@ impl TargetSet {
         if self.list.len() == BRANCHES_MAX {
             return false;
         }
+        let is_phone = matches!(hop, Hop::Dial { .. }) && !uri.is_empty() && route.is_empty();
         let uri = self.keep(uri);
         let route = self.keep(route);
-        self.list.push(Target { hop, uri, route });
+        self.list.push(Target { hop, uri, route, one_of: None, is_phone });
         true
+    }
+
+    /// Adds a target of an upstream, which keeps the Request-URI.
+    pub fn push_one_of(&mut self, hop: Hop, one_of: Option<OneOf>) {
+        self.push(hop, &[], &[]);
+        self.list.last_mut().expect("just added").one_of = one_of;
+    }
+
+    /// Adds the client that a dialog token says was dialled.
+    pub fn push_phone(&mut self, hop: Hop) {
+        self.push(hop, &[], &[]);
+        self.list.last_mut().expect("just added").is_phone = true;
     }
 
     /// How many there are.
@@ -115,7 +145,7 @@ fn matches(route: &Route, message: Message<'_>, uri: &Uri<'_>) -> bool {
     let domain_fits = match &route.domain {
         None => true,
         Some(domain) if uri.scheme == Scheme::Tel => domain == "none",
-        Some(domain) => domain.as_bytes().eq_ignore_ascii_case(uri.host),
+        Some(domain) => domain.as_bytes().eq_ignore_ascii_case(uri.domain()),
     };
     method_fits && domain_fits && user_fits(route, uri)
 }

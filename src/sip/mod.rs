@@ -44,5 +44,5 @@ pub use param::Params;
 pub use parse::{fuzz_message, parse};
 pub use status::reason_phrase;
 pub use uri::{Scheme, Uri, UriParams};
-pub use values::{Value, Values};
+pub use values::{Value, Values, split_first};
 pub use via::Via;
