@@ -79,6 +79,9 @@ pub struct Registrar {
     pub expires_max: Duration,
     /// Bindings of one AOR.
     pub contacts_max: usize,
+    /// Time that bindings of equal q have to answer while bindings of a lower q wait (RFC 3261
+    /// §16.6): then those are tried, and the INVITEs of these are cancelled.
+    pub serial_ring: Duration,
     /// Contacts on another host than their source are resolved instead of delivered on the flow.
     pub foreign_contacts: bool,
     /// A `sips:` request may be delivered to a `sip:` Contact over WSS or TLS.
@@ -117,8 +120,6 @@ pub struct Upstream {
     pub udp_max: usize,
     /// How long a target may be silent before the next one is tried.
     pub timeout: Duration,
-    /// Time between two OPTIONS to each target; zero: none.
-    pub probe: Duration,
 }
 
 impl Upstream {
@@ -206,6 +207,7 @@ impl Default for Registrar {
             expires_min: Duration::from_secs(30),
             expires_max: Duration::from_secs(7200),
             contacts_max: 10,
+            serial_ring: Duration::from_secs(20),
             foreign_contacts: false,
             sips_to_sip_contact: false,
         }

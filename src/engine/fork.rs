@@ -1,113 +1,84 @@
-//! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs,
-//! which have none.
+//! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6). Absent on
+//! purpose: which target is next (`search`), and ACKs, which have no transaction (`ack`).
 
 use std::net::SocketAddr;
 
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
-use crate::proxy::branch::{BranchId, loop_hash};
+use crate::proxy::branch::BranchId;
 use crate::proxy::forward::{Onward, forward};
 use crate::proxy::route::{self, Sender};
 use crate::proxy::target::{Hop, TargetSet};
-use crate::proxy::{Reject, naming};
-use crate::sip::{HeaderName, Message, Method, Uri};
-use crate::transaction::{Client, ClientInvite, Timer};
+use crate::proxy::{Reject, breadth, naming};
+use crate::sip::{Message, Method};
+use crate::transaction::{Client, ClientInvite, Steps, Timer};
 
 use super::Engine;
 use super::client::Failure;
 use super::connect::Waiter;
+use super::search::{Place, Search};
 use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
 
-/// Max-Breadth of a request that names none (RFC 5393 §5.3.3).
-const BREADTH_DEFAULT: u32 = 60;
-
 impl Engine {
-    /// Sends one copy to each target found.
+    /// Sends copies to the first of the targets found; the others wait for their turn.
     pub(super) fn fork(
         &mut self,
         tx: SlabKey,
         message: Message<'_>,
-        arrival: &Arrival,
         sender: Sender,
         popped: usize,
         hash: u32,
     ) -> Result<(), Reject> {
-        let targets = std::mem::take(&mut self.scratch.targets);
-        let outcome = self.fork_to(&targets, tx, message, arrival, sender, popped, hash);
-        self.scratch.targets = targets;
-        outcome
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one call, all of it needed by every copy")]
-    fn fork_to(
-        &mut self,
-        targets: &TargetSet,
-        tx: SlabKey,
-        message: Message<'_>,
-        arrival: &Arrival,
-        sender: Sender,
-        popped: usize,
-        hash: u32,
-    ) -> Result<(), Reject> {
-        let breadth = breadth(message);
-        let count = targets.len().min(breadth as usize);
-        if count == 0 {
+        let breadth = breadth::incoming(message);
+        if usize::from(breadth) < self.scratch.targets.widest() {
             return Err(Reject::new(440));
         }
-        let share = breadth / count as u32;
-        let says = message.header(HeaderName::MaxBreadth).is_some() || count > 1;
-        let mut is_started = false;
-        for at in 0..count {
-            let hop = targets.at(at).0.hop;
-            let onward = Onward {
-                caller: client_end(arrival, sender),
-                callee: callee(hop),
-                breadth: says.then_some(share),
-                ..self.onward(targets, at, popped, hash, sender)
-            };
-            let gone = gone_status(hop, targets.names_flow && sender.is_upstream());
-            is_started |= self.start_branch(tx, message, arrival, hop, gone, onward);
-        }
-        match is_started {
+        let search = self.new_search(sender, popped, hash, breadth);
+        match self.begin_search(tx, message, search) {
             true => Ok(()),
             false => Err(Reject::retry_after(500, 5, "Too many transactions")),
         }
     }
 
-    /// False when there is no room for its transaction.
-    fn start_branch(
+    /// Sends a copy to one target. False when there is no room for its transaction.
+    pub(super) fn start_branch(
         &mut self,
         tx: SlabKey,
         message: Message<'_>,
-        arrival: &Arrival,
-        hop: Hop,
-        gone: u16,
-        mut onward: Onward<'_>,
+        search: &mut Search,
+        place: Place,
     ) -> bool {
-        let timers = self.config.timers;
-        let reliable = onward.transport.is_reliable();
-        let (machine, steps) = if message.method() == Method::Invite {
-            let (machine, steps) = ClientInvite::start(reliable, &timers);
-            (ClientMachine::Invite(machine), steps)
-        } else {
-            let (machine, steps) = Client::start(reliable, &timers);
-            (ClientMachine::Other(machine), steps)
+        let Some(server) = self.transactions.server.get(tx) else { return false };
+        let (arrival, sender, at) = (server.arrival, search.sender, usize::from(place.target));
+        let target = search.targets.at(at).0;
+        let (direct, peer) = (target.hop, target.peer);
+        let mut onward = Onward {
+            caller: client_end(&arrival, sender),
+            callee: callee(direct),
+            dialled: dialled(direct).filter(|_| peer.needs_token()),
+            breadth: place.breadth,
+            popped: search.popped,
+            ..self.onward(&search.targets, at, search.loop_hash, sender)
         };
-        let way = self.way(hop, onward.egress);
         let transaction = ClientTransaction {
-            machine,
+            machine: self.machine(message, direct).0,
             server: Some(tx),
             secret: onward.branch.secret,
-            hop: way,
-            dialled: dialled(hop),
+            hop: Way::Connecting,
+            dialled: None,
             block: Vec::new(),
             timers: Armed::default(),
+            silence: None,
             mark: None,
             cancel: Cancel::No,
-            gone,
+            place,
+            gone: gone_status(direct, search.targets.names_flow && sender.is_upstream()),
             authoritative: onward.uri.is_some(),
-            trusted: matches!(hop, Hop::Dial { .. }),
+            trusted: peer.is_server(),
+            is_large: false,
+            given_up: false,
+            abandoned: false,
             ended: false,
         };
         let Some(server) = self.transactions.server.get_mut(tx) else { return false };
@@ -116,86 +87,88 @@ impl Engine {
         server.context.live += 1;
         onward.branch.client = client;
         let mut block = self.pool.take(message.bytes().len() + 512);
+        let streamed = self.write_copy(message, &arrival, &mut onward, direct, &mut block);
+        let egress = onward.egress;
+        let hop = streamed.unwrap_or(direct);
+        if streamed.is_some() && search.targets.insert_alternative(at, direct) {
+            self.transactions.client.get_mut(client).expect("just made").is_large = true;
+        }
+        let has_more = search.targets.alternative(at).is_some();
+        self.send_copy(client, message, hop, egress, block);
+        if has_more {
+            self.watch_silence(client);
+        }
+        true
+    }
+
+    /// Writes the copy for a hop. One too large for datagrams is written for a stream to the same
+    /// address: that hop is returned (RFC 3261 §18.1.1).
+    pub(super) fn write_copy(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival,
+        onward: &mut Onward<'_>,
+        hop: Hop,
+        block: &mut Vec<u8>,
+    ) -> Option<Hop> {
         let edits = &mut self.scratch.edits;
-        forward(&self.config, &self.tokens, message, arrival, &onward, edits, &mut block);
-        self.transactions.client.get_mut(client).expect("just made").block = block;
+        forward(&self.config, &self.tokens, message, arrival, onward, edits, block);
+        let Hop::Dial { transport: Transport::Udp, remote } = hop else { return None };
+        let is_small = block.len() <= route::udp_max(&self.config, remote);
+        if is_small || self.connects.refuses(remote, self.now) {
+            return None;
+        }
+        let streamed = Hop::Dial { transport: Transport::Tcp, remote };
+        onward.transport = Transport::Tcp;
+        onward.egress = self.egress(streamed);
+        onward.dialled = onward.dialled.map(|_| (Transport::Tcp, remote));
+        block.clear();
+        let edits = &mut self.scratch.edits;
+        forward(&self.config, &self.tokens, message, arrival, onward, edits, block);
+        Some(streamed)
+    }
+
+    /// Starts the machine of a client transaction, whose copy is written.
+    fn send_copy(
+        &mut self,
+        client: SlabKey,
+        message: Message<'_>,
+        hop: Hop,
+        egress: ListenerId,
+        block: Vec<u8>,
+    ) {
+        let (machine, steps) = self.machine(message, hop);
+        let way = self.way(hop, egress);
+        let transaction = self.transactions.client.get_mut(client).expect("just made");
+        (transaction.machine, transaction.hop) = (machine, way);
+        (transaction.dialled, transaction.block) = (dialled(hop), block);
         self.counters.requests_forwarded += 1;
         if message.method() == Method::Invite {
-            self.arm_client(client, Timer::C, timers.c);
+            self.arm_client(client, Timer::C, self.config.timers.c);
         }
         match way {
             Way::Flow(_) => self.mark_target(client),
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
         }
         self.run_client_steps(client, None, &steps);
-        true
     }
 
-    /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction
-    /// (RFC 3261 §16.11).
-    pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
-        let sender = Sender::of(&self.config, arrival);
-        let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
-        let spent = message.max_forwards().ok().flatten() == Some(0);
-        let routed = route::preprocess(&self.config, &self.tokens, message, arrival, sender)
-            .and_then(|routing| {
-                let uri = Uri::parse(message.uri()).map_err(|_| Reject::new(400))?;
-                self.find_targets(message, &uri, arrival, sender, routing)?;
-                Ok(routing.popped)
-            });
-        let (Ok(popped), false) = (routed, spent) else { return self.drop_ack(arrival, message) };
-        let targets = std::mem::take(&mut self.scratch.targets);
-        let mut went = Went::Nowhere;
-        for at in 0..targets.len() {
-            let hop = targets.at(at).0.hop;
-            let onward = self.onward(&targets, at, popped, hash, sender);
-            went = went.max(self.send_ack_copy(message, arrival, hop, &onward));
-        }
-        self.scratch.targets = targets;
-        match went {
-            Went::Nowhere => self.drop_ack(arrival, message),
-            Went::Out => self.counters.acks_forwarded += 1,
-            Went::Waiting => {}
+    fn machine(&self, message: Message<'_>, hop: Hop) -> (ClientMachine, Steps) {
+        let (timers, reliable) = (&self.config.timers, hop.transport().is_reliable());
+        if message.method() == Method::Invite {
+            let (machine, steps) = ClientInvite::start(reliable, timers);
+            (ClientMachine::Invite(machine), steps)
+        } else {
+            let (machine, steps) = Client::start(reliable, timers);
+            (ClientMachine::Other(machine), steps)
         }
     }
 
-    fn send_ack_copy(
-        &mut self,
-        message: Message<'_>,
-        arrival: &Arrival,
-        hop: Hop,
-        onward: &Onward<'_>,
-    ) -> Went {
-        let way = self.way(hop, onward.egress);
-        let mut block = self.pool.take(message.bytes().len() + 256);
-        let edits = &mut self.scratch.edits;
-        forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
-        let went = match way {
-            Way::Connecting => {
-                self.connect_for(Waiter::Ack(block), hop);
-                Went::Waiting
-            }
-            Way::Flow(flow) => {
-                let sent = self.deliver(flow, &block, None).is_ok();
-                self.pool.put(block);
-                if sent { Went::Out } else { Went::Nowhere }
-            }
-        };
-        self.counters.requests_forwarded += u64::from(went != Went::Nowhere);
-        went
-    }
-
-    fn drop_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
-        self.counters.dropped_ack += 1;
-        self.report_drop(arrival.source, "ack", message);
-    }
-
-    /// What every copy needs; an ACK needs no more, since it opens no dialog and is not forked.
-    fn onward<'a>(
+    /// What a copy needs of its target; an ACK needs little more, since it opens no dialog.
+    pub(super) fn onward<'a>(
         &mut self,
         targets: &'a TargetSet,
         at: usize,
-        popped: usize,
         hash: u32,
         sender: Sender,
     ) -> Onward<'a> {
@@ -203,13 +176,15 @@ impl Engine {
         Onward {
             uri,
             route,
-            popped,
+            popped: 0,
             egress: self.egress(target.hop),
             transport: target.hop.transport(),
             branch: self.next_branch(hash),
             caller: None,
             callee: None,
-            breadth: None,
+            dialled: None,
+            strict: targets.strict,
+            breadth: 0,
             trusted: sender.is_upstream(),
         }
     }
@@ -232,7 +207,7 @@ impl Engine {
     }
 
     /// The flow for a hop, or that one has to be opened.
-    fn way(&mut self, hop: Hop, egress: ListenerId) -> Way {
+    pub(super) fn way(&mut self, hop: Hop, egress: ListenerId) -> Way {
         match hop {
             Hop::Client(flow) => Way::Flow(flow),
             Hop::Dial { transport: Transport::Udp, remote, .. } => {
@@ -253,17 +228,6 @@ impl Engine {
             transaction.mark = Some(self.transactions.by_target.add(path.flow, client));
         }
     }
-}
-
-/// What became of a copy of an ACK.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Went {
-    /// There was no way.
-    Nowhere,
-    /// It was written.
-    Out,
-    /// It waits for a connection, which counts it.
-    Waiting,
 }
 
 /// The sender, as the end of a dialog token: a client of ours, not a server behind us.
@@ -293,11 +257,4 @@ fn gone_status(hop: Hop, asked_by_server: bool) -> u16 {
         Hop::Client(_) if asked_by_server => 430,
         Hop::Client(_) => 480,
     }
-}
-
-fn breadth(message: Message<'_>) -> u32 {
-    message
-        .header(HeaderName::MaxBreadth)
-        .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
-        .unwrap_or(BREADTH_DEFAULT)
 }

@@ -6,16 +6,19 @@
 //!
 //! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
 //! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
-//! `targets` (where it may go), `fork` (copies and client transactions), `client` and `server`
-//! (what the machines want), `answer` (responses up and of our own), `deliver` (bytes to a flow,
-//! here or elsewhere), `linked` (what other shards say), `alarm` (timers).
+//! `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
+//! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
+//! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
+//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `alarm` (timers).
 
+mod ack;
 mod alarm;
 mod answer;
 mod client;
 mod connect;
 mod deliver;
 mod dispatch;
+mod failover;
 mod flow_index;
 mod flows;
 mod fork;
@@ -27,8 +30,10 @@ mod options;
 pub mod output;
 mod registrations;
 mod report;
+mod search;
 mod serve;
 mod server;
+mod standing;
 mod targets;
 mod transactions;
 
@@ -57,6 +62,8 @@ use client::Failure;
 use connect::Connects;
 use index::Index;
 use mesh::Handover;
+use search::Search;
+use standing::Standing;
 use transactions::Transactions;
 
 pub use input::{ConnectTarget, Input, Origin};
@@ -101,6 +108,7 @@ pub struct Engine {
     location: Location,
     index: Index,
     connects: Connects,
+    standing: Standing,
     wheel: Wheel<Alarm>,
     /// When the next binding expires, if an alarm is set for it.
     expiry_alarm: Option<(Time, TimerId)>,
@@ -113,6 +121,8 @@ pub struct Engine {
     parsed_kept: Vec<Parsed>,
     #[expect(clippy::vec_box, reason = "links carry boxes, which come and go as they are")]
     handovers_kept: Vec<Box<Handover>>,
+    #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
+    searches_kept: Vec<Box<Search>>,
     scratch: Scratch,
     counters: Counters,
     draining: bool,
@@ -159,7 +169,8 @@ impl Engine {
             transactions: Transactions::new(limits.transactions_max, tables.clone()),
             location: Location::new(tables.clone(), limits.bindings_max),
             index: Index::new(tables.clone()),
-            connects: Connects::new(tables),
+            connects: Connects::new(tables.clone()),
+            standing: Standing::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
             outputs: told_of_restart(&setup),
@@ -168,6 +179,7 @@ impl Engine {
             pool: Pool::new(),
             parsed_kept: Vec::new(),
             handovers_kept: Vec::new(),
+            searches_kept: Vec::new(),
             scratch: Scratch::default(),
             counters: Counters::default(),
             draining: false,

@@ -60,6 +60,7 @@ impl Engine {
             target: None,
             context: ResponseContext::default(),
             branches: SmallVec::new(),
+            search: None,
             cancel_reason: CancelReason::None,
             timers: Armed::default(),
             started: self.now,
@@ -130,6 +131,9 @@ impl Engine {
         let transaction = self.transactions.server.get(tx).expect("just made");
         let arrival = transaction.arrival;
         let sender = Sender::of(&self.config, &arrival);
+        if sender.is_upstream() && arrival.accepted {
+            self.learn_alias(&arrival, message);
+        }
         let uri =
             Uri::parse(message.uri()).map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
         let ours = naming::is_our_uri(&self.config, &uri);
@@ -165,7 +169,7 @@ impl Engine {
         if message.method() == Method::Invite {
             self.answer_trying(tx, message);
         }
-        self.fork(tx, message, &arrival, sender, routing.popped, hash)
+        self.fork(tx, message, sender, routing.popped, hash)
     }
 
     /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends

@@ -8,8 +8,8 @@ use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
 use crate::proxy::route::{self, Routing, Sender, Way};
-use crate::proxy::target::{self, Hop, OneOf, TargetSet};
-use crate::proxy::upstream::Tried;
+use crate::proxy::target::{self, Hop, TargetSet};
+use crate::proxy::upstream::{Tried, choose};
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, BindingFlow};
 use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri, split_first};
@@ -220,21 +220,33 @@ impl Engine {
         }
     }
 
-    /// The target that is due; the others wait for its failure. Requests of one Call-ID meet one
-    /// target, so that it knows its own challenges and dialogs.
+    /// The target that is due, the others as its alternatives (RFC 3263 §4.3). Requests of one
+    /// Call-ID meet one target, so that it knows its own challenges and dialogs.
     fn aim_at_upstream(&mut self, message: Message<'_>, at: usize) -> Result<(), Reject> {
-        let targets = &self.config.upstreams[at].targets;
-        let first = match targets.len() {
-            1 => Some(0),
-            _ => self.choose_target(at, Tried::default(), message),
+        let upstream = &self.config.upstreams[at];
+        let targets = &mut self.scratch.targets;
+        let hop = |target: &UpstreamTarget| {
+            let UpstreamTarget { transport, address: remote, .. } = *target;
+            Hop::Dial { transport, remote }
         };
-        let Some(first) = first else {
-            return Err(Reject::because(500, "The upstream has no target"));
+        if let [only] = upstream.targets.as_slice() {
+            targets.push(hop(only), &[], &[]);
+            return Ok(());
+        }
+        // The low half of the hash has chosen the shard.
+        let random = self.placement.of(message.call_id().unwrap_or_default()) >> 32;
+        let rests = |target: &UpstreamTarget| {
+            self.standing.rests(target.transport, target.address, self.now)
         };
-        let UpstreamTarget { transport, address: remote, .. } = targets[first];
-        let one_of = (targets.len() > 1).then_some(OneOf { upstream: at, target: first });
-        self.scratch.targets.push_one_of(Hop::Dial { transport, remote }, one_of);
-        Ok(())
+        let (mut tried, mut first) = (Tried::default(), None);
+        while let Some(next) = choose(&upstream.targets, tried, rests, random) {
+            tried = tried.and(next);
+            first = targets.push_server(hop(&upstream.targets[next]), first);
+        }
+        match first {
+            Some(_) => Ok(()),
+            None => Err(Reject::because(500, "The upstream has no target")),
+        }
     }
 
     /// The bindings of the address of record, one copy a client (RFC 3261 §16.5, RFC 5626 §7).
@@ -271,7 +283,8 @@ struct Choice {
 }
 
 impl Choice {
-    /// Adds the bindings that fit, one an instance; says why one did not.
+    /// Adds the bindings that fit, each instance once, its further flows as alternatives; says why
+    /// one did not.
     fn pick<'a>(
         &self,
         bindings: impl Iterator<Item = &'a Binding>,
@@ -281,13 +294,14 @@ impl Choice {
         let mut seen = Seen::default();
         let mut refused = None;
         for binding in bindings {
-            if seen.again(binding) {
-                continue;
-            }
-            if let Err(warning) =
-                self.judge(binding).and_then(|strip| self.add(binding, strip, config, targets))
-            {
-                refused = Some(warning);
+            let first = seen.first_of(binding);
+            let added = self
+                .judge(binding)
+                .and_then(|strip| self.add(binding, strip, config, targets, first));
+            match added {
+                Ok(Some(index)) => seen.note(binding, index),
+                Ok(None) => {}
+                Err(warning) => refused = Some(warning),
             }
         }
         refused
@@ -308,15 +322,16 @@ impl Choice {
         }
     }
 
-    /// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme
-    /// when `strip` says so.
+    /// Adds a binding's target and tells its index, or adds it as an alternative of `first`. Its
+    /// Contact becomes the Request-URI exactly, but for the scheme when `strip` says so.
     fn add(
         &self,
         binding: &Binding,
         strip: bool,
         config: &Config,
         targets: &mut TargetSet,
-    ) -> Result<(), Warning> {
+        first: Option<usize>,
+    ) -> Result<Option<usize>, Warning> {
         const UNRESOLVED: Warning = (399, "The contact cannot be reached");
         let contact = binding.contact();
         let mut route = Vec::new();
@@ -341,8 +356,13 @@ impl Choice {
         } else {
             contact
         };
-        targets.push(hop, uri, &route);
-        Ok(())
+        match first {
+            None => Ok(targets.add(hop, uri, &route, binding.q())),
+            Some(first) => {
+                targets.add_alternative(first, hop, uri, &route);
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -370,18 +390,21 @@ fn by_path(route: &[u8], config: &Config) -> Option<Hop> {
     Some(Hop::Dial { transport: dial.transport, remote: dial.remote })
 }
 
-/// Instances that have their copy already: the flows of one instance are tried in turn, never
-/// forked to (RFC 5626 §7). Bindings come newest first.
+/// Which target each instance has: its flows are tried in turn, never forked to (RFC 5626 §7).
+/// Bindings come newest first.
 #[derive(Default)]
-struct Seen<'a>(smallvec::SmallVec<[&'a [u8]; 8]>);
+struct Seen<'a>(smallvec::SmallVec<[(&'a [u8], usize); 8]>);
 
 impl<'a> Seen<'a> {
-    fn again(&mut self, binding: &'a Binding) -> bool {
-        let Some(instance) = binding.instance() else { return false };
-        if self.0.contains(&instance) {
-            return true;
+    /// The target of the binding's instance, if it has one.
+    fn first_of(&self, binding: &Binding) -> Option<usize> {
+        let is_same = |(instance, _): &&(&[u8], usize)| binding.is_of(instance);
+        self.0.iter().find(is_same).map(|(_, index)| *index)
+    }
+
+    fn note(&mut self, binding: &'a Binding, index: usize) {
+        if let Some(instance) = binding.instance() {
+            self.0.push((instance, index));
         }
-        self.0.push(instance);
-        false
     }
 }

@@ -45,10 +45,13 @@ fn is_from(upstream: &Upstream, arrival: &Arrival) -> bool {
     if !upstream.from.is_empty() {
         return upstream.from.iter().any(|network| network.contains(&arrival.remote.ip()));
     }
-    !arrival.accepted
-        && upstream.targets.iter().any(|target| {
-            target.address == arrival.remote && target.transport == arrival.transport()
-        })
+    // What we send by TCP for its size alone comes from there, too.
+    let is_same = |target: &UpstreamTarget| {
+        let pair = (target.transport, arrival.transport());
+        target.address == arrival.remote
+            && (pair.0 == pair.1 || pair == (Transport::Udp, Transport::Tcp))
+    };
+    !arrival.accepted && upstream.targets.iter().any(is_same)
 }
 
 /// What the Route header fields decided.
@@ -243,7 +246,7 @@ pub fn dial<'a>(
     };
     let exact = || named().filter(|it| it.transport == transport && it.address.port() == port);
     let open = || named().filter(|it| is_open && (uri.scheme == Scheme::Sip || it.is_secure()));
-    let is_known = |it: &&UpstreamTarget| known == Some((it.transport, it.address));
+    let is_known = |it: &&UpstreamTarget| known.is_some_and(|(_, address)| address == it.address);
     let by_name = (exact().find(is_known).or_else(|| exact().next()))
         .or_else(|| open().find(is_known))
         .or_else(|| open().next());
@@ -265,11 +268,18 @@ pub fn may_dial(config: &Config, transport: Transport, remote: SocketAddr) -> bo
         })
 }
 
-/// Bytes of a request above which it does not go to that address by UDP (RFC 3261 §18.1.1).
-pub fn udp_max(config: &Config, remote: SocketAddr) -> usize {
-    let is_there = |upstream: &&Upstream| {
+/// The upstream whose target or network an address is.
+pub fn upstream_at(config: &Config, remote: SocketAddr) -> Option<&Upstream> {
+    config.upstreams.iter().find(|upstream| {
         upstream.targets.iter().any(|target| target.address == remote)
             || upstream.from.iter().any(|network| network.contains(&remote.ip()))
-    };
-    config.upstreams.iter().find(is_there).map_or(Upstream::UDP_MAX, |upstream| upstream.udp_max)
+    })
+}
+
+/// Bytes of a request above which it does not go to that address by UDP (RFC 3261 §18.1.1). This is
+/// for servers. A phone that registered over UDP gets requests of any size by UDP: its flow is its
+/// binding (RFC 5626 §5.3), behind a NAT nothing else reaches it, and an address that it wrote is
+/// not dialled for it.
+pub fn udp_max(config: &Config, remote: SocketAddr) -> usize {
+    upstream_at(config, remote).map_or(Upstream::UDP_MAX, |upstream| upstream.udp_max)
 }
