@@ -92,8 +92,7 @@ impl TokenKey {
         let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
         let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };
         let with_key = if claims.client_key != 0 { WITH_CLIENT_KEY } else { 0 };
-        writer
-            .put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | far_form(claims)]);
+        writer.put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | far_form(claims)]);
         writer.put(&self.epoch.to_be_bytes());
         if claims.client_key != 0 {
             writer.put(&claims.client_key.to_be_bytes());
@@ -350,7 +349,13 @@ mod tests {
     #[test]
     fn two_streams_make_a_short_token() {
         let caller = ends()[1];
-        let claims = Claims { kind: TokenKind::Dialog, caller, callee: caller, dialled: None, client_key: 0 };
+        let claims = Claims {
+            kind: TokenKind::Dialog,
+            caller,
+            callee: caller,
+            dialled: None,
+            client_key: 0,
+        };
         assert_eq!(encode(&claims).len(), 57);
     }
 

@@ -164,12 +164,7 @@ fn follow(
 /// The other end than the sender's. A token of which the sender holds no end selects its only end;
 /// with two ends the sender is no party of the dialog. The first token of a client whose port
 /// changed is its own.
-fn select(
-    claims: &Claims,
-    arrival: &Arrival,
-    sender: Sender,
-    so_far: Way,
-) -> Result<Way, Reject> {
+fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Result<Way, Reject> {
     let source = arrival.source;
     let is_source = |end: Option<FlowRef>| end.is_some_and(|end| end.same_peer(source));
     let is_near = |end: Option<FlowRef>| end.is_some_and(|end| same_host(end, source));

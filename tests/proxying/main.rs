@@ -4,13 +4,20 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod aliases;
 mod answers;
 mod connections;
+mod dialled;
 mod edits;
+mod failover;
 mod flows_of_one;
 mod fork;
+mod large;
 mod loops;
+mod own_uris;
+mod paths;
 mod record_route;
 mod repeats;
 mod serial;
+mod strict;
 mod timers;
