@@ -8,7 +8,7 @@ use std::time::Duration;
 use lab::phone::Phone;
 use lab::text::Sip;
 use lab::{CORE, Lab};
-use sipring::base::config::{Config, UpstreamTarget};
+use sipring::base::config::Config;
 use sipring::base::event::CloseReason;
 use sipring::base::id::Transport;
 use sipring::base::limits::{FLOW_BINDINGS_MAX, FLOW_REQUESTS_MAX};
@@ -147,11 +147,7 @@ fn a_path_does_not_make_us_a_relay() {
 fn a_sips_request_never_leaves_without_tls() {
     let with_target = |transport: Transport| -> Config {
         let mut config = lab::config();
-        config.upstreams[0].targets = vec![UpstreamTarget {
-            transport,
-            address: CORE.parse().expect("an address"),
-            host: "198.51.100.7".into(),
-        }];
+        config.upstreams[0].targets = vec![lab::target(transport, CORE)];
         config
     };
     for (transport, leaves) in

@@ -243,6 +243,7 @@ impl Engine {
             aors: self.location.aors() as u64,
             server_transactions: self.transactions.server.len() as u64,
             client_transactions: self.transactions.client.len() as u64,
+            targets_resting: self.standing.resting(self.now),
         }
     }
 

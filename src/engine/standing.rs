@@ -29,6 +29,11 @@ impl Standing {
         *until = (*until).max(now + rest);
     }
 
+    /// How many rest.
+    pub fn resting(&self, now: Time) -> u64 {
+        self.until.values().filter(|until| **until > now).count() as u64
+    }
+
     /// Whether a server rests.
     pub fn rests(&self, transport: Transport, remote: SocketAddr, now: Time) -> bool {
         self.until.get(&(transport, remote)).is_some_and(|until| *until > now)

@@ -121,9 +121,11 @@ fn shows_host(listener: &Listener, host: &[u8], ip: Option<IpAddr>) -> bool {
         || advertised.and_then(parse_ip) == Some(ip)
 }
 
+/// An advertised name without a port stands for the default one.
 fn shows_port(listener: &Listener, port: u16) -> bool {
+    let advertised = listener.advertise.as_ref().map(|name| name.port);
     listener.address.port() == port
-        || listener.advertise.as_ref().is_some_and(|name| name.port == Some(port))
+        || advertised.is_some_and(|it| it.unwrap_or(listener.transport.default_port()) == port)
 }
 
 fn listener_has_default_port(listener: &Listener) -> bool {

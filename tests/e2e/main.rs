@@ -24,3 +24,4 @@ mod support;
 mod timers;
 mod tokens;
 mod upgrade;
+mod upstreams;

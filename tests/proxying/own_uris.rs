@@ -73,7 +73,8 @@ fn every_listener_is_known_by_address_and_name_in_every_form() {
                 ("sip", "someone@", ""),
                 ("sip", "a%2Db:pw@", ";user=phone"),
             ] {
-                assert!(is_ours(&mut lab, &format!("{scheme}:{user}{host}{params}")), "{host}");
+                let uri = format!("{scheme}:{user}{host}{params}");
+                assert!(is_ours(&mut lab, &uri), "{uri}");
             }
         }
     }
