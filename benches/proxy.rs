@@ -69,7 +69,9 @@ fn forwarding(c: &mut Criterion) {
         branch: branch(),
         caller: Some(client(1)),
         callee: Some(client(2)),
-        breadth: None,
+        breadth: 60,
+        dialled: None,
+        strict: false,
         trusted: false,
     };
     let mut group = c.benchmark_group("forward");

@@ -8,7 +8,7 @@ use super::support::phone::PATIENCE;
 use super::support::{Draft, Message, Phone, Server, Setup, Transport, still};
 
 fn large(alice: &Phone) -> Draft {
-    alice.draft("MESSAGE", "sip:9000@example.com").body("text/plain", &"Grüße ".repeat(300))
+    alice.draft("MESSAGE", "sip:9000@example.com").body("text/plain", "Grüße ".repeat(300))
 }
 
 /// The core hears the request over its transport, and alice its answer.
