@@ -84,6 +84,9 @@ pub struct Registrar {
     pub serial_ring: Duration,
     /// Contacts on another host than their source are resolved instead of delivered on the flow.
     pub foreign_contacts: bool,
+    /// Values of Service-Route in the answer to a REGISTER (RFC 3608): what the client is to put in
+    /// Route. Each is a name-addr with `lr`.
+    pub service_route: Vec<String>,
     /// A `sips:` request may be delivered to a `sip:` Contact over WSS or TLS.
     pub sips_to_sip_contact: bool,
 }
@@ -209,6 +212,7 @@ impl Default for Registrar {
             contacts_max: 10,
             serial_ring: Duration::from_secs(20),
             foreign_contacts: false,
+            service_route: Vec::new(),
             sips_to_sip_contact: false,
         }
     }

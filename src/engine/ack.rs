@@ -36,9 +36,10 @@ impl Engine {
         let routed = route::preprocess(&self.config, &self.tokens, message, arrival, sender)
             .and_then(|routing| {
                 let uri = Uri::parse(message.uri()).map_err(|_| Reject::new(400))?;
-                if self.names_user(message, &uri, routing) {
-                    self.aim_at_accepted(message);
-                } else {
+                let names_user = self.names_user(message, &uri, routing);
+                let is_found = names_user && self.aim_at_accepted(message);
+                // A GRUU names one instance, whoever else there is (RFC 5627 §6.1).
+                if !names_user || !is_found && uri.param("gr").is_some() {
                     self.find_targets(message, &uri, arrival, sender, routing)?;
                 }
                 Ok(routing.popped)
@@ -46,11 +47,12 @@ impl Engine {
         let (Ok(popped), false) = (routed, spent) else { return self.drop_ack(arrival, message) };
         let targets = std::mem::take(&mut self.scratch.targets);
         let breadth = breadth::incoming(message);
-        let count = targets.len().min(usize::from(breadth));
+        let count = targets.ordered().min(usize::from(breadth));
         let mut went = Went::Nowhere;
-        for at in 0..count {
+        for place in 0..count {
+            let at = targets.index_of(place);
             let hop = targets.at(at).0.hop;
-            let breadth = breadth::share(breadth, count, 0, at);
+            let breadth = breadth::share(breadth, count, 0, place);
             let onward = Onward { popped, breadth, ..self.onward(&targets, at, hash, sender) };
             went = went.max(self.send_ack_copy(message, arrival, hop, onward));
         }
@@ -72,14 +74,15 @@ impl Engine {
     }
 
     /// The branches of the ACK's INVITE that answered 2xx, as long as these are repeated. To every
-    /// binding of the user would be wrong: the others never heard of the dialog.
-    fn aim_at_accepted(&mut self, message: Message<'_>) {
+    /// binding of the user would be wrong: the others never heard of the dialog. False when there
+    /// is none.
+    fn aim_at_accepted(&mut self, message: Message<'_>) -> bool {
         let targets = &mut self.scratch.targets;
         targets.clear();
         let invite = ack_key(&self.placement, message)
             .and_then(|key| self.transactions.merged.get(&key))
             .and_then(|invite| self.transactions.server.get(*invite));
-        let Some(invite) = invite else { return };
+        let Some(invite) = invite else { return false };
         let mut parsed = self.parsed_kept.pop().unwrap_or_default();
         for client in &invite.branches {
             let Some(branch) = self.transactions.client.get(*client) else { continue };
@@ -92,6 +95,7 @@ impl Engine {
             }
         }
         self.keep_parsed(parsed);
+        !self.scratch.targets.is_empty()
     }
 
     /// An INVITE was accepted: its ACK may come without a Route.

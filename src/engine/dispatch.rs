@@ -77,8 +77,9 @@ impl Engine {
     /// Hands a request to the shard that serves it.
     fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
         let message = parsed.view(bytes);
-        let (config, hash) = (&self.config, &self.placement);
-        let home = place::home(config, hash, message, self.shards, &mut self.scratch.key);
+        let (config, hash, gruus) = (&self.config, &self.placement, &self.gruus);
+        let scratch = &mut self.scratch.key;
+        let home = place::home(config, hash, message, gruus, self.shards, scratch);
         if home == self.shard {
             self.on_request(arrival, bytes, parsed, false);
         } else {

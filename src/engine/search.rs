@@ -16,7 +16,7 @@ use crate::sip::Message;
 
 use super::Engine;
 use super::alarm::Alarm;
-use super::transactions::{CancelReason, ClientTransaction};
+use super::transactions::{Cancel, ClientTransaction};
 
 /// What is left to try for one request, and what every further copy needs.
 #[derive(Debug)]
@@ -205,7 +205,6 @@ impl Engine {
         search.timer = None;
         search.running = 0;
         let group = search.group;
-        transaction.cancel_reason = CancelReason::None;
         for client in branches {
             let Some(branch) = self.transactions.client.get_mut(client) else { continue };
             if branch.place.group == group && !branch.ended {
@@ -248,6 +247,6 @@ impl Engine {
 impl ClientTransaction {
     /// Whether somebody wants it cancelled or gave it up.
     fn is_cancelled(&self) -> bool {
-        self.given_up || self.cancel != super::transactions::Cancel::No
+        self.given_up || self.cancel != Cancel::No
     }
 }

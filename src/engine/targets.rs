@@ -12,7 +12,7 @@ use crate::proxy::target::{self, Hop, TargetSet};
 use crate::proxy::upstream::{Tried, choose};
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, BindingFlow};
-use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri, split_first};
+use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
 
 use super::Engine;
 
@@ -34,6 +34,7 @@ impl Engine {
         self.scratch.targets.strict = routing.strict;
         let next = message.values(HeaderName::Route).nth(routing.popped);
         let found = match routing.way {
+            Way::Flow(flow, _) if self.aim_at_instance(uri, flow) => Ok(()),
             Way::Flow(flow, kind) => self.aim_at_flow(uri, flow, kind, sender),
             Way::Dialled(transport, remote) => {
                 self.aim_at_dialled(next.map(|value| value.text), uri, (transport, remote))
@@ -76,6 +77,34 @@ impl Engine {
         self.scratch.targets.push(Hop::Client(flow), &[], &[]);
         self.scratch.targets.names_flow = true;
         Ok(())
+    }
+
+    /// A request in a dialog whose remote target is a GRUU: the client's Contact replaces it (RFC
+    /// 5627 §6.1). The flow that the token names comes first, then the newest of the instance that
+    /// is no less secure. False when none is here.
+    fn aim_at_instance(&mut self, uri: &Uri<'_>, named: FlowRef) -> bool {
+        if uri.param("gr").is_none() || !naming::is_our_uri(&self.config, uri) {
+            return false;
+        }
+        let mut aor = Vec::new();
+        let Some(gruu) = self.gruus.read(uri, &mut aor) else { return false };
+        let is_secure = uri.scheme == Scheme::Sips || named.transport().is_secure();
+        let meant = self.location.lookup(&aor, self.now).filter(|it| self.gruus.is_of(&gruu, it));
+        let mut best = None;
+        for binding in meant {
+            let BindingFlow::Flow(flow) = binding.flow() else { continue };
+            if flow.same_peer(named) {
+                best = Some((flow, binding));
+                break;
+            }
+            if best.is_none() && (!is_secure || flow.transport().is_secure()) {
+                best = Some((flow, binding));
+            }
+        }
+        let Some((flow, binding)) = best else { return false };
+        self.scratch.targets.push(Hop::Client(flow), binding.contact(), &[]);
+        self.scratch.targets.names_flow = true;
+        true
     }
 
     /// RFC 5626 §5.3.1: 430 to those who keep flows of their own, 480 to endpoints (§11.5).
@@ -253,13 +282,26 @@ impl Engine {
     fn aim_at_location(&mut self, uri: &Uri<'_>, sender: Sender) -> Result<(), Reject> {
         let mut aor = std::mem::take(&mut self.scratch.key);
         aor.clear();
-        uri.aor_into(&mut aor);
+        let gruu = match uri.param("gr") {
+            Some(_) => Some(self.gruus.read(uri, &mut aor).ok_or(Reject::new(404))?),
+            None => None,
+        };
+        if gruu.is_none() {
+            uri.aor_into(&mut aor);
+        }
         let choice = Choice {
             sips: uri.scheme == Scheme::Sips,
             sips_to_sip: self.config.registrar.sips_to_sip_contact,
         };
         let refused = {
-            let bindings = self.location.lookup(&aor, self.now);
+            let all = self.location.lookup(&aor, self.now);
+            let meant =
+                all.filter(|it| gruu.as_ref().is_none_or(|gruu| self.gruus.is_of(gruu, it)));
+            let mut bindings = meant.peekable();
+            // Only the last registration's temporary GRUUs are valid (RFC 5627 §5.1, §5.3).
+            if gruu.as_ref().is_some_and(|gruu| gruu.is_outdated(bindings.peek().copied())) {
+                return Err(Reject::because(404, "The GRUU is not valid any more"));
+            }
             choice.pick(bindings, &self.config, &mut self.scratch.targets)
         };
         let known = self.location.was_known(&aor);
@@ -344,7 +386,7 @@ impl Choice {
         let hop = match binding.flow() {
             BindingFlow::Flow(flow) => Hop::Client(flow),
             BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
-            BindingFlow::Path => by_path(&route, config).ok_or(UNRESOLVED)?,
+            BindingFlow::Path => by_path(binding, config).ok_or(UNRESOLVED)?,
         };
         if self.sips && !hop.transport().is_secure() {
             return Err(SIPS_NOT_ALLOWED);
@@ -383,8 +425,8 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
 
 /// The first hop of a Path (RFC 3327 §5.3). Whoever registers writes it: it leads to servers that
 /// the configuration names and nowhere else, or we were a relay to any address for anybody.
-fn by_path(route: &[u8], config: &Config) -> Option<Hop> {
-    let address = NameAddr::parse(split_first(route).0).ok()?;
+fn by_path(binding: &Binding, config: &Config) -> Option<Hop> {
+    let address = NameAddr::parse(binding.path().next()?).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
     let dial = route::dial(config, &uri, None)?;
     Some(Hop::Dial { transport: dial.transport, remote: dial.remote })

@@ -42,7 +42,10 @@ mod tests {
             ("Max-Breadth: 1;a\r\n", 60),
             ("Max-Breadth:\r\n", 60),
         ] {
-            let text = format!("MESSAGE sip:a@b SIP/2.0\r\n{line}Via: SIP/2.0/UDP a\r\n\r\n");
+            let text = format!(
+                "MESSAGE sip:a@b SIP/2.0\r\n{line}Via: SIP/2.0/UDP a\r\nFrom: <sip:a@b>;tag=1\r\n\
+                 To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\n\r\n"
+            );
             let mut parsed = Parsed::default();
             parse(text.as_bytes(), &mut parsed).unwrap();
             assert_eq!(incoming(parsed.view(text.as_bytes())), expected, "{line:?}");

@@ -6,7 +6,7 @@
 use crate::base::config::Config;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::PREFIX;
-use crate::sip::{Edits, HeaderName, Message, NameAddr, Scheme, Uri};
+use crate::sip::{Edits, HeaderName, Message, NameAddr, Scheme, Uri, unescape_into};
 
 use super::naming;
 
@@ -45,7 +45,7 @@ fn names_a_token(config: &Config, uri: &Uri<'_>) -> bool {
     let mut plain = Vec::new();
     let user = match memchr::memchr(b'%', user) {
         Some(_) => {
-            uri.user_into(&mut plain);
+            unescape_into(user, &mut plain);
             plain.as_slice()
         }
         None => user,

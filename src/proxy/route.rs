@@ -9,7 +9,7 @@ use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
-use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
+use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri, unescape_into};
 
 use super::naming;
 use super::validate::Reject;
@@ -108,7 +108,7 @@ pub fn preprocess(
         let mut plain = Vec::new();
         let user = match uri.user {
             Some(user) if user.contains(&b'%') => {
-                uri.user_into(&mut plain);
+                unescape_into(user, &mut plain);
                 plain.as_slice()
             }
             Some(user) => user,

@@ -16,11 +16,12 @@ use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
 use super::answer::{contact_line, line, number_line, push_unfolded, warning_line};
 use super::binding::{Binding, Draft};
 use super::contact::EXPIRES_IF_MALFORMED;
+use super::gruu::{self, GruuKey};
 use super::location::Location;
 use super::plan::Plan;
 
-/// Option tags that may stand in Require (RFC 3327, RFC 5626).
-const SUPPORTED: [&[u8]; 2] = [b"path", b"outbound"];
+/// Option tags that may stand in Require (RFC 3327, RFC 5626, RFC 5627 §5.1).
+const SUPPORTED: [&[u8]; 3] = [b"path", b"outbound", b"gruu"];
 
 /// Why a `*` is refused.
 pub(super) const STAR_MISUSED: &str = "Contact * needs Expires 0 and no other";
@@ -37,8 +38,11 @@ pub struct RegisterContext<'a> {
     pub config: &'a Config,
     /// Whether a URI's host and port are one of our listeners or its advertised name.
     pub names_us: &'a dyn Fn(&Uri<'_>) -> bool,
-    /// A random number: how far below the highest this expiry is granted.
+    /// A random number: how far below the highest this expiry is granted, which registration of
+    /// its instance this is, and what temporary GRUUs are made with.
     pub random: u64,
+    /// Makes GRUUs.
+    pub gruu_key: &'a GruuKey,
     /// Seconds for Flow-Timer, if the client is to be told (RFC 5626 §11.1).
     pub flow_timer: Option<u32>,
 }
@@ -212,6 +216,22 @@ impl<'a> Sender<'a> {
         Ok(Contacts::All)
     }
 
+    /// The address of record as the client wrote it, when it asks for GRUUs (RFC 5627 §5.2).
+    fn gruu_aor(&self) -> Option<Uri<'a>> {
+        if !has_option(self.request, HeaderName::Supported, b"gruu") {
+            return None;
+        }
+        Uri::parse(self.request.to().ok()?.uri).ok()
+    }
+
+    /// Another for each Contact and, but for a chance of 2^-64, for each REGISTER.
+    fn nonce(&self, index: usize) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        nonce[..8].copy_from_slice(&self.context.random.to_be_bytes());
+        nonce[8..].copy_from_slice(&(index as u32).to_be_bytes());
+        nonce
+    }
+
     /// Whether a REGISTER of ours may change the binding: another Call-ID, or a higher CSeq (RFC
     /// 3261 §10.3 steps 6 and 7).
     pub(super) fn may_change(&self, binding: &Binding) -> bool {
@@ -272,11 +292,22 @@ fn has_option(request: Message<'_>, name: HeaderName, tag: &[u8]) -> bool {
     request.values(name).any(|value| value.text.eq_ignore_ascii_case(tag))
 }
 
-/// RFC 3261 §10.3 step 8: all current bindings, and what RFC 3327 and RFC 5626 add.
+/// RFC 3261 §10.3 step 8: all current bindings, and what RFC 3327, RFC 3608, RFC 5626 and RFC 5627
+/// add.
 fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut Registered) {
     let now = sender.context.now;
-    for binding in location.lookup(&out.aor, now) {
-        contact_line(binding, now, &mut out.headers);
+    let aor = sender.gruu_aor();
+    for (index, binding) in location.lookup(&out.aor, now).enumerate() {
+        let gruus = |out: &mut Vec<u8>| {
+            if let Some(aor) = &aor {
+                let nonce = sender.nonce(index);
+                gruu::params_into(sender.context.gruu_key, aor, binding, nonce, out);
+            }
+        };
+        contact_line(binding, now, gruus, &mut out.headers);
+    }
+    for value in &sender.context.config.registrar.service_route {
+        line("Service-Route", value.as_bytes(), &mut out.headers);
     }
     for value in sender.request.values(HeaderName::Path) {
         line("Path", value.text, &mut out.headers);
@@ -400,7 +431,7 @@ mod tests {
     #[test]
     fn parameters_come_back_as_they_were_registered() {
         let mut desk = Desk::new();
-        let lines = "Supported: path, gruu, outbound\nContact: \"A\" <sip:x@y.invalid;transport=ws>\
+        let lines = "Supported: path, outbound\nContact: \"A\" <sip:x@y.invalid;transport=ws>\
             ;+sip.ice;reg-id=1;+sip.instance=\"<urn:uuid:1>\";expires=600;methods=\"INVITE,BYE\"\n";
         desk.register(ALICE, ("c", 1), lines).unwrap();
         assert_eq!(

@@ -43,6 +43,6 @@ pub use method::Method;
 pub use param::Params;
 pub use parse::{fuzz_message, parse};
 pub use status::reason_phrase;
-pub use uri::{Scheme, Uri, UriParams};
+pub use uri::{Scheme, Uri, UriParams, unescape_into};
 pub use values::{Value, Values, split_first};
 pub use via::Via;

@@ -89,11 +89,6 @@ impl<'a> Uri<'a> {
         self.host.strip_suffix(b".").unwrap_or(self.host)
     }
 
-    /// Appends the user with its escapes resolved; nothing without one.
-    pub fn user_into(&self, out: &mut Vec<u8>) {
-        unescape_into(self.user.unwrap_or_default(), out);
-    }
-
     /// The host as an address, when it is one.
     pub fn host_ip(&self) -> Option<IpAddr> {
         host_ip(self.host)
@@ -269,7 +264,7 @@ fn tel_parts(mut uri: Uri<'_>, start: usize) -> Result<Uri<'_>, ParseError> {
 }
 
 /// Appends `text` with its escapes resolved, once (RFC 3986 §2.4).
-pub(super) fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
+pub fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;
     while let Some(found) = memchr::memchr(b'%', &text[from..]) {
         let at = from + found;

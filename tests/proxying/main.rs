@@ -4,7 +4,9 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod acks;
 mod aliases;
+mod amplification;
 mod answers;
 mod connections;
 mod dialled;
@@ -12,6 +14,8 @@ mod edits;
 mod failover;
 mod flows_of_one;
 mod fork;
+mod gathering;
+mod gruu;
 mod large;
 mod loops;
 mod own_uris;

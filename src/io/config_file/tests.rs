@@ -149,6 +149,8 @@ fn keys_and_types() {
         ("[log]\nlevel = \"inf\"\n", Error, 9, "not a value of `level`", "`info`"),
         ("[log]\nlevel = 3\n", Error, 9, "must be a string", "quotes"),
         ("[registrar]\nforeign_contacts = \"no\"\n", Error, 9, "true or false", "quotes"),
+        ("[registrar]\nservice_route = [\"sip:a;lr\"]\n", Error, 9, "loose route", "<sip:"),
+        ("[registrar]\nservice_route = [\"<sip:a>\"]\n", Error, 9, "loose route", "<sip:"),
         ("[log]\nlevel = \n", Error, 9, "", ""),
         ("[log]\n[log]\n", Error, 9, "duplicate", ""),
     ]);
