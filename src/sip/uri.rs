@@ -96,8 +96,8 @@ impl<'a> Uri<'a> {
 
     /// Appends the canonical address of record (RFC 3261 §10.3 step 5): `user@host`, the user
     /// unescaped with its case kept, the host in lower case; without scheme, password, port,
-    /// parameters and the dot of the root. Without a user it is the host alone. Of a tel URI it is the number without
-    /// visual separators and `@`.
+    /// parameters and the dot of the root. Without a user it is the host alone. Of a tel URI it is
+    /// the number without visual separators and `@`.
     pub fn aor_into(&self, out: &mut Vec<u8>) {
         if self.scheme == Scheme::Tel {
             let number = self.user.unwrap_or_default();
