@@ -1,16 +1,19 @@
-//! Servers behind us that do not do what they should: which failure makes us try the next way, and
-//! what becomes of the branch before (RFC 3263 §4.3, RFC 3261 §16.7 step 6, §18.1.1). Also the
-//! connections that servers made and let us use (RFC 5923). Absent on purpose: which way is next
-//! (`search`).
+//! Servers behind us of which some do not do what they should: in which order they are tried, which
+//! failure makes us try the next, and what becomes of the branch before (RFC 3263 §4.3, RFC 3261
+//! §16.7 step 6, §18.1.1). Also the connections that servers made and let us use (RFC 5923). Absent
+//! on purpose: how the next way is begun (`search`), and the choice itself (`proxy/upstream`).
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::base::config::UpstreamTarget;
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::{STREAM_PATIENCE, TARGET_REST, TARGET_REST_MAX};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
-use crate::proxy::route;
+use crate::proxy::target::Hop;
+use crate::proxy::upstream::{Tried, choose};
+use crate::proxy::{Reject, route};
 use crate::sip::{HeaderName, Message};
 use crate::transaction::Timer;
 
@@ -19,6 +22,39 @@ use super::alarm::Alarm;
 use super::transactions::{Cancel, ClientMachine, Way};
 
 impl Engine {
+    /// The target that is due, the others as its alternatives (RFC 3263 §4.3). Requests of one
+    /// Call-ID meet one target, so that it knows its own challenges and dialogs.
+    pub(super) fn aim_at_upstream(
+        &mut self,
+        message: Message<'_>,
+        at: usize,
+    ) -> Result<(), Reject> {
+        let upstream = &self.config.upstreams[at];
+        let targets = &mut self.scratch.targets;
+        let hop = |target: &UpstreamTarget| {
+            let UpstreamTarget { transport, address: remote, .. } = *target;
+            Hop::Dial { transport, remote }
+        };
+        if let [only] = upstream.targets.as_slice() {
+            targets.push(hop(only), &[], &[]);
+            return Ok(());
+        }
+        // The low half of the hash has chosen the shard.
+        let random = self.placement.of(message.call_id().unwrap_or_default()) >> 32;
+        let rests = |target: &UpstreamTarget| {
+            self.standing.rests(target.transport, target.address, self.now)
+        };
+        let (mut tried, mut first) = (Tried::default(), None);
+        while let Some(next) = choose(&upstream.targets, tried, rests, random) {
+            tried = tried.and(next);
+            first = targets.push_server(hop(&upstream.targets[next]), first);
+        }
+        match first {
+            Some(_) => Ok(()),
+            None => Err(Reject::because(500, "The upstream has no target")),
+        }
+    }
+
     /// Has an alarm ring when a server has said nothing for the time that its upstream gives it, or
     /// when a connection that a large request could do without takes too long.
     pub(super) fn watch_silence(&mut self, client: SlabKey) {

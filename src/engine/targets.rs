@@ -3,13 +3,12 @@
 
 use std::net::SocketAddr;
 
-use crate::base::config::{Config, RouteTo, UpstreamTarget};
+use crate::base::config::{Config, RouteTo};
 use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
 use crate::proxy::route::{self, Routing, Sender, Way};
 use crate::proxy::target::{self, Hop, TargetSet};
-use crate::proxy::upstream::{Tried, choose};
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, BindingFlow};
 use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
@@ -246,35 +245,6 @@ impl Engine {
             }
             Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
             None => Err(Reject::new(404)),
-        }
-    }
-
-    /// The target that is due, the others as its alternatives (RFC 3263 §4.3). Requests of one
-    /// Call-ID meet one target, so that it knows its own challenges and dialogs.
-    fn aim_at_upstream(&mut self, message: Message<'_>, at: usize) -> Result<(), Reject> {
-        let upstream = &self.config.upstreams[at];
-        let targets = &mut self.scratch.targets;
-        let hop = |target: &UpstreamTarget| {
-            let UpstreamTarget { transport, address: remote, .. } = *target;
-            Hop::Dial { transport, remote }
-        };
-        if let [only] = upstream.targets.as_slice() {
-            targets.push(hop(only), &[], &[]);
-            return Ok(());
-        }
-        // The low half of the hash has chosen the shard.
-        let random = self.placement.of(message.call_id().unwrap_or_default()) >> 32;
-        let rests = |target: &UpstreamTarget| {
-            self.standing.rests(target.transport, target.address, self.now)
-        };
-        let (mut tried, mut first) = (Tried::default(), None);
-        while let Some(next) = choose(&upstream.targets, tried, rests, random) {
-            tried = tried.and(next);
-            first = targets.push_server(hop(&upstream.targets[next]), first);
-        }
-        match first {
-            Some(_) => Ok(()),
-            None => Err(Reject::because(500, "The upstream has no target")),
         }
     }
 

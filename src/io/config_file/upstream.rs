@@ -90,7 +90,7 @@ fn upstream(section: Section<'_>, name: String, resolve: &Resolve) -> Drafted {
     let address_lookup = section.boolean("address_lookup", false).value;
     let udp_max = section.number("udp_max", 200..=65_507, Upstream::UDP_MAX).value;
     let timeout = section.duration("timeout", TIMEOUT_RANGE, Upstream::TIMEOUT);
-    if targets.len() == 1 && section.place("timeout").is_some() {
+    if targets.len() == 1 && timeout.value != Upstream::TIMEOUT {
         let hint = "it says when the next target is tried; add one, or remove it";
         faults.warning(&timeout.at, "`timeout` has no effect with one target", hint);
     }
