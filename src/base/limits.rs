@@ -20,7 +20,7 @@ pub const TARGETS_MAX: usize = 64;
 /// Max-Breadth of a request that names none, and the most that one may name (RFC 5393 §5.3.3).
 pub const BREADTH_MAX: u8 = 60;
 /// Unfinished target sets kept for reuse.
-pub const SEARCHES_KEPT: usize = 256;
+pub const SEARCHES_KEPT: usize = 1024;
 /// Bytes of a 401 or 407 with the challenges of other branches added; what does not fit is left out.
 pub const CHALLENGES_BYTES_MAX: usize = 16 * 1024;
 /// Requests of one client's flow that may wait for their final response; more get 480 with

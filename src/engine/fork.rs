@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use crate::base::config::Timers;
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
@@ -61,8 +62,9 @@ impl Engine {
             popped: search.popped,
             ..self.onward(&search.targets, at, search.loop_hash, sender)
         };
+        let reliable = onward.transport.is_reliable();
         let transaction = ClientTransaction {
-            machine: self.machine(message, direct).0,
+            machine: start_machine(message.method(), reliable, &self.config.timers).0,
             server: Some(tx),
             secret: onward.branch.secret,
             hop: Way::Connecting,
@@ -137,7 +139,8 @@ impl Engine {
         egress: ListenerId,
         block: Vec<u8>,
     ) {
-        let (machine, steps) = self.machine(message, hop);
+        let reliable = hop.transport().is_reliable();
+        let (machine, steps) = start_machine(message.method(), reliable, &self.config.timers);
         let way = self.way(hop, egress);
         let transaction = self.transactions.client.get_mut(client).expect("just made");
         (transaction.machine, transaction.hop) = (machine, way);
@@ -151,17 +154,6 @@ impl Engine {
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
         }
         self.run_client_steps(client, None, &steps);
-    }
-
-    fn machine(&self, message: Message<'_>, hop: Hop) -> (ClientMachine, Steps) {
-        let (timers, reliable) = (&self.config.timers, hop.transport().is_reliable());
-        if message.method() == Method::Invite {
-            let (machine, steps) = ClientInvite::start(reliable, timers);
-            (ClientMachine::Invite(machine), steps)
-        } else {
-            let (machine, steps) = Client::start(reliable, timers);
-            (ClientMachine::Other(machine), steps)
-        }
     }
 
     /// What a copy needs of its target; an ACK needs little more, since it opens no dialog.
@@ -227,6 +219,16 @@ impl Engine {
         if let Way::Flow(FlowRef::Stream(path)) = transaction.hop {
             transaction.mark = Some(self.transactions.by_target.add(path.flow, client));
         }
+    }
+}
+
+fn start_machine(method: Method<'_>, reliable: bool, timers: &Timers) -> (ClientMachine, Steps) {
+    if method == Method::Invite {
+        let (machine, steps) = ClientInvite::start(reliable, timers);
+        (ClientMachine::Invite(machine), steps)
+    } else {
+        let (machine, steps) = Client::start(reliable, timers);
+        (ClientMachine::Other(machine), steps)
     }
 }
 
