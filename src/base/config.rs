@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::host;
 use super::id::{ListenerId, Transport};
 use super::limits::Limits;
 
@@ -222,7 +223,7 @@ impl Config {
     /// Whether `host` (compared without case and the root's dot) is a domain that we are responsible for.
     pub fn is_our_domain(&self, host: &[u8]) -> bool {
         let host = host.strip_suffix(b".").unwrap_or(host);
-        self.node.domains.iter().any(|domain| domain.as_bytes().eq_ignore_ascii_case(host))
+        self.node.domains.iter().any(|domain| host::same(host, domain.as_bytes()))
     }
 
     /// The listener under that id. Panics on an id that this configuration never gave out.

@@ -23,7 +23,7 @@ enum Went {
     Nowhere,
     /// It was written.
     Out,
-    /// It waits for a connection, which counts it.
+    /// It waits for a connection, which counts the first that does.
     Waiting,
 }
 
@@ -54,7 +54,8 @@ impl Engine {
             let hop = targets.at(at).0.hop;
             let breadth = breadth::share(breadth, count, 0, place);
             let onward = Onward { popped, breadth, ..self.onward(&targets, at, hash, sender) };
-            went = went.max(self.send_ack_copy(message, arrival, hop, onward));
+            let counts = went < Went::Waiting;
+            went = went.max(self.send_ack_copy(message, arrival, hop, onward, counts));
         }
         self.scratch.targets = targets;
         match went {
@@ -114,6 +115,7 @@ impl Engine {
         arrival: &Arrival,
         hop: Hop,
         mut onward: Onward<'_>,
+        counts: bool,
     ) -> Went {
         let mut block = self.pool.take(message.bytes().len() + 256);
         // If no connection can be made for a large one, its repetition goes by UDP.
@@ -121,7 +123,7 @@ impl Engine {
         let hop = streamed.unwrap_or(hop);
         let went = match self.way(hop, onward.egress) {
             Way::Connecting => {
-                self.connect_for(Waiter::Ack(block), hop);
+                self.connect_for(Waiter::Ack { block, counts }, hop);
                 Went::Waiting
             }
             Way::Flow(flow) => {

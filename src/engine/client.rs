@@ -25,6 +25,8 @@ pub(super) enum Failure {
     Connect,
     /// It was cancelled before there was a connection to send it on.
     Cancelled,
+    /// The message is larger than a datagram can be.
+    TooLarge,
 }
 
 impl Failure {
@@ -319,6 +321,7 @@ impl Engine {
             Failure::Full => (480, "The client does not read"),
             Failure::Connect => (Failure::UNREACHABLE, "The server behind cannot be reached"),
             Failure::Cancelled => (487, "Cancelled"),
+            Failure::TooLarge => (513, "Larger than a datagram"),
         };
         let is_replaced = self.fail_branch(client, status, why);
         self.counters.requests_flow_gone += u64::from(failure == Failure::Gone && !is_replaced);

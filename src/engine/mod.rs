@@ -22,6 +22,8 @@ mod failover;
 mod flow_index;
 mod flows;
 mod fork;
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 pub mod input;
 mod linked;

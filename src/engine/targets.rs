@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::base::config::{Config, RouteTo};
+use crate::base::host::parse_ip;
 use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
@@ -11,7 +12,7 @@ use crate::proxy::route::{self, Routing, Sender, Way};
 use crate::proxy::target::{self, Hop, TargetSet};
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, BindingFlow};
-use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
+use crate::sip::{HeaderName, Message, Method, NameAddr, Scheme, Uri};
 
 use super::Engine;
 
@@ -230,14 +231,17 @@ impl Engine {
         found
     }
 
-    /// `[[route]]`: the first match wins; none is 404.
+    /// `[[route]]`: the first match wins; none is 404. What names us and no user, and is for no
+    /// server behind us, is for ourselves.
     fn aim_by_rules(
         &mut self,
         message: Message<'_>,
         uri: &Uri<'_>,
         sender: Sender,
     ) -> Result<(), Reject> {
+        let names_nobody = uri.user.is_none();
         match target::first_route(&self.config, message, uri) {
+            Some(RouteTo::Location) | None if names_nobody => Err(as_server(message)),
             Some(RouteTo::Location) => self.aim_at_location(uri, sender),
             Some(RouteTo::Upstream(at)) => {
                 let at = *at;
@@ -284,6 +288,17 @@ impl Engine {
             None if !known && sender.is_upstream() => Reject::new(404),
             None => Reject::new(480),
         })
+    }
+}
+
+/// What a user agent server that keeps no dialogs, and serves OPTIONS and REGISTER elsewhere, says
+/// to all else (RFC 3261 §8.2.1, §12.2.2, §21.5.2).
+#[cold]
+fn as_server(message: Message<'_>) -> Reject {
+    match message.method() {
+        _ if message.to().is_ok_and(|to| to.tag().is_some()) => Reject::new(481),
+        Method::Other(_) => Reject::new(501),
+        _ => Reject::new(405).with_header(b"Allow: OPTIONS, REGISTER"),
     }
 }
 
@@ -384,7 +399,7 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
     let port = uri.port.unwrap_or(transport.default_port());
-    let remote = SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    let remote = SocketAddr::new(parse_ip(uri.host)?, port);
     if transport == Transport::Udp {
         let listener = binding.listener();
         let local = config.listener(listener).address;

@@ -5,11 +5,12 @@
 use std::net::SocketAddr;
 
 use crate::base::config::{Config, Upstream, UpstreamTarget};
+use crate::base::host::parse_ip;
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
-use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri, unescape_into};
+use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Scheme, Uri, unescape_into};
 
 use super::naming;
 use super::validate::Reject;
@@ -116,13 +117,17 @@ pub fn preprocess(
         };
         routing.way = follow(tokens, message, user, arrival, sender, routing.way)?;
     }
+    // More would be looked at by nobody, and followed by the next hop.
+    if routing.popped == VALUES_MAX {
+        return Err(Reject::phrase(400, ParseErrorKind::TooManyValues.phrase()));
+    }
     Ok(routing)
 }
 
 /// A listener on every address is named by the one that a flow came in on, too.
 fn names_us(config: &Config, uri: &Uri<'_>, arrival: &Arrival) -> bool {
     let came_to = || {
-        let host = naming::parse_ip(naming::next_host(uri));
+        let host = parse_ip(naming::next_host(uri));
         host == Some(arrival.local.ip()) && uri.port == Some(arrival.local.port())
     };
     let is_listener = arrival.accepted || arrival.transport() == Transport::Udp;
@@ -249,7 +254,7 @@ pub fn dial<'a>(
         let UpstreamTarget { transport, address, .. } = *target;
         return Some(Dial { transport, remote: address, host: &target.host });
     }
-    let remote = SocketAddr::new(naming::parse_ip(host)?, port);
+    let remote = SocketAddr::new(parse_ip(host)?, port);
     may_dial(config, transport, remote).then_some(Dial { transport, remote, host: "" })
 }
 

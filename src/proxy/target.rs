@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::base::config::{Config, Route, RouteTo};
+use crate::base::host::same;
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::{BRANCHES_MAX, TARGETS_MAX};
 use crate::sip::{Message, Scheme, Uri};
@@ -270,7 +271,7 @@ fn matches(route: &Route, message: Message<'_>, uri: &Uri<'_>) -> bool {
     let domain_fits = match &route.domain {
         None => true,
         Some(domain) if uri.scheme == Scheme::Tel => domain == "none",
-        Some(domain) => domain.as_bytes().eq_ignore_ascii_case(uri.domain()),
+        Some(domain) => same(uri.domain(), domain.as_bytes()),
     };
     method_fits && domain_fits && user_fits(route, uri)
 }

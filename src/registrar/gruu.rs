@@ -341,6 +341,8 @@ mod tests {
             assert_eq!(desk.refused(ALICE, ("c", 2), &lines), status, "{uri}");
         }
         desk.register(ALICE, ("c", 2), "Contact: <sip:bob@example.com>\n").unwrap();
+        let with_headers = "Contact: <sip:alice@example.com?Route=%3Csip:h%3E>\n";
+        desk.register(ALICE, ("c", 3), with_headers).unwrap();
     }
 
     #[test]

@@ -10,6 +10,8 @@
 mod answer;
 mod binding;
 mod contact;
+#[doc(hidden)]
+pub mod fuzz;
 mod gruu;
 #[cfg(test)]
 mod harness;

@@ -221,7 +221,9 @@ fn check_target(
             None => Ok(()),
         };
     }
-    if wanted.uri.port.is_some() || !context.config.is_our_domain(wanted.uri.host) {
+    // With header fields it is another URI (RFC 3261 §19.1.4, RFC 4475 §3.3.14).
+    let is_plain = wanted.uri.port.is_none() && wanted.uri.headers_raw.is_empty();
+    if !is_plain || !context.config.is_our_domain(wanted.uri.host) {
         return Ok(());
     }
     let mut target = Vec::new();

@@ -178,6 +178,10 @@ impl<'a> Sender<'a> {
             return Err(reject(context, 400, "Malformed Call-ID or CSeq", out));
         };
         for value in request.values(HeaderName::Path) {
+            // It becomes the Route of requests for this binding (RFC 3327 §5.3).
+            if NameAddr::parse(value.text).and_then(|address| Uri::parse(address.uri)).is_err() {
+                return Err(reject(context, 400, "Malformed Path", out));
+            }
             if !out.path.is_empty() {
                 out.path.push(b'\n');
             }
@@ -266,9 +270,11 @@ fn read_aor(
     let Some(uri) = to.and_then(|to| Uri::parse(to.uri).ok()) else {
         return Err(reject(context, 400, "Malformed To", out));
     };
-    let is_sip = matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
+    if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+        return Err(reject(context, 400, "To Needs a SIP URI", out));
+    }
     let has_user = uri.user.is_some_and(|user| !user.is_empty());
-    if !is_sip || !has_user || !context.config.is_our_domain(uri.host) {
+    if !has_user || !context.config.is_our_domain(uri.host) {
         return Err(reject(context, 404, "Not an address of record of ours", out));
     }
     uri.aor_into(&mut out.aor);
@@ -412,16 +418,28 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_could_be_no_route_is_refused() {
+        let mut desk = Desk::new();
+        for path in ["<sip:a@>", "<sip:a%zz@h>", "h", "\"a <sip:h;lr>"] {
+            let lines = format!("Supported: path\nContact: <sip:a@h>\nPath: <sip:p;lr>, {path}\n");
+            assert_eq!(desk.refused(ALICE, ("c", 1), &lines), 400, "{path}");
+        }
+    }
+
+    #[test]
     fn addresses_of_record_are_canonical_and_ours() {
         let mut desk = Desk::new();
         for to in [ALICE, "sip:%61lice@EXAMPLE.com:5060;transport=tcp", "sips:alice@example.com"] {
             desk.register(to, ("c", desk.location.len() as u32 + 1), "").unwrap();
             assert_eq!(desk.out.aor(), b"alice@example.com", "{to}");
         }
-        for to in
-            ["sip:a@elsewhere.example", "sip:example.com", "tel:+12015550123", "im:a@example.com"]
-        {
-            assert_eq!(desk.refused(to, ("c", 1), "Contact: <sip:a@h>\n"), 404, "{to}");
+        for (to, status) in [
+            ("sip:a@elsewhere.example", 404),
+            ("sip:example.com", 404),
+            ("tel:+12015550123", 400),
+            ("im:a@example.com", 400),
+        ] {
+            assert_eq!(desk.refused(to, ("c", 1), "Contact: <sip:a@h>\n"), status, "{to}");
         }
         desk.register("sip:%61lice@example.com", ("c", 1), "Contact: <sip:a@h>\n").unwrap();
         assert_eq!(desk.contacts(ALICE), ["sip:a@h"]);

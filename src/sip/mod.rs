@@ -15,6 +15,8 @@ mod cursor;
 pub mod edit;
 pub mod errors;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod grammar;
 pub mod header;
 mod lines;
@@ -41,7 +43,7 @@ pub use header::HeaderName;
 pub use message::{CSeq, Header, Message, Parsed, Span};
 pub use method::Method;
 pub use param::Params;
-pub use parse::{fuzz_message, parse};
+pub use parse::parse;
 pub use status::reason_phrase;
 pub use uri::{Scheme, Uri, UriParams, unescape_into};
 pub use values::{Value, Values, split_first};

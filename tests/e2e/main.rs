@@ -23,5 +23,6 @@ mod stream;
 mod support;
 mod timers;
 mod tokens;
+mod torture;
 mod upgrade;
 mod upstreams;

@@ -239,6 +239,14 @@ fn listeners() {
         ("[[listen]]\ntransport = \"udp\"\naddress = \"::1:50\"\n", Error, 10, "port", "[::]"),
         ("[[listen]]\ntransport = \"udp\"\naddress = \"a:50\"\n", Error, 10, "port", ""),
         (
+            "[[listen]]\ntransport = \"udp\"\naddress = \"[::ffff:192.0.2.1]:5060\"\n",
+            Error,
+            10,
+            "IPv4 address written as IPv6",
+            "192.0.2.1:5060",
+        ),
+        ("[[listen]]\ntransport = \"udp\"\naddress = \"[fe80::1%lo]:1\"\n", Error, 10, "port", ""),
+        (
             "[[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:5060\"\n",
             Error,
             10,
