@@ -14,7 +14,13 @@ use super::naming;
 pub fn may_differ(message: Message<'_>) -> bool {
     let uri = message.uri();
     let user = memchr::memchr(b':', uri).map_or(uri, |colon| &uri[colon + 1..]);
-    user.starts_with(PREFIX) || memchr::memchr2(b';', b'%', user).is_some()
+    let params = || memchr::memchr(b';', user).map_or(&b""[..], |at| &user[at..]);
+    user.starts_with(PREFIX) || memchr::memchr(b'%', user).is_some() || names_maddr(params())
+}
+
+fn names_maddr(params: &[u8]) -> bool {
+    let name = |param: &[u8]| param.get(..5).is_some_and(|it| it.eq_ignore_ascii_case(b"maddr"));
+    !params.is_empty() && params.split(|byte| *byte == b';').any(name)
 }
 
 /// Appends the request in the form that the rules expect; false, with nothing appended, when it
