@@ -25,3 +25,4 @@ mod timers;
 mod tokens;
 mod torture;
 mod upgrade;
+mod upstreams;
