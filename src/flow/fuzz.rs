@@ -6,7 +6,7 @@ use crate::base::choices::Choices;
 use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
 
 use super::stun;
-use super::token::{Claims, End, PREFIX, TokenError, TokenKey, TokenKind};
+use super::token::{Claims, PREFIX, TokenError, TokenKey, TokenKind};
 
 const SECRET: [u8; 32] = [0x5a; 32];
 const CALL_ID: &[u8] = b"fuzz@call.invalid";
@@ -53,26 +53,24 @@ fn claims(choices: &mut Choices<'_>) -> Claims {
     let kind = choices.of(&[TokenKind::Dialog, TokenKind::Path]);
     let client_key = u64::from(choices.byte()) << choices.below(57);
     let (caller, callee) = (end(choices), end(choices));
-    Claims { kind, caller, callee, client_key }
+    let is_dialled = callee.is_none() && client_key & 1 == 1;
+    let dialled = is_dialled.then(|| (Transport::Tls, ([192, 0, 2, 7], 5061).into()));
+    Claims { kind, caller, callee, dialled, client_key }
 }
 
-fn end(choices: &mut Choices<'_>) -> Option<End> {
-    let form = choices.below(5);
+fn end(choices: &mut Choices<'_>) -> Option<FlowRef> {
+    let form = choices.below(4);
     let listener = ListenerId(u16::from_be_bytes([choices.byte(), choices.byte()]));
     match form {
         0 => None,
         1 | 2 => {
             let flow = FlowId::from_bits(number(choices) as u64);
             let transport = choices.of(&Transport::ALL);
-            Some(End::Flow(FlowRef::Stream(StreamPath { flow, transport, listener })))
-        }
-        3 => {
-            let transport = choices.of(&Transport::ALL);
-            Some(End::Dialled { transport, remote: address(choices) })
+            Some(FlowRef::Stream(StreamPath { flow, transport, listener }))
         }
         _ => {
             let (local, remote) = (address(choices), address(choices));
-            Some(End::Flow(FlowRef::Datagram(DatagramPath { listener, local, remote })))
+            Some(FlowRef::Datagram(DatagramPath { listener, local, remote }))
         }
     }
 }

@@ -45,21 +45,6 @@ pub enum TokenKind {
     Path,
 }
 
-/// One end of a dialog: a client of ours.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum End {
-    /// By its flow.
-    Flow(FlowRef),
-    /// By the address at which we dial it over TCP or TLS: it may have no connection, or another
-    /// one by the time of the next request.
-    Dialled {
-        /// TCP or TLS.
-        transport: Transport,
-        /// Where it listens.
-        remote: SocketAddr,
-    },
-}
-
 /// What an authentic token says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Claims {
@@ -67,10 +52,13 @@ pub struct Claims {
     pub kind: TokenKind,
     /// Who sent the request that the token was put in, if it is a client of ours; in a Path, who
     /// registered. Of datagram addresses all but the IPv6 flow label is kept.
-    pub caller: Option<End>,
+    pub caller: Option<FlowRef>,
     /// Who received it, if it is a client of ours; `None`: the rest of the route set or the
     /// Request-URI leads there.
-    pub callee: Option<End>,
+    pub callee: Option<FlowRef>,
+    /// The address that was dialled to reach the receiver, if `callee` is none. It leads to a
+    /// connection that we open, never to one that somebody opened to us.
+    pub dialled: Option<(Transport, SocketAddr)>,
     /// Names the client over its reconnects; 0 when it is not known.
     pub client_key: u64,
 }
@@ -104,14 +92,16 @@ impl TokenKey {
         let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
         let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };
         let with_key = if claims.client_key != 0 { WITH_CLIENT_KEY } else { 0 };
-        writer
-            .put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | form(claims.callee)]);
+        writer.put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | far_form(claims)]);
         writer.put(&self.epoch.to_be_bytes());
         if claims.client_key != 0 {
             writer.put(&claims.client_key.to_be_bytes());
         }
         writer.put_end(claims.caller);
-        writer.put_end(claims.callee);
+        match claims.dialled.filter(|_| claims.callee.is_none()) {
+            Some((transport, remote)) => writer.put_dialled(transport, remote),
+            None => writer.put_end(claims.callee),
+        }
         let tag = self.tag(claims.kind, writer.written(), call_id);
         writer.put(&tag);
 
@@ -148,16 +138,24 @@ impl TokenKey {
 }
 
 /// How the end is written: four bits.
-fn form(end: Option<End>) -> u8 {
-    let remote_form = |remote: SocketAddr| if remote.is_ipv6() { REMOTE_IS_V6 } else { 0 };
+fn form(end: Option<FlowRef>) -> u8 {
     match end {
         None => 0,
-        Some(End::Flow(FlowRef::Stream(_))) => END_STREAM,
-        Some(End::Flow(FlowRef::Datagram(path))) => {
+        Some(FlowRef::Stream(_)) => END_STREAM,
+        Some(FlowRef::Datagram(path)) => {
             let local = if path.local.is_ipv6() { LOCAL_IS_V6 } else { 0 };
-            END_DATAGRAM | local | remote_form(path.remote)
+            let remote = if path.remote.is_ipv6() { REMOTE_IS_V6 } else { 0 };
+            END_DATAGRAM | local | remote
         }
-        Some(End::Dialled { remote, .. }) => END_DIALLED | remote_form(remote),
+    }
+}
+
+/// How the receiver's end is written.
+fn far_form(claims: &Claims) -> u8 {
+    match (claims.callee, claims.dialled) {
+        (None, Some((_, remote))) if remote.is_ipv6() => END_DIALLED | REMOTE_IS_V6,
+        (None, Some(_)) => END_DIALLED,
+        (callee, _) => form(callee),
     }
 }
 
@@ -172,8 +170,13 @@ fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
     let client_key =
         if head & WITH_CLIENT_KEY != 0 { u64::from_be_bytes(reader.take()?) } else { 0 };
     let caller = reader.end(forms >> 4)?;
-    let callee = reader.end(forms & 0xf)?;
-    reader.0.is_empty().then_some((Claims { kind, caller, callee, client_key }, epoch))
+    let (callee, dialled) = match forms & 0xf {
+        form if form & !REMOTE_IS_V6 == END_DIALLED => {
+            (None, Some(reader.dialled(form & REMOTE_IS_V6 != 0)?))
+        }
+        form => (reader.end(form)?, None),
+    };
+    reader.0.is_empty().then_some((Claims { kind, caller, callee, dialled, client_key }, epoch))
 }
 
 struct Writer {
@@ -191,24 +194,25 @@ impl Writer {
         self.len += bytes.len();
     }
 
-    fn put_end(&mut self, end: Option<End>) {
+    fn put_end(&mut self, end: Option<FlowRef>) {
         match end {
             None => {}
-            Some(End::Flow(FlowRef::Stream(path))) => {
+            Some(FlowRef::Stream(path)) => {
                 self.put(&path.flow.to_bits().to_be_bytes());
                 self.put(&[path.transport as u8]);
                 self.put(&path.listener.0.to_be_bytes());
             }
-            Some(End::Flow(FlowRef::Datagram(path))) => {
+            Some(FlowRef::Datagram(path)) => {
                 self.put(&path.listener.0.to_be_bytes());
                 self.put_address(path.local);
                 self.put_address(path.remote);
             }
-            Some(End::Dialled { transport, remote }) => {
-                self.put(&[transport as u8]);
-                self.put_address(remote);
-            }
         }
+    }
+
+    fn put_dialled(&mut self, transport: Transport, remote: SocketAddr) {
+        self.put(&[transport as u8]);
+        self.put_address(remote);
     }
 
     fn put_address(&mut self, address: SocketAddr) {
@@ -232,34 +236,31 @@ impl Reader<'_> {
         Some(*taken)
     }
 
-    fn end(&mut self, form: u8) -> Option<Option<End>> {
+    fn end(&mut self, form: u8) -> Option<Option<FlowRef>> {
         match form {
             0 => Some(None),
             END_STREAM => {
                 let flow = FlowId::from_bits(u64::from_be_bytes(self.take()?));
-                let transport = self.transport()?;
+                let [transport] = self.take()?;
+                let transport = *Transport::ALL.get(usize::from(transport))?;
                 let listener = ListenerId(u16::from_be_bytes(self.take()?));
-                Some(Some(End::Flow(FlowRef::Stream(StreamPath { flow, transport, listener }))))
-            }
-            form if form & !REMOTE_IS_V6 == END_DIALLED => {
-                let transport = self.transport()?;
-                let remote = self.address(form & REMOTE_IS_V6 != 0)?;
-                Some(Some(End::Dialled { transport, remote }))
+                Some(Some(FlowRef::Stream(StreamPath { flow, transport, listener })))
             }
             form if form & !(LOCAL_IS_V6 | REMOTE_IS_V6) == END_DATAGRAM => {
                 let listener = ListenerId(u16::from_be_bytes(self.take()?));
                 let local = self.address(form & LOCAL_IS_V6 != 0)?;
                 let remote = self.address(form & REMOTE_IS_V6 != 0)?;
-                let path = DatagramPath { listener, local, remote };
-                Some(Some(End::Flow(FlowRef::Datagram(path))))
+                Some(Some(FlowRef::Datagram(DatagramPath { listener, local, remote })))
             }
             _ => None,
         }
     }
 
-    fn transport(&mut self) -> Option<Transport> {
+    fn dialled(&mut self, is_v6: bool) -> Option<(Transport, SocketAddr)> {
         let [transport] = self.take()?;
-        Transport::ALL.get(usize::from(transport)).copied()
+        let transport = *Transport::ALL.get(usize::from(transport))?;
+        let is_dialled = matches!(transport, Transport::Tcp | Transport::Tls | Transport::Udp);
+        is_dialled.then_some((transport, self.address(is_v6)?))
     }
 
     fn address(&mut self, is_v6: bool) -> Option<SocketAddr> {
@@ -287,18 +288,14 @@ mod tests {
         TokenKey::new(&[9; 32], epoch)
     }
 
-    fn stream(flow: FlowId, transport: Transport) -> Option<End> {
-        Some(End::Flow(FlowRef::Stream(StreamPath { flow, transport, listener: ListenerId(3) })))
+    fn stream(flow: FlowId, transport: Transport) -> Option<FlowRef> {
+        Some(FlowRef::Stream(StreamPath { flow, transport, listener: ListenerId(3) }))
     }
 
-    fn ends() -> Vec<Option<End>> {
-        let dialled = |transport, remote: &str| {
-            Some(End::Dialled { transport, remote: remote.parse().unwrap() })
-        };
+    fn ends() -> Vec<Option<FlowRef>> {
         let datagram = |local: &str, remote: &str| {
             let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-            let path = DatagramPath { listener: ListenerId(513), local, remote };
-            Some(End::Flow(FlowRef::Datagram(path)))
+            Some(FlowRef::Datagram(DatagramPath { listener: ListenerId(513), local, remote }))
         };
         vec![
             None,
@@ -308,8 +305,6 @@ mod tests {
             datagram("[2001:db8::1]:5060", "[2001:db8::2]:40000"),
             datagram("[fe80::1%3]:5060", "[fe80::2%4]:40000"),
             datagram("[::]:5060", "198.51.100.2:1"),
-            dialled(Transport::Tcp, "198.51.100.2:5060"),
-            dialled(Transport::Tls, "[fe80::2%4]:5061"),
         ]
     }
 
@@ -318,8 +313,17 @@ mod tests {
         for kind in [TokenKind::Dialog, TokenKind::Path] {
             for caller in ends() {
                 for callee in ends() {
-                    all.push(Claims { kind, caller, callee, client_key: 0 });
-                    all.push(Claims { kind, caller, callee, client_key: u64::MAX - 5 });
+                    let plain = Claims { kind, caller, callee, dialled: None, client_key: 0 };
+                    all.push(plain);
+                    all.push(Claims { client_key: u64::MAX - 5, ..plain });
+                }
+                for remote in ["192.0.2.7:5060", "[2001:db8::7]:65535"] {
+                    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+                        let remote = remote.parse().expect("an address");
+                        let dialled = Some((transport, remote));
+                        let client_key = 0;
+                        all.push(Claims { kind, caller, callee: None, dialled, client_key });
+                    }
                 }
             }
         }
@@ -345,7 +349,13 @@ mod tests {
     #[test]
     fn two_streams_make_a_short_token() {
         let caller = ends()[1];
-        let claims = Claims { kind: TokenKind::Dialog, caller, callee: caller, client_key: 0 };
+        let claims = Claims {
+            kind: TokenKind::Dialog,
+            caller,
+            callee: caller,
+            dialled: None,
+            client_key: 0,
+        };
         assert_eq!(encode(&claims).len(), 57);
     }
 

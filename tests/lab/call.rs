@@ -32,22 +32,6 @@ impl Call {
         let contact = format!("Contact: <{}>", contacts.0);
         let draft = request(caller, "INVITE", uri, name).line(&contact);
         caller.send(lab, &draft.text());
-        let mut call = Call::answered(lab, caller, callee, uri, contacts, name);
-        let ack = call.by_caller(caller, "ACK").cseq(1);
-        caller.send(lab, &ack.text());
-        callee.take_method(lab, "ACK");
-        call
-    }
-
-    /// The part from where the INVITE has been sent to the 200.
-    pub fn answered(
-        lab: &mut Lab,
-        caller: &Phone,
-        callee: &Phone,
-        uri: &str,
-        contacts: (&str, &str),
-        name: &str,
-    ) -> Call {
         let invite = callee.take_method(lab, "INVITE");
         caller.take_status(lab, 100);
         callee.send(lab, &invite.response(180, "callee", &[]));
@@ -57,7 +41,7 @@ impl Call {
         let answer = caller.take_status(lab, 200);
         let mut caller_route = answer.record_route();
         caller_route.reverse();
-        Call {
+        let mut call = Call {
             name: name.into(),
             callee_route: invite.record_route(),
             invite,
@@ -66,7 +50,11 @@ impl Call {
             callee_contact: contacts.1.into(),
             target: uri.into(),
             cseq: 1,
-        }
+        };
+        let ack = call.by_caller(caller, "ACK").cseq(1);
+        caller.send(lab, &ack.text());
+        callee.take_method(lab, "ACK");
+        call
     }
 
     /// The Route of the caller's requests.

@@ -15,25 +15,31 @@ const STOP_MS = 10_000;
 
 /** A running sipring. */
 export class Proxy {
-  /** Starts one with listeners for UDP, WS and WSS and one upstream, all on 127.0.0.1, and `shards` shards. */
-  static async start({ shards = 2 } = {}) {
+  /**
+   * Starts one with listeners for UDP, WS and WSS and one upstream, all on 127.0.0.1, and `shards` shards; if given,
+   * `users` (name to password) have to prove who they are.
+   */
+  static async start({ shards = 2, users } = {}) {
     const ports = {};
     for (const name of ["udp", "ws", "wss", "admin", "upstream"]) ports[name] = await freePort();
-    const proxy = await Proxy.run(configuration(ports, shards), { admin: `127.0.0.1:${ports.admin}` });
+    const text = configuration(ports, shards) + (users ? DIGEST : "");
+    const proxy = await Proxy.run(text, { admin: `127.0.0.1:${ports.admin}`, users });
     return Object.assign(proxy, { ports });
   }
 
   /**
-   * Starts one with a configuration, which finds `cert.pem` and `key.pem` for `host` beside it, and resolves when
-   * `/readyz` of its `admin` address answers 200.
+   * Starts one with a configuration, which finds `cert.pem` and `key.pem` for `host` and `users.txt` beside it, and
+   * resolves when `/readyz` of its `admin` address answers 200.
    */
-  static async run(text, { admin, host = "127.0.0.1" }) {
+  static async run(text, { admin, host = "127.0.0.1", users = {} }) {
     const proxy = new Proxy();
     proxy.admin = admin;
     proxy.directory = mkdtempSync(join(tmpdir(), "sipring-tests-"));
     proxy.output = "";
     makeCertificate(proxy.directory, host);
     const file = join(proxy.directory, "sipring.toml");
+    const lines = Object.entries(users).map(([name, password]) => `${name}:${password}\n`);
+    writeFileSync(join(proxy.directory, "users.txt"), lines.join(""), { mode: 0o600 });
     writeFileSync(file, text);
     proxy.child = spawn(BINARY, ["--config", file], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [proxy.child.stdout, proxy.child.stderr]) {
@@ -90,6 +96,12 @@ function makeCertificate(directory, host) {
     "-keyout", join(directory, "key.pem"), "-out", join(directory, "cert.pem"),
   ], { stdio: "pipe" });
 }
+
+const DIGEST = `
+[auth]
+method = "digest"
+users = "users.txt"
+`;
 
 function configuration(ports, shards) {
   return `
