@@ -8,14 +8,17 @@
 //! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
 //! `targets` (where it may go), `fork` (copies and client transactions), `client` and `server`
 //! (what the machines want), `answer` (responses up and of our own), `deliver` (bytes to a flow,
-//! here or elsewhere), `linked` (what other shards say), `alarm` (timers).
+//! here or elsewhere), `linked` (what other shards say), `alarm` (timers). Beside them: `reconfigure`
+//! (another configuration), `farewell` (the end), `blame` (which message a fault came with).
 
 mod alarm;
 mod answer;
+mod blame;
 mod client;
 mod connect;
 mod deliver;
 mod dispatch;
+mod farewell;
 mod flow_index;
 mod flows;
 mod fork;
@@ -25,6 +28,7 @@ mod linked;
 pub mod mesh;
 mod options;
 pub mod output;
+mod reconfigure;
 mod registrations;
 mod report;
 mod serve;
@@ -57,8 +61,9 @@ use client::Failure;
 use connect::Connects;
 use index::Index;
 use mesh::Handover;
-use transactions::Transactions;
+use transactions::{ServerTransaction, Transactions};
 
+pub use blame::Mishap;
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
 pub use output::Output;
@@ -86,12 +91,16 @@ pub struct Setup {
 ///
 /// Events: [`Engine::handle`], [`Engine::handle_timeout`]. Polls: [`Engine::pop_output`]. Getters:
 /// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`],
-/// [`Engine::is_quiet`].
+/// [`Engine::is_quiet`], [`Engine::unanswered`].
 pub struct Engine {
     now: Time,
     shard: ShardId,
     shards: u16,
+    incarnation: u8,
     config: Arc<Config>,
+    /// The last one under which other names or sources were ours: transactions that are older live
+    /// where it placed them.
+    former: Option<Arc<Config>>,
     /// Keyed by the process' secret: equal in every shard. Decides owners, keys and loop hashes.
     placement: KeyedHash,
     tokens: TokenKey,
@@ -152,6 +161,8 @@ impl Engine {
             now,
             shard: setup.shard,
             shards: setup.shards,
+            incarnation: setup.incarnation,
+            former: None,
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
             rng,
@@ -187,8 +198,9 @@ impl Engine {
             Input::Datagram { path, bytes } => self.on_datagram(path, bytes),
             Input::Linked { from, message } => self.on_linked(from, message),
             Input::LinkRefused { message, .. } => self.on_link_refused(message),
-            Input::Config(config) => self.config = config,
+            Input::Config(config) => self.reconfigure(config),
             Input::Drain => self.draining = true,
+            Input::Dismiss { most } => self.dismiss(most),
         }
         self.run_deferred();
     }
@@ -237,7 +249,13 @@ impl Engine {
     /// Getter: whether no transaction still waits for an answer, so that a draining process may
     /// end.
     pub fn is_quiet(&self) -> bool {
-        self.transactions.server.iter().all(|(_, tx)| tx.context.sent != 0 || tx.orphaned)
+        self.unanswered() == 0
+    }
+
+    /// Getter: how many requests still wait for an answer that somebody can hear.
+    pub fn unanswered(&self) -> u64 {
+        let waits = |tx: &ServerTransaction| tx.context.sent == 0 && !tx.orphaned;
+        self.transactions.server.iter().filter(|(_, tx)| waits(tx)).count() as u64
     }
 
     fn begin(&mut self, now: Time) {

@@ -212,6 +212,17 @@ impl FlowTable {
         flows.filter(|flow| flow.is_touched_by(shard)).map(|flow| flow.path.flow).collect()
     }
 
+    /// Every flow, in the order of their slots.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.pages.iter_mut().flatten().flatten().map(|flow| &mut **flow)
+    }
+
+    /// The first flows in the order of their slots, at most so many.
+    pub fn first(&self, most: usize) -> Vec<FlowId> {
+        let flows = self.pages.iter().flatten().flatten();
+        flows.map(|flow| flow.path.flow).take(most).collect()
+    }
+
     /// Living flows by transport.
     pub fn by_transport(&self) -> [u64; 5] {
         self.by_transport

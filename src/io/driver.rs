@@ -16,18 +16,21 @@ use rtrb::{Consumer, Producer};
 use super::clock::Clock;
 use super::datagrams::Datagrams;
 use super::guests::{Guest, Guests};
-use super::link::{Links, SendError};
+use super::link::{Links, SendError, spill_max};
 use super::listen::ShardSockets;
 use super::log_line::{self, Report};
+use super::pace::Pace;
 use super::protocol::Protocol;
 use super::publish::Published;
 use super::ring::{Completion, Op, Ring, RingError, Tag, Wait};
 use super::streams::{Later, Streams};
 use super::tls::{TlsContext, TlsContextError, TlsMaterial};
 use super::turn::Turn;
+use crate::base::config::Config;
 use crate::base::id::ShardId;
 use crate::base::limits::{
-    COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, STOP_TIME, TURN_TIME,
+    COMPLETIONS_A_TURN, DRAIN_INTERVAL, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, STOP_TIME,
+    TURN_TIME,
 };
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::time::Time;
@@ -37,8 +40,18 @@ use crate::engine::{Input, LinkMessage, Output, Setup};
 pub enum Command {
     /// No new work: listeners close, the protocol refuses.
     Drain,
-    /// Close every flow and end.
-    Stop,
+    /// Close every flow, over this time, and end.
+    Stop {
+        /// The time; zero: at once.
+        spread: Duration,
+    },
+    /// Take another configuration, with the same listeners, and other certificates and ticket keys.
+    Configure {
+        /// The configuration.
+        config: Arc<Config>,
+        /// Certificates for every listener of it.
+        tls: Arc<TlsMaterial>,
+    },
     /// Host this task.
     Host(Guest),
 }
@@ -57,6 +70,8 @@ pub struct Station {
     pub sockets: ShardSockets,
     /// The time.
     pub clock: Clock,
+    /// The configuration in force, ports resolved.
+    pub config: Arc<Config>,
     /// Certificates and ticket keys in force.
     pub tls: Arc<TlsMaterial>,
     /// Whether control asked it to drain.
@@ -94,7 +109,10 @@ pub struct Driver<P> {
     now: Time,
     /// When the numbers are to be published; `None` while nothing has happened since.
     publish_at: Option<Time>,
-    /// When to end although flows are left; `None` while running.
+    /// How flows are closed at the end, and when the next of them are; `None` while running, and
+    /// once all are.
+    pace: Option<(Pace, Time)>,
+    /// When to end although flows are left; `None` before all were closed.
     stop_at: Option<Time>,
     is_bell_armed: bool,
     bell_value: Box<u64>,
@@ -122,6 +140,7 @@ impl<P: Protocol> Driver<P> {
                     carried,
                     now,
                     publish_at: Some(now),
+                    pace: None,
                     stop_at: None,
                     is_bell_armed: false,
                     bell_value: Box::new(0),
@@ -297,7 +316,8 @@ impl<P: Protocol> Driver<P> {
         while let Ok(command) = self.station.inbox.pop() {
             match command {
                 Command::Drain => self.begin_drain(),
-                Command::Stop => self.begin_stop(),
+                Command::Stop { spread } => self.begin_stop(spread),
+                Command::Configure { config, tls } => self.reconfigure(config, tls),
                 Command::Host(guest) => {
                     // No eventfd: the guest is dropped, which its owner notices.
                     let _ = self.guests.invite(&mut self.ring, guest);
@@ -314,11 +334,45 @@ impl<P: Protocol> Driver<P> {
         self.publish_at = Some(self.now);
     }
 
-    fn begin_stop(&mut self) {
-        self.stop_at = Some(self.now + STOP_TIME);
+    fn reconfigure(&mut self, config: Arc<Config>, tls: Arc<TlsMaterial>) {
+        let context = TlsContext::new(&tls, &config).expect("control has made the same context");
+        self.station.links.set_spill_max(spill_max(&config.limits));
+        self.streams.reconfigure(self.now, Arc::clone(&config), context);
+        self.protocol.handle(self.now, Input::Config(Arc::clone(&config)));
+        (self.station.config, self.station.tls) = (config, tls);
+        self.counters.reconfigured += 1;
+        self.has_news();
+    }
+
+    fn begin_stop(&mut self, spread: Duration) {
         self.streams.cease_accepting(&mut self.ring);
-        let (mut turn, streams, _) = self.parts();
-        streams.close_all(&mut turn);
+        let flows = self.protocol.gauges().flows.iter().sum();
+        self.pace = Some((Pace::new(self.now, spread, flows), self.now));
+        self.close_some();
+    }
+
+    /// Closes the flows that are due at the end of the process; after the last of them those that
+    /// the protocol does not know.
+    fn close_some(&mut self) {
+        let Some((pace, at)) = &mut self.pace else { return };
+        let due = pace.due(self.now);
+        *at = self.now + DRAIN_INTERVAL;
+        let most = due.unwrap_or(usize::MAX);
+        self.protocol.handle(self.now, Input::Dismiss { most });
+        self.perform_outputs();
+        if due.is_none() {
+            self.pace = None;
+            self.stop_at = Some(self.now + STOP_TIME);
+            let (mut turn, streams, _) = self.parts();
+            streams.close_all(&mut turn);
+        }
+    }
+
+    /// Counts what ends without an answer because this incarnation failed.
+    pub fn count_lost(&mut self) -> u64 {
+        let lost = self.protocol.unanswered() + self.refused.len() as u64;
+        self.counters.requests_lost += lost;
+        lost
     }
 
     fn is_stopped(&self) -> bool {
@@ -352,6 +406,9 @@ impl<P: Protocol> Driver<P> {
             let (mut turn, streams, _) = self.parts();
             streams.on_deadlines(&mut turn);
             self.perform_outputs();
+        }
+        if is_due(self.pace.as_ref().map(|(_, at)| *at)) {
+            self.close_some();
         }
         if is_due(self.publish_at) {
             self.publish();
@@ -388,6 +445,7 @@ impl<P: Protocol> Driver<P> {
             self.datagrams.next_deadline(),
             self.guests.next_deadline(),
             self.publish_at,
+            self.pace.as_ref().map(|(_, at)| *at),
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
@@ -413,7 +471,7 @@ impl<P: Protocol> Driver<P> {
     fn show(&self, gauges: &Gauges) {
         let (own, engine) = (self.counters.values(), self.protocol.counters().values());
         let values = std::array::from_fn(|index| self.carried[index] + own[index] + engine[index]);
-        let is_quiet = self.station.is_draining && self.protocol.is_quiet();
+        let is_quiet = self.station.is_draining && self.protocol.unanswered() == 0;
         self.station.published.publish(&values, gauges, is_quiet);
     }
 

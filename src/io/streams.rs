@@ -115,6 +115,14 @@ impl Streams {
         })
     }
 
+    /// Takes another configuration with the same listeners, and certificates for connections to
+    /// come; flows that are there keep their sessions.
+    pub fn reconfigure(&mut self, now: Time, config: Arc<Config>, tls: TlsContext) {
+        self.watches.set_times(now, &config.limits);
+        self.config = config;
+        self.tls = tls;
+    }
+
     /// Slots in use, ending ones included.
     pub fn used(&self) -> usize {
         self.slots.used()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::protocol::Protocol;
 use super::publish::Published;
-use super::supervisor::{self, Runtime, StartError};
+use super::supervisor::{self, Runtime, Start, StartError};
 use super::tls::TlsMaterial;
 use crate::base::config::{Auth, Config, Listener, Node, Registrar, Strangers, Timers};
 use crate::base::event::CloseReason;
@@ -198,7 +198,8 @@ impl Protocol for Echo {
                 None => self.outputs.push_back(Output::Link { to: from, message }),
             },
             Input::LinkRefused { .. } => self.counters.refused_link_full += 1,
-            Input::Config(_) => {}
+            Input::Config(config) => self.setup.config = config,
+            Input::Dismiss { .. } => {}
             Input::Drain => self.is_draining = true,
         }
     }
@@ -227,8 +228,8 @@ impl Protocol for Echo {
         gauges
     }
 
-    fn is_quiet(&self) -> bool {
-        self.is_draining
+    fn unanswered(&self) -> u64 {
+        u64::from(!self.is_draining)
     }
 }
 
@@ -248,8 +249,21 @@ impl Running {
         Running::start_with(config, shards, |_| {})
     }
 
+    /// The same with another protocol.
+    pub fn start_protocol<P: Protocol>(config: Config, shards: u16) -> Running {
+        Running::launch::<P>(config, shards, |_| {})
+    }
+
     /// The same; `admin` is called on the control thread.
     pub fn start_with(
+        config: Config,
+        shards: u16,
+        admin: impl FnOnce(&Runtime) + Send + 'static,
+    ) -> Running {
+        Running::launch::<Echo>(config, shards, admin)
+    }
+
+    fn launch<P: Protocol>(
         config: Config,
         shards: u16,
         admin: impl FnOnce(&Runtime) + Send + 'static,
@@ -271,7 +285,8 @@ impl Running {
                 }
             };
             let ready = move |config: &Config| tell.send(config.clone()).unwrap();
-            supervisor::run_protocol::<Echo, _>(config, shards, tls, [7; 32], admin, ready)
+            let start = Start { config, shards, tls, secret: [7; 32], reload: None };
+            supervisor::run_protocol::<P, _>(start, admin, ready)
         });
         let config = up.recv().expect("it starts");
         Running { config, published: numbers.recv().unwrap(), drain, thread }

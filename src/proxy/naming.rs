@@ -46,6 +46,13 @@ pub fn is_our_uri(config: &Config, uri: &Uri<'_>) -> bool {
     matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && is_ours(config, uri.host, uri.port)
 }
 
+/// Whether the same hosts and ports mean this proxy under both configurations.
+pub fn has_same_names(one: &Config, other: &Config) -> bool {
+    let shown = |listener: &Listener| (listener.address, listener.advertise.clone());
+    one.node.domains == other.node.domains
+        && one.listeners.iter().map(shown).eq(other.listeners.iter().map(shown))
+}
+
 fn is_our_host(config: &Config, host: &[u8], port: Option<u16>) -> bool {
     let ip = parse_ip(host);
     config.listeners.iter().any(|listener| {
