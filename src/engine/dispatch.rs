@@ -144,7 +144,7 @@ impl Engine {
         };
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {
-            (Method::Ack, Some(tx)) if self.on_ack(tx) => {}
+            (Method::Ack, Some(tx)) if self.on_ack(tx, message) => {}
             (Method::Ack, _) => match self.next_place(arrival, message, errand) {
                 Some((to, errand)) => self.hand_over(to, arrival, bytes, parsed, errand),
                 None => self.forward_ack(arrival, message),
