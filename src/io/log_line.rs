@@ -142,6 +142,7 @@ fn display(flow: FlowRef) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Sink;
     use super::*;
 
     #[test]
@@ -157,34 +158,13 @@ mod tests {
 
     use crate::base::event::CloseReason;
     use crate::base::id::{FlowId, ListenerId, ShardId, StreamPath, Transport};
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn lines(reports: &[Report]) -> String {
-        let sink = Sink::default();
-        let writer = sink.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
+        let (sink, subscriber) = Sink::subscriber();
         tracing::subscriber::with_default(subscriber, || {
             reports.iter().for_each(|report| write(1, report));
         });
-        String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+        sink.text()
     }
 
     fn stream(flow: FlowId) -> FlowRef {

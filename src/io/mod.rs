@@ -3,7 +3,8 @@
 //! One shard, from the inside out: `ring` and `buffers` (the kernel), `slots`, `watch`, `writer`
 //! (tables), `streams` with `sending`, `secure`, `connect`, `closing` (stream sockets), `datagrams`
 //! (UDP), `link` (other shards), `driver` (the turn), `guests`, `shard` (the thread). Around the
-//! shards: `listen` (sockets), `publish` (numbers), `log_line`, `supervisor` (start, signals, end).
+//! shards: `listen` (sockets), `publish` (numbers), `log_line`, `supervisor` (start, signals, end),
+//! `reload` and `config_file` (what to do), `systemd` (who is told).
 
 mod buffers;
 mod clock;
@@ -36,6 +37,8 @@ mod turn;
 mod watch;
 mod writer;
 
+#[cfg(test)]
+mod failing;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
-use super::config_file::{self, ControlConfig, Loaded, SELF_SIGNED, Severity};
+use super::config_file::{self, ControlConfig, Fault, Loaded, SELF_SIGNED, Severity};
 use super::listen::name_wildcard;
 use super::log::Level;
 use super::tls::{TlsContext, TlsMaterial, TlsMaterialError};
@@ -128,25 +128,30 @@ impl Reload {
 fn read(known: &Known, config: &Config, tls: &TlsMaterial) -> Result<Fresh, Vec<String>> {
     let (mut loaded, faults) = config_file::load(&known.file).map_err(|faults| {
         let errors = faults.iter().filter(|fault| fault.severity == Severity::Error);
-        errors.map(ToString::to_string).collect::<Vec<_>>()
+        errors.map(line).collect::<Vec<_>>()
     })?;
     settle(&mut loaded, known, config)?;
     let is_same_self = is_self_signed(&loaded.config)
         && tls.certificate_pem().is_some()
         && loaded.config.node.domains == config.node.domains;
     let mut fresh =
-        if is_same_self { Ok(tls.clone()) } else { material(&loaded) }.map_err(one_line)?;
+        if is_same_self { Ok(tls.clone()) } else { material(&loaded) }.map_err(alone)?;
     fresh.keep_tickets_of(tls);
-    TlsContext::new(&fresh, &loaded.config).map_err(one_line)?;
+    TlsContext::new(&fresh, &loaded.config).map_err(alone)?;
     let faults = faults.iter().filter(|fault| fault.severity == Severity::Warning);
-    let warnings = faults.map(ToString::to_string);
+    let warnings = faults.map(line);
     let warnings = warnings.chain(fresh.warnings().iter().map(ToString::to_string)).collect();
     let Loaded { config, control } = loaded;
     Ok(Fresh { config: Arc::new(config), tls: Arc::new(fresh), warnings, control })
 }
 
-fn one_line(error: impl ToString) -> Vec<String> {
+fn alone(error: impl ToString) -> Vec<String> {
     vec![error.to_string()]
+}
+
+/// A fault as one line of the log, its hint behind it.
+fn line(fault: &Fault) -> String {
+    fault.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 /// Gives each listener the position and the address that it has in force, and names whatever cannot

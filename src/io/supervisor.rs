@@ -430,8 +430,10 @@ impl Supervisor {
                 for warning in &fresh.warnings {
                     warn!("reload: {warning}");
                 }
-                let shards = self.is_behind.len() as u16;
-                if let Err(error) = look_after_descriptors(&fresh.config, shards) {
+                if fresh.config.limits.flows_max != self.config.limits.flows_max
+                    && let Err(error) =
+                        look_after_descriptors(&fresh.config, self.is_behind.len() as u16)
+                {
                     warn!("reload: {error}");
                 }
                 if let Some(reload) = &mut self.reload {

@@ -1,12 +1,15 @@
 //! Helpers of this folder's tests: a configuration, and a protocol that echoes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use tracing::Subscriber;
 
 use super::protocol::Protocol;
 use super::publish::Published;
@@ -233,7 +236,39 @@ impl Protocol for Echo {
     }
 }
 
-/// A whole process of [`Echo`]s in threads of this one.
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+pub struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    /// A sink and what fills it with lines as people read them.
+    pub fn subscriber() -> (Sink, impl Subscriber) {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        (sink, subscriber.finish())
+    }
+
+    /// Everything so far.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// A whole process of [`Echo`]s in threads of this one. It logs to where its starter does.
 pub struct Running {
     /// The configuration, ports resolved.
     pub config: Config,
@@ -271,7 +306,9 @@ impl Running {
         let (drain, asked) = channel();
         let (tell, up) = channel();
         let (publish, numbers) = channel();
+        let log = tracing::dispatcher::get_default(Clone::clone);
         let thread = std::thread::spawn(move || {
+            let _log = tracing::dispatcher::set_default(&log);
             let tls = TlsMaterial::self_signed("test", &[]).unwrap();
             let admin = move |runtime: Runtime| {
                 publish.send(runtime.published.clone()).unwrap();
@@ -311,6 +348,11 @@ impl Running {
             assert!(start.elapsed() < Duration::from_secs(10), "{name}: {seen}, not {value}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits for an end that nobody asked for.
+    pub fn await_end(self) -> Result<(), StartError> {
+        self.thread.join().unwrap()
     }
 
     /// Drains and waits for the end.
