@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::base::event::CloseReason;
 use crate::base::id::{FlowId, ShardId, StreamPath};
 use crate::base::slab::SlabKey;
+use crate::base::time::Time;
 use crate::flow::table::Flow;
 use crate::proxy::{Reject, naming, place};
 
@@ -39,7 +40,9 @@ impl Engine {
             }
             LinkMessage::Undelivered { .. } => self.counters.link_messages_stale += 1,
             LinkMessage::FlowClosed { flow, .. } => self.on_flow_gone(flow),
-            LinkMessage::Restarted { incarnation } => self.on_restarted(from, incarnation),
+            LinkMessage::Restarted { incarnation, at } => {
+                self.on_restarted(from, incarnation, at);
+            }
             LinkMessage::Index(change) => self.change_index(*change),
         }
     }
@@ -100,7 +103,7 @@ impl Engine {
     /// Another shard failed and was started anew. Its flows are gone. It has forgotten the bindings
     /// that it owned: flows of ours that it may have bound are closed, so that their clients come
     /// back and register again, which takes them seconds instead of an expiry.
-    fn on_restarted(&mut self, shard: ShardId, incarnation: u8) {
+    fn on_restarted(&mut self, shard: ShardId, incarnation: u8, at: Time) {
         let is_gone = |flow: FlowId| flow.shard() == shard && flow.incarnation() != incarnation;
         let mut gone = Vec::new();
         self.transactions.by_target.flows_of(shard, &mut gone);
@@ -111,7 +114,7 @@ impl Engine {
         gone.dedup();
         self.deferred.extend(gone.into_iter().map(Deferred::Gone));
         self.index.forget_flows(is_gone);
-        for flow in self.flows.touched_by(shard) {
+        for flow in self.flows.touched_by(shard, at) {
             self.send_away(flow, CloseReason::Shard);
         }
     }

@@ -4,6 +4,7 @@
 use crate::base::event::CloseReason;
 use crate::base::id::FlowId;
 use crate::base::slab::SlabKey;
+use crate::base::time::Time;
 use crate::flow::arrival::Arrival;
 use crate::sip::Parsed;
 
@@ -43,6 +44,8 @@ pub enum LinkMessage {
     Restarted {
         /// How often, now.
         incarnation: u8,
+        /// When I ended: flows that are younger have nothing at my former self.
+        at: Time,
     },
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),

@@ -149,7 +149,7 @@ enum Deferred {
 }
 
 impl Engine {
-    /// A fresh shard at time `now`.
+    /// A fresh shard at time `now`; one that was started anew begins when its former self ended.
     pub fn new(now: Time, setup: Setup) -> Engine {
         assert!(setup.shard.0 < setup.shards, "a shard's number is below their count");
         let mut rng = Rng::new(setup.seed);
@@ -173,7 +173,7 @@ impl Engine {
             connects: Connects::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
-            outputs: told_of_restart(&setup),
+            outputs: told_of_restart(now, &setup),
             arena: Vec::new(),
             deferred: VecDeque::new(),
             pool: Pool::new(),
@@ -286,10 +286,10 @@ impl Engine {
 }
 
 /// A shard that was started anew first tells all others so.
-fn told_of_restart(setup: &Setup) -> VecDeque<Output> {
+fn told_of_restart(at: Time, setup: &Setup) -> VecDeque<Output> {
     let incarnation = setup.incarnation;
     let others = (0..setup.shards).map(ShardId).filter(|other| *other != setup.shard);
-    let tell = |to| Output::Link { to, message: LinkMessage::Restarted { incarnation } };
+    let tell = |to| Output::Link { to, message: LinkMessage::Restarted { incarnation, at } };
     if incarnation == 0 { VecDeque::new() } else { others.map(tell).collect() }
 }
 

@@ -47,8 +47,11 @@ impl Engine {
         let mut parsed = self.take_parsed();
         let is_same = self.transactions.server.get(tx).is_some_and(|transaction| {
             let last = &transaction.last;
-            sip::parse(last, &mut parsed).is_ok()
-                && matches!((parsed.view(last).to(), ack.to()), (Ok(ours), Ok(theirs)) if ours.tag() == theirs.tag())
+            let is_read = sip::parse(last, &mut parsed).is_ok();
+            match (parsed.view(last).to(), ack.to()) {
+                (Ok(ours), Ok(theirs)) => is_read && ours.tag() == theirs.tag(),
+                _ => false,
+            }
         });
         self.keep_parsed(parsed);
         is_same

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use io_uring::{opcode, types};
 use rtrb::{Consumer, Producer};
 
 use super::clock::Clock;
+use super::commands::Command;
 use super::datagrams::Datagrams;
-use super::guests::{Guest, Guests};
-use super::link::{Links, SendError, spill_max};
+use super::guests::Guests;
+use super::link::{Links, SendError};
 use super::listen::ShardSockets;
 use super::log_line::{self, Report};
 use super::pace::Pace;
@@ -24,37 +25,15 @@ use super::protocol::Protocol;
 use super::publish::Published;
 use super::ring::{Completion, Op, Ring, RingError, Tag, Wait};
 use super::streams::{Later, Streams};
+use super::sys;
 use super::tls::{TlsContext, TlsContextError, TlsMaterial};
 use super::turn::Turn;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
-use crate::base::limits::{
-    COMPLETIONS_A_TURN, DRAIN_INTERVAL, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, STOP_TIME,
-    TURN_TIME,
-};
+use crate::base::limits::{COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, TURN_TIME};
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::time::Time;
 use crate::engine::{Input, LinkMessage, Output, Setup};
-
-/// What control tells a shard.
-pub enum Command {
-    /// No new work: listeners close, the protocol refuses.
-    Drain,
-    /// Close every flow, over this time, and end.
-    Stop {
-        /// The time; zero: at once.
-        spread: Duration,
-    },
-    /// Take another configuration, with the same listeners, and other certificates and ticket keys.
-    Configure {
-        /// The configuration.
-        config: Arc<Config>,
-        /// Certificates for every listener of it.
-        tls: Arc<TlsMaterial>,
-    },
-    /// Host this task.
-    Host(Guest),
-}
 
 /// What belongs to a shard and outlives a panic of its driver.
 pub struct Station {
@@ -76,6 +55,10 @@ pub struct Station {
     pub tls: Arc<TlsMaterial>,
     /// Whether control asked it to drain.
     pub is_draining: bool,
+    /// When the former incarnation ended.
+    pub ended_at: Option<Time>,
+    /// Connections that it had accepted and not looked at, by the position of their listener.
+    pub unclaimed: Vec<(u32, OwnedFd)>,
 }
 
 /// Why a driver could not be made.
@@ -94,26 +77,26 @@ pub enum DriverError {
 
 /// One incarnation of a shard.
 pub struct Driver<P> {
-    ring: Ring,
-    protocol: P,
-    streams: Streams,
+    pub(super) ring: Ring,
+    pub(super) protocol: P,
+    pub(super) streams: Streams,
     datagrams: Datagrams,
-    guests: Guests,
-    station: Station,
+    pub(super) guests: Guests,
+    pub(super) station: Station,
     /// Messages of ours that found the work lane full.
-    refused: VecDeque<(ShardId, LinkMessage)>,
+    pub(super) refused: VecDeque<(ShardId, LinkMessage)>,
     /// What the driver itself counts.
-    counters: Counters,
+    pub(super) counters: Counters,
     /// What former incarnations counted.
     carried: [u64; Counters::COUNT],
-    now: Time,
+    pub(super) now: Time,
     /// When the numbers are to be published; `None` while nothing has happened since.
-    publish_at: Option<Time>,
+    pub(super) publish_at: Option<Time>,
     /// How flows are closed at the end, and when the next of them are; `None` while running, and
     /// once all are.
-    pace: Option<(Pace, Time)>,
+    pub(super) pace: Option<(Pace, Time)>,
     /// When to end although flows are left; `None` before all were closed.
-    stop_at: Option<Time>,
+    pub(super) stop_at: Option<Time>,
     is_bell_armed: bool,
     bell_value: Box<u64>,
 }
@@ -129,7 +112,7 @@ impl<P: Protocol> Driver<P> {
                     Counters { shard_restarts: u64::from(!is_new), ..Counters::default() };
                 let carried = station.published.counters();
                 let mut driver = Driver {
-                    protocol: P::new(now, setup),
+                    protocol: P::new(station.ended_at.unwrap_or(now), setup),
                     ring,
                     streams,
                     datagrams,
@@ -169,6 +152,10 @@ impl<P: Protocol> Driver<P> {
     /// Runs until control says stop. Errors are the ring's: there is no going on.
     pub async fn run(&mut self) -> io::Result<()> {
         self.streams.resume_accepting(&mut self.ring, self.now);
+        for (listening, fd) in std::mem::take(&mut self.station.unclaimed) {
+            let (mut turn, streams, _) = self.parts();
+            streams.claim(&mut turn, listening, fd);
+        }
         while !self.is_stopped() {
             let is_busy = self.turn();
             let idle = self.idle_time(is_busy);
@@ -192,6 +179,7 @@ impl<P: Protocol> Driver<P> {
     pub fn dismantle(mut self) -> Station {
         self.show(&Gauges::default());
         let has_let_go = self.ring.cancel_all();
+        self.keep_unclaimed();
         drop(self.ring);
         if !has_let_go {
             self.streams.leak();
@@ -199,6 +187,18 @@ impl<P: Protocol> Driver<P> {
             std::mem::forget(self.bell_value);
         }
         self.station
+    }
+
+    /// Keeps what accept had made when the turn ended in a panic: nobody else knows these
+    /// descriptors, and behind each is a client that waits.
+    fn keep_unclaimed(&mut self) {
+        self.ring.run_deferred();
+        while let Some(completion) = self.ring.next_completion() {
+            if completion.tag.op() == Some(Op::Accept) && completion.result >= 0 {
+                let accepted = (completion.tag.index(), sys::own(completion.result));
+                self.station.unclaimed.push(accepted);
+            }
+        }
     }
 
     /// One turn. True: there is more to do at once.
@@ -250,7 +250,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Drains the protocol's outputs, and what came up meanwhile.
-    fn perform_outputs(&mut self) {
+    pub(super) fn perform_outputs(&mut self) {
         loop {
             while let Some(output) = self.protocol.pop_output() {
                 self.perform(output);
@@ -310,69 +310,6 @@ impl<P: Protocol> Driver<P> {
             }
             Output::Event(_) => {}
         }
-    }
-
-    fn obey(&mut self) {
-        while let Ok(command) = self.station.inbox.pop() {
-            match command {
-                Command::Drain => self.begin_drain(),
-                Command::Stop { spread } => self.begin_stop(spread),
-                Command::Configure { config, tls } => self.reconfigure(config, tls),
-                Command::Host(guest) => {
-                    // No eventfd: the guest is dropped, which its owner notices.
-                    let _ = self.guests.invite(&mut self.ring, guest);
-                }
-            }
-            self.perform_outputs();
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        self.station.is_draining = true;
-        self.streams.cease_accepting(&mut self.ring);
-        self.protocol.handle(self.now, Input::Drain);
-        self.publish_at = Some(self.now);
-    }
-
-    fn reconfigure(&mut self, config: Arc<Config>, tls: Arc<TlsMaterial>) {
-        let context = TlsContext::new(&tls, &config).expect("control has made the same context");
-        self.station.links.set_spill_max(spill_max(&config.limits));
-        self.streams.reconfigure(self.now, Arc::clone(&config), context);
-        self.protocol.handle(self.now, Input::Config(Arc::clone(&config)));
-        (self.station.config, self.station.tls) = (config, tls);
-        self.counters.reconfigured += 1;
-        self.has_news();
-    }
-
-    fn begin_stop(&mut self, spread: Duration) {
-        self.streams.cease_accepting(&mut self.ring);
-        let flows = self.protocol.gauges().flows.iter().sum();
-        self.pace = Some((Pace::new(self.now, spread, flows), self.now));
-        self.close_some();
-    }
-
-    /// Closes the flows that are due at the end of the process; after the last of them those that
-    /// the protocol does not know.
-    fn close_some(&mut self) {
-        let Some((pace, at)) = &mut self.pace else { return };
-        let due = pace.due(self.now);
-        *at = self.now + DRAIN_INTERVAL;
-        let most = due.unwrap_or(usize::MAX);
-        self.protocol.handle(self.now, Input::Dismiss { most });
-        self.perform_outputs();
-        if due.is_none() {
-            self.pace = None;
-            self.stop_at = Some(self.now + STOP_TIME);
-            let (mut turn, streams, _) = self.parts();
-            streams.close_all(&mut turn);
-        }
-    }
-
-    /// Counts what ends without an answer because this incarnation failed.
-    pub fn count_lost(&mut self) -> u64 {
-        let lost = self.protocol.unanswered() + self.refused.len() as u64;
-        self.counters.requests_lost += lost;
-        lost
     }
 
     fn is_stopped(&self) -> bool {
@@ -457,7 +394,7 @@ impl<P: Protocol> Driver<P> {
 
     /// Something may be counted now: it is published soon. An idle shard publishes nothing and
     /// sleeps.
-    fn has_news(&mut self) {
+    pub(super) fn has_news(&mut self) {
         self.publish_at.get_or_insert(self.now + PUBLISH_INTERVAL);
     }
 
@@ -475,7 +412,7 @@ impl<P: Protocol> Driver<P> {
         self.station.published.publish(&values, gauges, is_quiet);
     }
 
-    fn parts(&mut self) -> (Turn<'_, P>, &mut Streams, &mut Datagrams) {
+    pub(super) fn parts(&mut self) -> (Turn<'_, P>, &mut Streams, &mut Datagrams) {
         let turn = Turn {
             ring: &mut self.ring,
             protocol: &mut self.protocol,

@@ -51,7 +51,7 @@ mod tests {
             if due.is_none() {
                 return shares;
             }
-            now = now + DRAIN_INTERVAL;
+            now += DRAIN_INTERVAL;
         }
     }
 

@@ -92,7 +92,7 @@ async fn serve<P: Protocol>(plan: Plan, mut station: Station, notices: Sender<No
         // Nobody listens any more once the process ends.
         let _ = notices.send(Notice { shard: plan.shard, what });
     };
-    let mut restarts = Restarts::default();
+    let (clock, mut restarts) = (station.clock, Restarts::default());
     for incarnation in 0..=u8::MAX {
         let setup = match plan.setup(incarnation, &station.config) {
             Ok(setup) => setup,
@@ -116,10 +116,13 @@ async fn serve<P: Protocol>(plan: Plan, mut station: Station, notices: Sender<No
             Err(panic) => Mishap::of(panic),
         };
         let lost = driver.count_lost();
+        // Before any peer can see it.
+        let ended_at = clock.now();
         station = driver.dismantle();
+        station.ended_at = Some(ended_at);
         let words = mishap.words.clone();
         tell(News::Restarted { mishap, lost });
-        if !restarts.permits(station.clock.now()) {
+        if !restarts.permits(ended_at) {
             let often = SHARD_RESTARTS_MAX + 1;
             return tell(News::Failed(format!("it failed {often} times within an hour: {words}")));
         }
@@ -208,9 +211,9 @@ mod tests {
         let mut now = Time::ZERO;
         for _ in 0..1000 {
             assert!(restarts.permits(now));
-            now = now + SHARD_RESTARTS_TIME / SHARD_RESTARTS_MAX as u32;
+            now += SHARD_RESTARTS_TIME / SHARD_RESTARTS_MAX as u32;
         }
-        now = now + SHARD_RESTARTS_TIME;
+        now += SHARD_RESTARTS_TIME;
         for _ in 0..SHARD_RESTARTS_MAX {
             assert!(restarts.permits(now));
         }

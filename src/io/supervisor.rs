@@ -13,32 +13,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
-use super::driver::{Command, Station};
+use super::commands::Command;
+use super::driver::Station;
 use super::guests::Guest;
+use super::in_force::{InForce, Reloads, look_after_descriptors};
 use super::link::{Doorbell, mesh, spill_max};
 use super::listen::{BindError, bind_all};
 use super::log_line::{self, Report};
 use super::protocol::Protocol;
 use super::publish::{Phase, Published, RunState};
-use super::reload::{Fresh, Reload};
+use super::reload::Reload;
 use super::ring::{Ring, RingError};
 use super::shard::{self, News, Notice, Plan};
 use super::sys;
-use super::systemd;
 use super::tls::TlsMaterial;
-use super::tls::ticket::ROTATE_EVERY;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
-use crate::base::limits::{
-    COMMANDS_ENTRIES, CONTROL_INTERVAL, DESCRIPTORS_SPARE, EVENTS_ENTRIES, Limits, STOP_TIME,
-};
+use crate::base::limits::{COMMANDS_ENTRIES, CONTROL_INTERVAL, EVENTS_ENTRIES, STOP_TIME};
 use crate::base::time::Time;
 use crate::engine::Engine;
 
@@ -71,17 +69,6 @@ impl Runtime {
     pub fn reload(&self) {
         self.is_reload_asked.set(true);
     }
-}
-
-/// How often the configuration was read again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reloads {
-    /// What was read is in force.
-    pub taken: u64,
-    /// It had a fault: what was in force still is.
-    pub refused: u64,
-    /// When the last one was taken.
-    pub last: Option<SystemTime>,
 }
 
 /// What a process is started with.
@@ -170,13 +157,19 @@ pub(super) fn run_protocol<P: Protocol, F: Future<Output = ()> + 'static>(
 }
 
 /// The control side of a shard's inbox.
-struct Inbox {
+pub(super) struct Inbox {
     commands: Producer<Command>,
     bell: Arc<Doorbell>,
 }
 
 impl Inbox {
-    fn send(&mut self, command: Command) -> bool {
+    /// The shard that reads the other end hears the bell.
+    pub(super) fn new(commands: Producer<Command>, bell: Arc<Doorbell>) -> Inbox {
+        Inbox { commands, bell }
+    }
+
+    /// False: too many commands wait.
+    pub(super) fn send(&mut self, command: Command) -> bool {
         let is_taken = self.commands.push(command).is_ok();
         self.bell.ring();
         is_taken
@@ -185,15 +178,7 @@ impl Inbox {
 
 struct Supervisor {
     runtime: Runtime,
-    /// In force, ports resolved.
-    config: Arc<Config>,
-    /// In force.
-    tls: Arc<TlsMaterial>,
-    /// Which shards have yet to be told of the two.
-    is_behind: Vec<bool>,
-    reload: Option<Reload>,
-    /// When the keys of session tickets are to be changed.
-    rotate_at: Time,
+    in_force: InForce,
     reports: Vec<Consumer<Report>>,
     notices: Receiver<Notice>,
     threads: Vec<JoinHandle<()>>,
@@ -220,11 +205,7 @@ impl Supervisor {
                 is_drain_asked: Rc::default(),
                 is_reload_asked: Rc::default(),
             },
-            config: Arc::clone(&config),
-            tls: Arc::clone(&tls),
-            is_behind: vec![false; usize::from(shards)],
-            reload,
-            rotate_at: clock.now() + ROTATE_EVERY,
+            in_force: InForce::new(&config, &tls, shards, reload, clock.now()),
             reports: Vec::new(),
             notices,
             threads: Vec::new(),
@@ -237,7 +218,7 @@ impl Supervisor {
             let (reporter, reports) = RingBuffer::new(EVENTS_ENTRIES);
             let published = Arc::new(Published::default());
             let bell = Arc::clone(links.bell());
-            supervisor.runtime.commands.borrow_mut().push(Inbox { commands, bell });
+            supervisor.runtime.commands.borrow_mut().push(Inbox::new(commands, bell));
             supervisor.runtime.published.push(Arc::clone(&published));
             supervisor.reports.push(reports);
             let plan = Plan {
@@ -258,6 +239,8 @@ impl Supervisor {
                 config,
                 tls,
                 is_draining: false,
+                ended_at: None,
+                unclaimed: Vec::new(),
             };
             let thread = shard::spawn::<P>(plan, station, Sender::clone(&sender));
             supervisor.threads.push(thread.map_err(system("a shard's thread"))?);
@@ -290,7 +273,7 @@ impl Supervisor {
         })?;
         tokio_uring::spawn(admin(self.runtime.clone()));
         self.runtime.state.enter(Phase::Ready);
-        ready(&self.config);
+        ready(self.in_force.config());
         let mut interval = tokio::time::interval(CONTROL_INTERVAL);
         let mut end = End::Running;
         loop {
@@ -301,7 +284,10 @@ impl Supervisor {
                 return Err(error);
             }
             if end == End::Running {
-                self.look_after_configuration();
+                let is_asked = self.runtime.is_reload_asked.replace(false);
+                let mut inboxes = self.runtime.commands.borrow_mut();
+                self.in_force.look_after(self.clock.now(), is_asked, &mut inboxes);
+                self.runtime.reloads.set(self.in_force.reloads());
             }
             let asked = signals.get() + u32::from(self.runtime.is_drain_asked.get());
             end = self.approach(end, asked);
@@ -316,7 +302,7 @@ impl Supervisor {
         let now = self.clock.now();
         match end {
             End::Running if asked > 0 => {
-                let time = self.config.limits.drain_timeout;
+                let time = self.in_force.config().limits.drain_timeout;
                 info!(drain_timeout_ms = time.as_millis() as u64, "draining");
                 self.runtime.state.enter(Phase::Draining);
                 self.send_all(|| Command::Drain);
@@ -335,7 +321,7 @@ impl Supervisor {
                 if !is_quiet {
                     warn!("transactions are left at the end of the drain");
                 }
-                let spread = self.config.limits.drain_spread;
+                let spread = self.in_force.config().limits.drain_spread;
                 self.send_all(|| Command::Stop { spread });
                 End::Stopping(now + spread + 2 * STOP_TIME)
             }
@@ -380,84 +366,6 @@ impl Supervisor {
             News::Failed(why) => {
                 error!(shard, %why, "shard failed for good");
                 Err(StartError::Shard { shard, why })
-            }
-        }
-    }
-
-    /// Reads the configuration again when that is asked, changes ticket keys when they are old, and
-    /// tells the shards.
-    fn look_after_configuration(&mut self) {
-        if self.runtime.is_reload_asked.replace(false) {
-            match &mut self.reload {
-                Some(reload) => {
-                    systemd::reloading();
-                    reload.ask();
-                }
-                None => warn!("there is no configuration file to read again"),
-            }
-        }
-        if let Some(reload) = &mut self.reload
-            && let Some(outcome) = reload.poll(&self.config, &self.tls)
-        {
-            self.take(outcome);
-            systemd::ready();
-        }
-        if self.clock.now() >= self.rotate_at {
-            self.rotate_at = self.clock.now() + ROTATE_EVERY;
-            let mut tls = TlsMaterial::clone(&self.tls);
-            match tls.rotate_tickets() {
-                Ok(()) => self.put_in_force(Arc::clone(&self.config), Arc::new(tls)),
-                Err(error) => error!(%error, "the keys of session tickets stay as they are"),
-            }
-        }
-        self.tell_shards_behind();
-    }
-
-    /// What was read is in force from here on, if it can be.
-    fn take(&mut self, outcome: Result<Fresh, Vec<String>>) {
-        let mut reloads = self.runtime.reloads.get();
-        match outcome {
-            Err(faults) => {
-                reloads.refused += 1;
-                for fault in &faults {
-                    error!("reload: {fault}");
-                }
-                error!(faults = faults.len(), "reload: refused; what was in force still is");
-            }
-            Ok(fresh) => {
-                reloads.taken += 1;
-                reloads.last = Some(SystemTime::now());
-                for warning in &fresh.warnings {
-                    warn!("reload: {warning}");
-                }
-                if fresh.config.limits.flows_max != self.config.limits.flows_max
-                    && let Err(error) =
-                        look_after_descriptors(&fresh.config, self.is_behind.len() as u16)
-                {
-                    warn!("reload: {error}");
-                }
-                if let Some(reload) = &mut self.reload {
-                    reload.on_taken(&fresh);
-                }
-                self.put_in_force(fresh.config, fresh.tls);
-                info!("reload: in force");
-            }
-        }
-        self.runtime.reloads.set(reloads);
-    }
-
-    fn put_in_force(&mut self, config: Arc<Config>, tls: Arc<TlsMaterial>) {
-        (self.config, self.tls) = (config, tls);
-        self.is_behind.fill(true);
-    }
-
-    /// A shard whose inbox is full is told later.
-    fn tell_shards_behind(&mut self) {
-        let mut inboxes = self.runtime.commands.borrow_mut();
-        for (inbox, is_behind) in inboxes.iter_mut().zip(&mut self.is_behind) {
-            if *is_behind {
-                let (config, tls) = (Arc::clone(&self.config), Arc::clone(&self.tls));
-                *is_behind = !inbox.send(Command::Configure { config, tls });
             }
         }
     }
@@ -522,28 +430,5 @@ fn listen_for_signals(count: &Rc<Cell<u32>>, reload: &Rc<Cell<bool>>) -> io::Res
             reload.set(true);
         }
     });
-    Ok(())
-}
-
-fn look_after_descriptors(config: &Config, shards: u16) -> Result<(), StartError> {
-    let limit = sys::raise_descriptor_limit()
-        .map_err(|error| StartError::System { what: "limit of open descriptors", error })?;
-    let sockets = config.listeners.len() as u64 * u64::from(shards);
-    let needed = sockets + DESCRIPTORS_SPARE;
-    if limit < needed {
-        return Err(StartError::Descriptors { limit, needed });
-    }
-    let wanted = config.limits.flows_max as u64 * u64::from(shards) + needed;
-    let advice = "the limit of open descriptors allows fewer flows than limits.flows_max: raise it \
-                  (`ulimit -n`, systemd: LimitNOFILE=) or lower flows_max";
-    if limit >= wanted {
-        return Ok(());
-    }
-    // Who set a number wants it; the default is only a bound.
-    if config.limits.flows_max == Limits::default().flows_max {
-        info!(limit, wanted, "{advice}");
-    } else {
-        warn!(limit, wanted, "{advice}");
-    }
     Ok(())
 }

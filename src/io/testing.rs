@@ -268,12 +268,14 @@ impl Sink {
     }
 }
 
-/// A whole process of [`Echo`]s in threads of this one. It logs to where its starter does.
+/// A whole process of [`Echo`]s in threads of this one.
 pub struct Running {
     /// The configuration, ports resolved.
     pub config: Config,
     /// Each shard's numbers.
     pub published: Vec<Arc<Published>>,
+    /// What its control thread logged.
+    pub log: Sink,
     drain: Sender<()>,
     thread: JoinHandle<Result<(), StartError>>,
 }
@@ -306,9 +308,9 @@ impl Running {
         let (drain, asked) = channel();
         let (tell, up) = channel();
         let (publish, numbers) = channel();
-        let log = tracing::dispatcher::get_default(Clone::clone);
+        let (log, subscriber) = Sink::subscriber();
         let thread = std::thread::spawn(move || {
-            let _log = tracing::dispatcher::set_default(&log);
+            let _log = tracing::subscriber::set_default(subscriber);
             let tls = TlsMaterial::self_signed("test", &[]).unwrap();
             let admin = move |runtime: Runtime| {
                 publish.send(runtime.published.clone()).unwrap();
@@ -326,7 +328,7 @@ impl Running {
             supervisor::run_protocol::<P, _>(start, admin, ready)
         });
         let config = up.recv().expect("it starts");
-        Running { config, published: numbers.recv().unwrap(), drain, thread }
+        Running { config, published: numbers.recv().unwrap(), log, drain, thread }
     }
 
     /// The address of a listener.

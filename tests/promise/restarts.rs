@@ -1,5 +1,7 @@
 //! A shard fails: what it knew is gone, and nobody waits for it.
 
+use std::time::Duration;
+
 use sipring::base::event::CloseReason;
 use sipring::base::id::Transport;
 
@@ -77,4 +79,29 @@ fn what_the_failed_shard_had_under_way_is_not_taken_for_a_transaction_of_the_new
 
 fn is_owned(number: &str) -> bool {
     lab::owner(&format!("{number}@example.com"), 2) == 0
+}
+
+#[test]
+fn a_client_that_came_back_before_the_others_heard_of_the_failure_stays() {
+    let mut lab = Lab::new(2, lab::config());
+    let user = user_of(1, 2, 0);
+    let before = Phone::connect(&mut lab, 0, Transport::Wss, BROWSER);
+    before.register(&mut lab, &user, "<sip:a@aa.invalid;transport=ws>");
+    lab.pass(Duration::from_millis(5));
+    lab.hold = true;
+    lab.restart(1, lab::config());
+    lab.pass(Duration::from_millis(1));
+    let after = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40009");
+    let register = request(&after, "REGISTER", "sip:example.com", "r")
+        .to(&format!("<sip:{user}@example.com>"))
+        .line("Contact: <sip:b@bb.invalid;transport=ws>");
+    after.send(&mut lab, &register.text());
+    lab.release();
+    assert_eq!(lab.closed(before.flow.expect("a stream")), Some(CloseReason::Shard));
+    assert_eq!(lab.closed(after.flow.expect("a stream")), None);
+    after.take_status(&mut lab, 200);
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+    let uri = format!("sip:{user}@example.com");
+    core.send(&mut lab, &request(&core, "MESSAGE", &uri, "m").text());
+    after.take_method(&mut lab, "MESSAGE");
 }
