@@ -14,7 +14,7 @@ use sipring::base::id::{FlowId, FlowRef, ListenerId, ShardId, StreamPath, Transp
 use sipring::base::limits::Limits;
 use sipring::base::rng::Rng;
 use sipring::base::time::Time;
-use sipring::registrar::{Location, RegisterContext, Registered, register};
+use sipring::registrar::{GruuKey, Location, RegisterContext, Registered, register};
 use sipring::sip::{Parsed, parse};
 
 #[global_allocator]
@@ -28,6 +28,7 @@ const BATCH: usize = 256;
 struct Table {
     location: Location,
     config: Config,
+    gruus: GruuKey,
     out: Registered,
 }
 
@@ -35,7 +36,8 @@ impl Table {
     fn new(users: usize) -> Table {
         let hash = KeyedHash::new([7; 16]);
         let location = Location::new(hash, users);
-        let mut table = Table { location, config: config(), out: Registered::default() };
+        let gruus = GruuKey::new(&[5; 32]);
+        let mut table = Table { location, config: config(), gruus, out: Registered::default() };
         for user in 0..users {
             let (text, parsed) = message(user, 1);
             table.register(user, &text, &parsed);
@@ -53,6 +55,7 @@ impl Table {
             config: &self.config,
             names_us: &|_| false,
             random: user as u64,
+            gruu_key: &self.gruus,
             flow_timer: None,
         };
         let done = register(&mut self.location, parsed.view(text), &context, &mut self.out);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::host;
 use super::id::{ListenerId, Transport};
 use super::limits::Limits;
 
@@ -81,6 +82,9 @@ pub struct Registrar {
     pub contacts_max: usize,
     /// Contacts on another host than their source are resolved instead of delivered on the flow.
     pub foreign_contacts: bool,
+    /// Values of Service-Route in the answer to a REGISTER (RFC 3608): what the client is to put in
+    /// Route. Each is a name-addr with `lr`.
+    pub service_route: Vec<String>,
     /// A `sips:` request may be delivered to a `sip:` Contact over WSS or TLS.
     pub sips_to_sip_contact: bool,
 }
@@ -184,6 +188,7 @@ impl Default for Registrar {
             expires_max: Duration::from_secs(7200),
             contacts_max: 10,
             foreign_contacts: false,
+            service_route: Vec::new(),
             sips_to_sip_contact: false,
         }
     }
@@ -192,7 +197,7 @@ impl Default for Registrar {
 impl Config {
     /// Whether `host` (compared without case) is a domain that we are responsible for.
     pub fn is_our_domain(&self, host: &[u8]) -> bool {
-        self.node.domains.iter().any(|domain| domain.as_bytes().eq_ignore_ascii_case(host))
+        self.node.domains.iter().any(|domain| host::same(host, domain.as_bytes()))
     }
 
     /// The listener under that id. Panics on an id that this configuration never gave out.

@@ -63,7 +63,8 @@ pub const STREAM_BUFFER_BYTES: usize = 2048;
 pub const DATAGRAM_BUFFERS: u16 = 256;
 /// Bytes of one of them: the largest datagram and what the kernel writes before it, in whole pages.
 pub const DATAGRAM_BUFFER_BYTES: usize = 68 * 1024;
-/// Largest payload of a UDP datagram over IPv4.
+/// Largest payload of a UDP datagram over IPv4. A request that would be larger is answered 513, a
+/// response dropped.
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Datagrams that one shard may have in flight to the kernel; more are dropped.
 pub const DATAGRAM_SENDS_MAX: usize = 1024;

@@ -2,9 +2,11 @@
 //! SIP, sockets or clocks.
 
 pub mod buf;
+pub mod choices;
 pub mod config;
 pub mod event;
 pub mod hash;
+pub mod host;
 pub mod id;
 pub mod limits;
 pub mod metrics;

@@ -23,7 +23,7 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let arrival = transaction.arrival;
         let tag = tag_text(transaction.tag);
-        let mut block = self.pool.take(message.bytes().len().min(1024));
+        let mut block = self.pool.take(message.bytes().len().min(1024) + lines.len());
         let parts = ResponseParts {
             status,
             reason: phrase,

@@ -22,6 +22,8 @@ pub(super) enum Failure {
     Full,
     /// The connection could not be made.
     Connect,
+    /// The message is larger than a datagram can be.
+    TooLarge,
 }
 
 impl Failure {
@@ -294,6 +296,7 @@ impl Engine {
             Failure::Gone => (gone, "The flow is gone"),
             Failure::Full => (480, "The client does not read"),
             Failure::Connect => (Failure::UNREACHABLE, "The server behind cannot be reached"),
+            Failure::TooLarge => (513, "Larger than a datagram"),
         };
         if failure == Failure::Gone {
             self.counters.requests_flow_gone += 1;

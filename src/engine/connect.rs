@@ -39,8 +39,13 @@ struct Pending {
 pub(super) enum Waiter {
     /// The request of this client transaction.
     Client(SlabKey),
-    /// An ACK to a 2xx, which has no transaction.
-    Ack(Vec<u8>),
+    /// A copy of an ACK to a 2xx, which has no transaction.
+    Ack {
+        /// The copy.
+        block: Vec<u8>,
+        /// What becomes of it is what became of the ACK: one of all copies that wait.
+        counts: bool,
+    },
     /// A response whose own connection is gone.
     Response(Vec<u8>),
 }
@@ -131,10 +136,10 @@ impl Engine {
         for waiter in waiters {
             let client = match waiter {
                 Waiter::Client(client) => client,
-                Waiter::Ack(block) => {
+                Waiter::Ack { block, counts } => {
                     let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
-                    self.counters.acks_forwarded += u64::from(sent);
-                    self.counters.dropped_ack += u64::from(!sent);
+                    self.counters.acks_forwarded += u64::from(counts && sent);
+                    self.counters.dropped_ack += u64::from(counts && !sent);
                     self.pool.put(block);
                     continue;
                 }
@@ -168,8 +173,8 @@ impl Engine {
     fn give_up(&mut self, waiter: Waiter, failure: Failure) {
         match waiter {
             Waiter::Client(client) => self.deferred.push_back(Deferred::Failed(client, failure)),
-            Waiter::Ack(block) => {
-                self.counters.dropped_ack += 1;
+            Waiter::Ack { block, counts } => {
+                self.counters.dropped_ack += u64::from(counts);
                 self.pool.put(block);
             }
             Waiter::Response(block) => {

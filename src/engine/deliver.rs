@@ -3,6 +3,7 @@
 
 use crate::base::event::CloseReason;
 use crate::base::id::{FlowId, FlowRef};
+use crate::base::limits::DATAGRAM_BYTES_MAX;
 use crate::base::slab::SlabKey;
 use crate::flow::table::Refused;
 
@@ -22,6 +23,14 @@ impl Engine {
         origin: Option<SlabKey>,
     ) -> Result<(), Failure> {
         match to {
+            // No datagram carries it, however often it is sent (RFC 3261 §18.1.1).
+            FlowRef::Datagram(_) if message.len() > DATAGRAM_BYTES_MAX => {
+                if origin.is_some() {
+                    return Err(Failure::TooLarge);
+                }
+                self.counters.dropped_too_large += 1;
+                Ok(())
+            }
             FlowRef::Datagram(path) => {
                 let start = self.arena.len();
                 self.arena.extend_from_slice(message);

@@ -193,16 +193,16 @@ impl Engine {
     }
 
     fn home(&mut self, message: Message<'_>) -> ShardId {
-        let (config, hash) = (&self.config, &self.placement);
-        place::home(config, hash, message, self.shards, &mut self.scratch.key)
+        let (config, hash, gruus) = (&self.config, &self.placement, &self.gruus);
+        place::home(config, hash, message, gruus, self.shards, &mut self.scratch.key)
     }
 
     /// The shard to which a request belonged before our names changed: a transaction that is older
     /// lives there, whatever the configuration says by now.
     fn former_home(&mut self, message: Message<'_>) -> Option<ShardId> {
         let former = self.former.as_deref()?;
-        let hash = &self.placement;
-        let to = place::home(former, hash, message, self.shards, &mut self.scratch.key);
+        let (hash, gruus) = (&self.placement, &self.gruus);
+        let to = place::home(former, hash, message, gruus, self.shards, &mut self.scratch.key);
         (to != self.shard).then_some(to)
     }
 

@@ -149,7 +149,8 @@ impl Engine {
         for at in 0..targets.len() {
             let hop = targets.at(at).0.hop;
             let onward = self.onward(&targets, at, popped, hash, sender);
-            went = went.max(self.send_ack_copy(message, arrival, hop, &onward));
+            let counts = went < Went::Waiting;
+            went = went.max(self.send_ack_copy(message, arrival, hop, &onward, counts));
         }
         self.scratch.targets = targets;
         match went {
@@ -165,6 +166,7 @@ impl Engine {
         arrival: &Arrival,
         hop: Hop,
         onward: &Onward<'_>,
+        counts: bool,
     ) -> Went {
         let way = self.way(hop, onward.egress);
         let mut block = self.pool.take(message.bytes().len() + 256);
@@ -172,7 +174,7 @@ impl Engine {
         forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
         let went = match way {
             Way::Connecting => {
-                self.connect_for(Waiter::Ack(block), hop);
+                self.connect_for(Waiter::Ack { block, counts }, hop);
                 Went::Waiting
             }
             Way::Flow(flow) => {
@@ -262,7 +264,7 @@ enum Went {
     Nowhere,
     /// It was written.
     Out,
-    /// It waits for a connection, which counts it.
+    /// It waits for a connection, which counts the first that does.
     Waiting,
 }
 

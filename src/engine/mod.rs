@@ -22,6 +22,8 @@ mod farewell;
 mod flow_index;
 mod flows;
 mod fork;
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 pub mod input;
 mod linked;
@@ -53,7 +55,7 @@ use crate::base::wheel::{TimerId, Wheel};
 use crate::flow::table::FlowTable;
 use crate::flow::token::TokenKey;
 use crate::proxy::target::TargetSet;
-use crate::registrar::{Location, Registered};
+use crate::registrar::{GruuKey, Location, Registered};
 use crate::sip::{Edits, Parsed};
 
 use alarm::Alarm;
@@ -104,6 +106,7 @@ pub struct Engine {
     /// Keyed by the process' secret: equal in every shard. Decides owners, keys and loop hashes.
     placement: KeyedHash,
     tokens: TokenKey,
+    gruus: GruuKey,
     rng: Rng,
     flows: FlowTable,
     transactions: Transactions,
@@ -165,6 +168,7 @@ impl Engine {
             former: None,
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
+            gruus: GruuKey::new(&setup.secret),
             rng,
             flows: FlowTable::default(),
             transactions: Transactions::new(limits.transactions_max, tables.clone()),

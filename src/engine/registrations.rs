@@ -28,6 +28,7 @@ impl Engine {
             config: &config,
             names_us: &names_us,
             random: self.rng.next_u64(),
+            gruu_key: &self.gruus,
             flow_timer: keeps_alive.then(|| flow_timer(&config.limits)),
         };
         let mut outcome = std::mem::take(&mut self.scratch.registered);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use smallvec::SmallVec;
 
 use crate::base::config::{RouteTo, Strangers};
+use crate::base::host::parse_ip;
 use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::base::limits::FLOW_REQUESTS_MAX;
 use crate::base::slab::SlabKey;
@@ -15,7 +16,7 @@ use crate::proxy::context::ResponseContext;
 use crate::proxy::route::{self, Sender};
 use crate::proxy::target::Hop;
 use crate::proxy::{Reject, naming, target, validate};
-use crate::sip::{HeaderName, Message, Method, Parsed, Uri};
+use crate::sip::{HeaderName, Message, Method, Parsed, Scheme, Uri};
 use crate::transaction::ServerKey;
 use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
@@ -183,13 +184,18 @@ impl Engine {
         Ok(())
     }
 
-    /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours.
+    /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours. One that is no SIP
+    /// URI could not (§10.2, RFC 4475 §3.3.4).
     fn check_registrable(&self, message: Message<'_>) -> Result<(), Reject> {
-        let to = message.to().ok().and_then(|to| Uri::parse(to.uri).ok());
-        match to {
-            Some(uri) if uri.user.is_some() && self.config.is_our_domain(uri.host) => Ok(()),
-            _ => Err(Reject::because(404, "No such address of record here")),
+        let to = message.to().and_then(|to| Uri::parse(to.uri));
+        let uri = to.map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
+        if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+            return Err(Reject::phrase(400, "To Needs a SIP URI"));
         }
+        if uri.user.is_some() && self.config.is_our_domain(uri.host) {
+            return Ok(());
+        }
+        Err(Reject::because(404, "No such address of record here"))
     }
 
     /// RFC 3261 §9.2 and §16.10: 200 at once when there is something to cancel, 481 otherwise.
@@ -230,7 +236,7 @@ pub(super) fn reply_to(arrival: &Arrival, message: Message<'_>) -> FlowRef {
     let FlowRef::Datagram(path) = arrival.source else { return arrival.source };
     let Ok(via) = message.top_via() else { return arrival.source };
     let port = via.sent_by_port.unwrap_or(arrival.transport().default_port());
-    let remote = match via.maddr.and_then(naming::parse_ip) {
+    let remote = match via.maddr.and_then(parse_ip) {
         Some(ip) if is_near(ip, path.remote.ip()) => SocketAddr::new(ip, port),
         _ if via.rport.is_some() => path.remote,
         _ => SocketAddr::new(path.remote.ip(), port),

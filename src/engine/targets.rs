@@ -2,6 +2,7 @@
 //! location service.
 
 use crate::base::config::{Config, RouteTo};
+use crate::base::host::parse_ip;
 use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
@@ -9,7 +10,7 @@ use crate::proxy::route::{self, Routing, Sender, Way};
 use crate::proxy::target::{self, Hop, TargetSet};
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, BindingFlow};
-use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
+use crate::sip::{HeaderName, Message, Method, NameAddr, Scheme, Uri};
 
 use super::Engine;
 
@@ -30,6 +31,7 @@ impl Engine {
         self.scratch.targets.clear();
         let next = message.values(HeaderName::Route).nth(routing.popped);
         let found = match routing.way {
+            Way::Flow(flow, _) if self.aim_at_instance(uri, flow) => Ok(()),
             Way::Flow(flow, kind) => self.aim_at_flow(uri, flow, kind, sender),
             Way::Outgoing | Way::Stale => match next {
                 Some(value) => self.aim_at_route(value.text),
@@ -69,6 +71,34 @@ impl Engine {
         self.scratch.targets.push(Hop::Client(flow), &[], &[]);
         self.scratch.targets.names_flow = true;
         Ok(())
+    }
+
+    /// A request in a dialog whose remote target is a GRUU: the client's Contact replaces it (RFC
+    /// 5627 §6.1). The flow that the token names comes first, then the newest of the instance that
+    /// is no less secure. False when none is here.
+    fn aim_at_instance(&mut self, uri: &Uri<'_>, named: FlowRef) -> bool {
+        if uri.param("gr").is_none() || !naming::is_our_uri(&self.config, uri) {
+            return false;
+        }
+        let mut aor = Vec::new();
+        let Some(gruu) = self.gruus.read(uri, &mut aor) else { return false };
+        let is_secure = uri.scheme == Scheme::Sips || named.transport().is_secure();
+        let meant = self.location.lookup(&aor, self.now).filter(|it| self.gruus.is_of(&gruu, it));
+        let mut best = None;
+        for binding in meant {
+            let BindingFlow::Flow(flow) = binding.flow() else { continue };
+            if flow.same_peer(named) {
+                best = Some((flow, binding));
+                break;
+            }
+            if best.is_none() && (!is_secure || flow.transport().is_secure()) {
+                best = Some((flow, binding));
+            }
+        }
+        let Some((flow, binding)) = best else { return false };
+        self.scratch.targets.push(Hop::Client(flow), binding.contact(), &[]);
+        self.scratch.targets.names_flow = true;
+        true
     }
 
     /// RFC 5626 §5.3.1: 430 to those who keep flows of their own, 480 to endpoints (§11.5).
@@ -173,14 +203,17 @@ impl Engine {
         found
     }
 
-    /// `[[route]]`: the first match wins; none is 404.
+    /// `[[route]]`: the first match wins; none is 404. What names us and no user, and is for no
+    /// server behind us, is for ourselves.
     fn aim_by_rules(
         &mut self,
         message: Message<'_>,
         uri: &Uri<'_>,
         sender: Sender,
     ) -> Result<(), Reject> {
+        let names_nobody = uri.user.is_none();
         match target::first_route(&self.config, message, uri) {
+            Some(RouteTo::Location) | None if names_nobody => Err(as_server(message)),
             Some(RouteTo::Location) => self.aim_at_location(uri, sender),
             Some(RouteTo::Upstream(at)) => {
                 let at = *at;
@@ -204,13 +237,26 @@ impl Engine {
     fn aim_at_location(&mut self, uri: &Uri<'_>, sender: Sender) -> Result<(), Reject> {
         let mut aor = std::mem::take(&mut self.scratch.key);
         aor.clear();
-        uri.aor_into(&mut aor);
+        let gruu = match uri.param("gr") {
+            Some(_) => Some(self.gruus.read(uri, &mut aor).ok_or(Reject::new(404))?),
+            None => None,
+        };
+        if gruu.is_none() {
+            uri.aor_into(&mut aor);
+        }
         let choice = Choice {
             sips: uri.scheme == Scheme::Sips,
             sips_to_sip: self.config.registrar.sips_to_sip_contact,
         };
         let refused = {
-            let bindings = self.location.lookup(&aor, self.now);
+            let all = self.location.lookup(&aor, self.now);
+            let meant =
+                all.filter(|it| gruu.as_ref().is_none_or(|gruu| self.gruus.is_of(gruu, it)));
+            let mut bindings = meant.peekable();
+            // Only the last registration's temporary GRUUs are valid (RFC 5627 §5.1, §5.3).
+            if gruu.as_ref().is_some_and(|gruu| gruu.is_outdated(bindings.peek().copied())) {
+                return Err(Reject::because(404, "The GRUU is not valid any more"));
+            }
             choice.pick(bindings, &self.config, &mut self.scratch.targets)
         };
         let known = self.location.was_known(&aor);
@@ -223,6 +269,17 @@ impl Engine {
             None if !known && sender.is_upstream() => Reject::new(404),
             None => Reject::new(480),
         })
+    }
+}
+
+/// What a user agent server that keeps no dialogs, and serves OPTIONS and REGISTER elsewhere, says
+/// to all else (RFC 3261 §8.2.1, §12.2.2, §21.5.2).
+#[cold]
+fn as_server(message: Message<'_>) -> Reject {
+    match message.method() {
+        _ if message.to().is_ok_and(|to| to.tag().is_some()) => Reject::new(481),
+        Method::Other(_) => Reject::new(501),
+        _ => Reject::new(405).with_header(b"Allow: OPTIONS, REGISTER"),
     }
 }
 
@@ -315,7 +372,7 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
     let port = uri.port.unwrap_or(transport.default_port());
-    let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    let remote = std::net::SocketAddr::new(parse_ip(uri.host)?, port);
     if transport == Transport::Udp {
         let listener = binding.listener();
         let local = config.listener(listener).address;

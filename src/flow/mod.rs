@@ -2,6 +2,8 @@
 //! Keep-alive alarms are decided here by values and set by the engine.
 
 pub mod arrival;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod keepalive;
 pub mod layers;
 pub mod stun;

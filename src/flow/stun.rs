@@ -16,6 +16,7 @@ pub fn answer(request: &[u8], source: SocketAddr, out: &mut Vec<u8>) -> bool {
         || request[..2] != BINDING_REQUEST
         || request[4..8] != COOKIE
         || usize::from(u16::from_be_bytes([request[2], request[3]])) != request.len() - HEADER
+        || !request.len().is_multiple_of(4)
     {
         return false;
     }
@@ -87,5 +88,10 @@ mod tests {
             wrong[at] ^= 1;
             assert!(!answer(&wrong, source, &mut Vec::new()), "{at}");
         }
+        // Attributes are padded to four bytes (RFC 8489 §5).
+        let mut odd = whole;
+        odd[3] = 3;
+        odd.extend_from_slice(b"abc");
+        assert!(!answer(&odd, source, &mut Vec::new()));
     }
 }

@@ -211,8 +211,8 @@ impl FlowTable {
 
     /// The flows of which a shard may have held something at that time.
     pub fn touched_by(&self, shard: ShardId, at: Time) -> Vec<FlowId> {
-        let flows = self.pages.iter().flatten().flatten();
-        let held = |flow: &&Box<Flow>| flow.opened_at <= at && flow.is_touched_by(shard);
+        let flows = self.pages.iter().flatten().flatten().map(|flow| &**flow);
+        let held = |flow: &&Flow| flow.opened_at <= at && flow.is_touched_by(shard);
         flows.filter(held).map(|flow| flow.path.flow).collect()
     }
 

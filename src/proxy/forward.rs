@@ -4,6 +4,7 @@
 //! 3325 §5).
 
 use crate::base::config::Config;
+use crate::base::host::parse_ip;
 use crate::base::id::{FlowRef, ListenerId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenKey, TokenKind};
@@ -173,7 +174,7 @@ fn source_address(message: Message<'_>, arrival: &Arrival, edits: &mut Edits) {
     }
     let Ok(via) = message.top_via() else { return };
     let ip = arrival.remote.ip();
-    let told = naming::parse_ip(via.sent_by_host) == Some(ip);
+    let told = parse_ip(via.sent_by_host) == Some(ip);
     let write_received = |out: &mut Vec<u8>| {
         out.extend_from_slice(b"received=");
         naming::write_ip(ip, false, out);

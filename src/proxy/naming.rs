@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::base::config::{Config, Listener};
+use crate::base::host::parse_ip;
 use crate::base::id::{ListenerId, Transport};
 use crate::sip::{Scheme, Uri};
 
@@ -79,15 +80,6 @@ fn listener_has_default_port(listener: &Listener) -> bool {
     match &listener.advertise {
         Some(name) => name.port.is_none_or(|port| port == default),
         None => listener.address.port() == default,
-    }
-}
-
-/// Reads an IP address as it stands in a URI: IPv6 in brackets (RFC 3261 §25.1).
-pub fn parse_ip(host: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(host).ok()?;
-    match text.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
-        None => text.parse().ok().map(IpAddr::V4),
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::base::config::Config;
 use crate::base::hash::KeyedHash;
 use crate::base::id::ShardId;
+use crate::registrar::GruuKey;
 use crate::sip::{Message, Method, Uri};
 
 use super::naming;
@@ -21,6 +22,7 @@ pub fn home(
     config: &Config,
     hash: &KeyedHash,
     message: Message<'_>,
+    gruus: &GruuKey,
     shards: u16,
     scratch: &mut Vec<u8>,
 ) -> ShardId {
@@ -39,7 +41,7 @@ pub fn home(
         && uri.user.is_some()
         && naming::is_our_uri(config, &uri)
     {
-        uri.aor_into(scratch);
+        gruus.aor_into(&uri, scratch);
         return owner_of(hash, scratch, shards);
     }
     owner_of(hash, message.call_id().unwrap_or_default(), shards)

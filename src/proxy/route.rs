@@ -3,11 +3,12 @@
 //! never does.
 
 use crate::base::config::{Config, Upstream};
+use crate::base::host::parse_ip;
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
-use crate::sip::{HeaderName, Message, NameAddr, Uri};
+use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Uri};
 
 use super::naming;
 use super::validate::Reject;
@@ -97,6 +98,10 @@ pub fn preprocess(
         if let Some(user) = uri.user {
             routing.way = follow(tokens, message, user, arrival, sender, routing.way)?;
         }
+    }
+    // More would be looked at by nobody, and followed by the next hop.
+    if routing.popped == VALUES_MAX {
+        return Err(Reject::phrase(400, ParseErrorKind::TooManyValues.phrase()));
     }
     Ok(routing)
 }
@@ -192,7 +197,7 @@ pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
     if let Some(target) = by_name {
         return Some(Dial { transport, remote: target.address, host: &target.host });
     }
-    let remote = std::net::SocketAddr::new(naming::parse_ip(uri.host)?, port);
+    let remote = std::net::SocketAddr::new(parse_ip(uri.host)?, port);
     may_dial(config, transport, remote).then_some(Dial { transport, remote, host: "" })
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::base::config::{Config, Route, RouteTo};
+use crate::base::host::same;
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::BRANCHES_MAX;
 use crate::sip::{Message, Scheme, Uri};
@@ -115,7 +116,7 @@ fn matches(route: &Route, message: Message<'_>, uri: &Uri<'_>) -> bool {
     let domain_fits = match &route.domain {
         None => true,
         Some(domain) if uri.scheme == Scheme::Tel => domain == "none",
-        Some(domain) => domain.as_bytes().eq_ignore_ascii_case(uri.host),
+        Some(domain) => same(uri.host, domain.as_bytes()),
     };
     method_fits && domain_fits && user_fits(route, uri)
 }

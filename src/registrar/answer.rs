@@ -8,8 +8,13 @@ use super::binding::Binding;
 use super::contact::Q_MAX;
 
 /// One `Contact` line: the URI and the parameters as registered, q when it was given, and what is
-/// left of the expiry in seconds, at least 1.
-pub(super) fn contact_line(binding: &Binding, now: Time, out: &mut Vec<u8>) {
+/// left of the expiry in seconds, at least 1. `gruus` adds what the client asked for besides.
+pub(super) fn contact_line(
+    binding: &Binding,
+    now: Time,
+    gruus: impl FnOnce(&mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"Contact: <");
     out.extend_from_slice(binding.contact());
     out.push(b'>');
@@ -17,6 +22,7 @@ pub(super) fn contact_line(binding: &Binding, now: Time, out: &mut Vec<u8>) {
     if binding.q() < Q_MAX {
         push_q(binding.q(), out);
     }
+    gruus(out);
     out.extend_from_slice(b";expires=");
     push_number((binding.expires_at() - now).as_secs().max(1), out);
     out.extend_from_slice(b"\r\n");

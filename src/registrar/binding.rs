@@ -44,6 +44,9 @@ pub(super) struct Facts {
     pub(super) bucket: u64,
     pub(super) way: Way,
     pub(super) cseq: u32,
+    /// Which registration of its instance it belongs to: a random number that stays while the
+    /// Call-ID does (RFC 5627 §5.1). 0 without an instance.
+    pub(super) registration: u32,
     /// 0: none.
     pub(super) reg_id: u32,
     pub(super) q: u16,
@@ -193,6 +196,12 @@ impl Binding {
         self.facts.cseq
     }
 
+    /// The number of the registration that temporary GRUUs of its instance are made for (RFC 5627
+    /// §5.1): another Call-ID makes another. 0 without an instance.
+    pub fn registration(&self) -> u32 {
+        self.facts.registration
+    }
+
     /// Whether the Contact URI has the `ob` parameter (RFC 5626 §5.4).
     pub fn ob(&self) -> bool {
         self.facts.ob
@@ -246,10 +255,15 @@ impl Binding {
 }
 
 /// Instances are URNs: those with a UUID compare without case (RFC 4122 §3), others byte by byte.
-fn is_same_instance(one: &[u8], other: &[u8]) -> bool {
-    const UUID: &[u8] = b"<urn:uuid:";
-    let is_uuid = one.get(..UUID.len()).is_some_and(|start| start.eq_ignore_ascii_case(UUID));
-    if is_uuid { one.eq_ignore_ascii_case(other) } else { one == other }
+pub(super) fn is_same_instance(one: &[u8], other: &[u8]) -> bool {
+    if is_uuid(one) { one.eq_ignore_ascii_case(other) } else { one == other }
+}
+
+/// Whether an instance, in angle brackets or not, is a URN of a UUID, whose case means nothing.
+pub(super) fn is_uuid(instance: &[u8]) -> bool {
+    const UUID: &[u8] = b"urn:uuid:";
+    let urn = instance.strip_prefix(b"<").unwrap_or(instance);
+    urn.get(..UUID.len()).is_some_and(|start| start.eq_ignore_ascii_case(UUID))
 }
 
 #[cfg(test)]
@@ -293,6 +307,7 @@ mod tests {
             bucket: 0,
             way: Way::Dial,
             cseq: 1,
+            registration: 0,
             reg_id: 1,
             q: 1000,
             listener: ListenerId(0),

@@ -10,6 +10,9 @@ use super::binding::Binding;
 pub(super) const EXPIRES_IF_MALFORMED: u32 = 3600;
 /// Largest reg-id (RFC 5626 §4.2).
 const REG_ID_MAX: u32 = (1 << 31) - 1;
+/// Parameters that the registrar writes itself: a GRUU that the client suggests is ignored (RFC
+/// 5627 §5.1).
+const NOT_KEPT: [&[u8]; 4] = [b"expires", b"q", b"pub-gruu", b"temp-gruu"];
 /// The preference of a Contact without q.
 pub(super) const Q_MAX: u16 = 1000;
 
@@ -71,12 +74,12 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Writes the parameters that the registrar shows again: all but q and expires, as written,
-    /// each with its semicolon before it. Returns where the instance stands in them.
+    /// Writes the parameters that the registrar shows again: all but q, expires and GRUUs, as
+    /// written, each with its semicolon before it. Returns where the instance stands in them.
     pub(super) fn params_into(&self, out: &mut Vec<u8>) -> Option<(usize, usize)> {
         let mut instance = None;
         for (name, value) in self.address.params() {
-            if name.eq_ignore_ascii_case(b"expires") || name.eq_ignore_ascii_case(b"q") {
+            if NOT_KEPT.iter().any(|known| name.eq_ignore_ascii_case(known)) {
                 continue;
             }
             out.push(b';');

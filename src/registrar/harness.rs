@@ -12,6 +12,7 @@ use crate::sip::{Parsed, Uri, parse};
 
 use super::binding::BindingFlow;
 use super::contact::canonical_contact;
+use super::gruu::GruuKey;
 use super::location::Location;
 use super::register::{RegisterContext, Registered, Reject, register};
 
@@ -24,6 +25,7 @@ pub(super) struct Desk {
     pub(super) config: Config,
     pub(super) now: Time,
     pub(super) random: u64,
+    pub(super) gruu_key: GruuKey,
     pub(super) source: FlowRef,
     pub(super) source_ip: &'static str,
     pub(super) out: Registered,
@@ -37,6 +39,7 @@ impl Desk {
             config: config(),
             now,
             random: 0,
+            gruu_key: GruuKey::new(&[3; 32]),
             source: stream(1, Transport::Wss),
             source_ip: "192.0.2.1",
             out: Registered::default(),
@@ -71,6 +74,7 @@ impl Desk {
             config: &self.config,
             names_us: &|uri| uri.host == b"192.0.2.100" && uri.port.unwrap_or(5060) == 5060,
             random: self.random,
+            gruu_key: &self.gruu_key,
             flow_timer: Some(120),
         };
         register(&mut self.location, parsed.view(text.as_bytes()), &context, &mut self.out)

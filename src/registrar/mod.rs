@@ -1,14 +1,18 @@
-//! L2: the registrar and its location service (RFC 3261 §10, RFC 3327, RFC 5626 §6): who can be
+//! L2: the registrar and its location service (RFC 3261 §10, RFC 3327, RFC 3608, RFC 5626
+//! §6, RFC 5627): who can be
 //! reached where.
 //!
 //! [`Location`] is one shard's table of bindings; [`register`] applies one REGISTER to it and
 //! writes the header lines of the answer. Absent on purpose: authentication and the question
 //! whether the domain is ours (the caller has answered both), sockets, clocks, choosing among
-//! bindings (RFC 3261 §16.5), GRUUs.
+//! bindings (RFC 3261 §16.5).
 
 mod answer;
 mod binding;
 mod contact;
+#[doc(hidden)]
+pub mod fuzz;
+mod gruu;
 #[cfg(test)]
 mod harness;
 mod links;
@@ -19,5 +23,6 @@ mod way;
 
 pub use binding::{Binding, BindingFlow};
 pub use contact::canonical_contact;
+pub use gruu::{Gruu, GruuKey};
 pub use location::Location;
 pub use register::{RegisterContext, Registered, Reject, register};

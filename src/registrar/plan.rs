@@ -9,10 +9,10 @@ use crate::base::config::Registrar;
 use crate::base::id::FlowId;
 use crate::base::limits::{BINDING_BYTES_MAX, VALUES_MAX};
 use crate::base::slab::SlabKey;
-use crate::sip::{HeaderName, Uri};
+use crate::sip::{HeaderName, Scheme, Uri};
 
 use super::answer::number_line;
-use super::binding::{Binding, BindingFlow, DraftParts, Facts, Way};
+use super::binding::{Binding, BindingFlow, DraftParts, Facts, Way, is_same_instance};
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
 use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
@@ -74,8 +74,8 @@ impl<'a> Plan<'a> {
             }
             let wanted = read_contact(sender, value.text, out)?;
             let seconds = grant(sender, &wanted, out)?;
-            if seconds > 0 && (sender.context.names_us)(&wanted.uri) {
-                return Err(reject(sender.context, 400, "Contact names this server", out));
+            if seconds > 0 {
+                check_target(sender, &wanted, out)?;
             }
             plan.changes.retain(|earlier| !earlier.wanted.repeats(&wanted));
             plan.add(sender, location, wanted, seconds, out)?;
@@ -204,6 +204,38 @@ fn read_contact<'a>(
     Ok(wanted)
 }
 
+/// What a Contact may not lead to: us, or the address of record itself, be it as a GRUU (RFC 5627
+/// §5.1); an instance has a SIP URI.
+fn check_target(
+    sender: &Sender<'_>,
+    wanted: &Wanted<'_>,
+    out: &mut Registered,
+) -> Result<(), Reject> {
+    let context = sender.context;
+    if (context.names_us)(&wanted.uri) {
+        return Err(reject(context, 400, "Contact names this server", out));
+    }
+    if !matches!(wanted.uri.scheme, Scheme::Sip | Scheme::Sips) {
+        return match wanted.instance {
+            Some(_) => Err(reject(context, 403, "An instance needs a SIP URI", out)),
+            None => Ok(()),
+        };
+    }
+    // With header fields it is another URI (RFC 3261 §19.1.4, RFC 4475 §3.3.14).
+    let is_plain = wanted.uri.port.is_none() && wanted.uri.headers_raw.is_empty();
+    if !is_plain || !context.config.is_our_domain(wanted.uri.host) {
+        return Ok(());
+    }
+    let mut target = Vec::new();
+    if context.gruu_key.read(&wanted.uri, &mut target).is_none() {
+        wanted.uri.aor_into(&mut target);
+    }
+    match target == out.aor {
+        true => Err(reject(context, 403, "Contact is the address of record", out)),
+        false => Ok(()),
+    }
+}
+
 /// The seconds that a Contact is granted; 0 when it is to be removed.
 fn grant(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) -> Result<u64, Reject> {
     let context = sender.context;
@@ -244,7 +276,8 @@ fn keep(
         && canonical_contact(&change.wanted.uri, &mut out.contacts);
     let contact = start..out.contacts.len();
     let contact_hash = is_indexed.then(|| location.hash_of(&out.contacts[contact.clone()]));
-    let facts = facts(sender, change, location.hash_of(&out.aor), contact_hash);
+    let registration = registration(sender, &change.wanted, location, &out.aor);
+    let facts = facts(sender, change, location.hash_of(&out.aor), contact_hash, registration);
     if let Some(flow) = facts.way.stream() {
         out.bound = Some(flow);
     }
@@ -301,11 +334,26 @@ fn fill_draft(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) {
     });
 }
 
+/// The number that bindings of one instance share while their Call-ID stays (RFC 5627 §5.1): the
+/// one that was registered last decides.
+fn registration(sender: &Sender<'_>, wanted: &Wanted<'_>, location: &Location, aor: &[u8]) -> u32 {
+    let Some(instance) = wanted.instance else { return 0 };
+    let same = |binding: &&Binding| {
+        binding.instance().is_some_and(|ours| is_same_instance(ours, instance))
+    };
+    let last = location.lookup(aor, sender.context.now).find(same);
+    match last.filter(|binding| binding.call_id() == sender.call_id) {
+        Some(binding) => binding.registration(),
+        None => (sender.context.random >> 32) as u32,
+    }
+}
+
 fn facts(
     sender: &Sender<'_>,
     change: &Change<'_>,
     aor_hash: u64,
     contact_hash: Option<u64>,
+    registration: u32,
 ) -> Facts {
     let wanted = &change.wanted;
     let ob = wanted.uri.param("ob").is_some();
@@ -318,6 +366,7 @@ fn facts(
         bucket: 0,
         way,
         cseq: sender.cseq,
+        registration,
         reg_id: wanted.reg_id,
         q: wanted.q,
         listener: context.source.listener(),

@@ -16,11 +16,12 @@ use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
 use super::answer::{contact_line, line, number_line, push_unfolded, warning_line};
 use super::binding::{Binding, Draft};
 use super::contact::EXPIRES_IF_MALFORMED;
+use super::gruu::{self, GruuKey};
 use super::location::Location;
 use super::plan::Plan;
 
-/// Option tags that may stand in Require (RFC 3327, RFC 5626).
-const SUPPORTED: [&[u8]; 2] = [b"path", b"outbound"];
+/// Option tags that may stand in Require (RFC 3327, RFC 5626, RFC 5627 §5.1).
+const SUPPORTED: [&[u8]; 3] = [b"path", b"outbound", b"gruu"];
 
 /// Why a `*` is refused.
 pub(super) const STAR_MISUSED: &str = "Contact * needs Expires 0 and no other";
@@ -37,8 +38,11 @@ pub struct RegisterContext<'a> {
     pub config: &'a Config,
     /// Whether a URI's host and port are one of our listeners or its advertised name.
     pub names_us: &'a dyn Fn(&Uri<'_>) -> bool,
-    /// A random number: how far below the highest this expiry is granted.
+    /// A random number: how far below the highest this expiry is granted, which registration of
+    /// its instance this is, and what temporary GRUUs are made with.
     pub random: u64,
+    /// Makes GRUUs.
+    pub gruu_key: &'a GruuKey,
     /// Seconds for Flow-Timer, if the client is to be told (RFC 5626 §11.1).
     pub flow_timer: Option<u32>,
 }
@@ -174,6 +178,10 @@ impl<'a> Sender<'a> {
             return Err(reject(context, 400, "Malformed Call-ID or CSeq", out));
         };
         for value in request.values(HeaderName::Path) {
+            // It becomes the Route of requests for this binding (RFC 3327 §5.3).
+            if NameAddr::parse(value.text).and_then(|address| Uri::parse(address.uri)).is_err() {
+                return Err(reject(context, 400, "Malformed Path", out));
+            }
             if !out.path.is_empty() {
                 out.path.push(b'\n');
             }
@@ -212,6 +220,22 @@ impl<'a> Sender<'a> {
         Ok(Contacts::All)
     }
 
+    /// The address of record as the client wrote it, when it asks for GRUUs (RFC 5627 §5.2).
+    fn gruu_aor(&self) -> Option<Uri<'a>> {
+        if !has_option(self.request, HeaderName::Supported, b"gruu") {
+            return None;
+        }
+        Uri::parse(self.request.to().ok()?.uri).ok()
+    }
+
+    /// Another for each Contact and, but for a chance of 2^-64, for each REGISTER.
+    fn nonce(&self, index: usize) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        nonce[..8].copy_from_slice(&self.context.random.to_be_bytes());
+        nonce[8..].copy_from_slice(&(index as u32).to_be_bytes());
+        nonce
+    }
+
     /// Whether a REGISTER of ours may change the binding: another Call-ID, or a higher CSeq (RFC
     /// 3261 §10.3 steps 6 and 7).
     pub(super) fn may_change(&self, binding: &Binding) -> bool {
@@ -246,9 +270,11 @@ fn read_aor(
     let Some(uri) = to.and_then(|to| Uri::parse(to.uri).ok()) else {
         return Err(reject(context, 400, "Malformed To", out));
     };
-    let is_sip = matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
+    if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+        return Err(reject(context, 400, "To Needs a SIP URI", out));
+    }
     let has_user = uri.user.is_some_and(|user| !user.is_empty());
-    if !is_sip || !has_user || !context.config.is_our_domain(uri.host) {
+    if !has_user || !context.config.is_our_domain(uri.host) {
         return Err(reject(context, 404, "Not an address of record of ours", out));
     }
     uri.aor_into(&mut out.aor);
@@ -272,11 +298,22 @@ fn has_option(request: Message<'_>, name: HeaderName, tag: &[u8]) -> bool {
     request.values(name).any(|value| value.text.eq_ignore_ascii_case(tag))
 }
 
-/// RFC 3261 §10.3 step 8: all current bindings, and what RFC 3327 and RFC 5626 add.
+/// RFC 3261 §10.3 step 8: all current bindings, and what RFC 3327, RFC 3608, RFC 5626 and RFC 5627
+/// add.
 fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut Registered) {
     let now = sender.context.now;
-    for binding in location.lookup(&out.aor, now) {
-        contact_line(binding, now, &mut out.headers);
+    let aor = sender.gruu_aor();
+    for (index, binding) in location.lookup(&out.aor, now).enumerate() {
+        let gruus = |out: &mut Vec<u8>| {
+            if let Some(aor) = &aor {
+                let nonce = sender.nonce(index);
+                gruu::params_into(sender.context.gruu_key, aor, binding, nonce, out);
+            }
+        };
+        contact_line(binding, now, gruus, &mut out.headers);
+    }
+    for value in &sender.context.config.registrar.service_route {
+        line("Service-Route", value.as_bytes(), &mut out.headers);
     }
     for value in sender.request.values(HeaderName::Path) {
         line("Path", value.text, &mut out.headers);
@@ -381,16 +418,28 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_could_be_no_route_is_refused() {
+        let mut desk = Desk::new();
+        for path in ["<sip:a@>", "<sip:a%zz@h>", "h", "\"a <sip:h;lr>"] {
+            let lines = format!("Supported: path\nContact: <sip:a@h>\nPath: <sip:p;lr>, {path}\n");
+            assert_eq!(desk.refused(ALICE, ("c", 1), &lines), 400, "{path}");
+        }
+    }
+
+    #[test]
     fn addresses_of_record_are_canonical_and_ours() {
         let mut desk = Desk::new();
         for to in [ALICE, "sip:%61lice@EXAMPLE.com:5060;transport=tcp", "sips:alice@example.com"] {
             desk.register(to, ("c", desk.location.len() as u32 + 1), "").unwrap();
             assert_eq!(desk.out.aor(), b"alice@example.com", "{to}");
         }
-        for to in
-            ["sip:a@elsewhere.example", "sip:example.com", "tel:+12015550123", "im:a@example.com"]
-        {
-            assert_eq!(desk.refused(to, ("c", 1), "Contact: <sip:a@h>\n"), 404, "{to}");
+        for (to, status) in [
+            ("sip:a@elsewhere.example", 404),
+            ("sip:example.com", 404),
+            ("tel:+12015550123", 400),
+            ("im:a@example.com", 400),
+        ] {
+            assert_eq!(desk.refused(to, ("c", 1), "Contact: <sip:a@h>\n"), status, "{to}");
         }
         desk.register("sip:%61lice@example.com", ("c", 1), "Contact: <sip:a@h>\n").unwrap();
         assert_eq!(desk.contacts(ALICE), ["sip:a@h"]);
@@ -400,7 +449,7 @@ mod tests {
     #[test]
     fn parameters_come_back_as_they_were_registered() {
         let mut desk = Desk::new();
-        let lines = "Supported: path, gruu, outbound\nContact: \"A\" <sip:x@y.invalid;transport=ws>\
+        let lines = "Supported: path, outbound\nContact: \"A\" <sip:x@y.invalid;transport=ws>\
             ;+sip.ice;reg-id=1;+sip.instance=\"<urn:uuid:1>\";expires=600;methods=\"INVITE,BYE\"\n";
         desk.register(ALICE, ("c", 1), lines).unwrap();
         assert_eq!(

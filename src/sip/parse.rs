@@ -66,37 +66,6 @@ pub fn parse(bytes: &[u8], into: &mut Parsed) -> Result<(), ParseError> {
     }
 }
 
-/// Feeds arbitrary bytes to everything that reads a message; nothing may panic.
-pub fn fuzz_message(bytes: &[u8]) {
-    let mut parsed = Parsed::default();
-    let accepted = parse(bytes, &mut parsed).is_ok();
-    let message = parsed.view(bytes);
-    let checked = message.check().is_ok();
-    for header in message.headers() {
-        for value in message.values(header.name) {
-            let _ = super::Via::parse(value.text);
-            if let Ok(address) = super::NameAddr::parse(value.text) {
-                let _ = (address.tag(), address.q(), address.expires());
-                fuzz_uri(address.uri);
-            }
-        }
-    }
-    let _ = (message.max_forwards(), message.expires(), message.content_length());
-    let _ = super::datagram_body(&mut parsed.clone(), bytes);
-    if accepted && checked {
-        assert!(message.cseq().is_ok() && message.top_via().is_ok());
-        let parts = super::ResponseParts { status: 400, to_tag: Some(b"t"), ..Default::default() };
-        super::response(message, &parts, &mut Vec::new());
-    }
-}
-
-fn fuzz_uri(text: &[u8]) {
-    if let Ok(uri) = super::Uri::parse(text) {
-        uri.aor_into(&mut Vec::new());
-        assert!(uri.equivalent(&uri));
-    }
-}
-
 struct Pass<'a> {
     bytes: &'a [u8],
     into: &'a mut Parsed,

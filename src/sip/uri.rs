@@ -2,12 +2,13 @@
 //! is.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::address::has_scheme;
 use super::errors::{ParseError, ParseErrorKind};
 use super::grammar::{HOST, URI, USER, all, hex, is, number};
 use super::uri_compare;
+use crate::base::host::parse_ip;
 
 /// The scheme of a URI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +87,7 @@ impl<'a> Uri<'a> {
 
     /// The host as an address, when it is one.
     pub fn host_ip(&self) -> Option<IpAddr> {
-        host_ip(self.host)
+        parse_ip(self.host)
     }
 
     /// Appends the canonical address of record (RFC 3261 §10.3 step 5): `user@host`, the user
@@ -192,7 +193,7 @@ fn host(uri: &mut Uri<'_>, start: usize) -> Result<usize, ParseError> {
     let fault = || ParseError::new(ParseErrorKind::UriHost, start);
     let length = if rest.first() == Some(&b'[') {
         let close = memchr::memchr(b']', rest).ok_or_else(fault)?;
-        host_ip(&rest[..=close]).ok_or_else(fault)?;
+        parse_ip(&rest[..=close]).ok_or_else(fault)?;
         close + 1
     } else {
         rest.iter().position(|&byte| !is(HOST, byte)).unwrap_or(rest.len())
@@ -259,7 +260,7 @@ fn tel_parts(mut uri: Uri<'_>, start: usize) -> Result<Uri<'_>, ParseError> {
 }
 
 /// Appends `text` with its escapes resolved, once (RFC 3986 §2.4).
-pub(super) fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
+pub fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;
     while let Some(found) = memchr::memchr(b'%', &text[from..]) {
         let at = from + found;
@@ -282,19 +283,6 @@ pub(super) fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
 pub(super) fn escaped(text: &[u8]) -> Option<u8> {
     match text {
         [b'%', high, low, ..] => Some(hex(*high)? << 4 | hex(*low)?),
-        _ => None,
-    }
-}
-
-/// An IPv4 address, or an IPv6 address in brackets.
-pub(super) fn host_ip(host: &[u8]) -> Option<IpAddr> {
-    match host {
-        [b'[', address @ .., b']'] => {
-            std::str::from_utf8(address).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
-        }
-        [first, ..] if first.is_ascii_digit() => {
-            std::str::from_utf8(host).ok()?.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
-        }
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use super::errors::{ParseError, ParseErrorKind};
 use super::grammar::{HOST, LWS, TOKEN, is, number};
 use super::message::Span;
 use super::param::{Param, next_param};
-use super::uri::host_ip;
+use crate::base::host::parse_ip;
 
 /// One Via value. Of a parameter that occurs twice the first one counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,7 +105,7 @@ impl<'a> Via<'a> {
 
     /// The sent-by host as an address, when it is one.
     pub fn sent_by_ip(&self) -> Option<IpAddr> {
-        host_ip(self.sent_by_host)
+        parse_ip(self.sent_by_host)
     }
 }
 
@@ -136,7 +136,7 @@ fn sent_by<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<u16>), Parse
         let rest = cursor.rest();
         let close = memchr::memchr(b']', rest).ok_or_else(|| cursor.fault(ParseErrorKind::Via))?;
         let host = &rest[..=close];
-        host_ip(host).ok_or_else(|| cursor.fault(ParseErrorKind::Via))?;
+        parse_ip(host).ok_or_else(|| cursor.fault(ParseErrorKind::Via))?;
         cursor.pos += host.len();
         host
     } else {

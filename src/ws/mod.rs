@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod frame;
+#[doc(hidden)]
 pub mod fuzz;
 pub mod handshake;
 pub mod mask;

@@ -53,6 +53,50 @@ fn large_bodies_pass_between_stream_clients() {
     }
 }
 
+/// All byte values, as many as fit: a datagram takes less than the rest.
+#[test]
+fn every_byte_in_bulk_between_any_two_transports() {
+    let server = Setup::new().start();
+    for to in Transport::ALL {
+        let mut bob = Phone::connect(to, &server, &format!("bob-{}", to.name()));
+        bob.register_self();
+        let contact = bob.contact.clone();
+        for from in Transport::ALL {
+            let mut alice = Phone::connect(from, &server, "alice");
+            let is_datagram = from == Transport::Udp || to == Transport::Udp;
+            let size = if is_datagram { 60_000 } else { 64 * 1024 };
+            let body: Vec<u8> = (0..size).map(|at| at as u8).collect();
+            let draft = alice.draft("MESSAGE", &bob.aor());
+            let draft = draft.body("application/octet-stream", body.clone());
+            alice.send(&draft.build());
+            let heard = bob.request("MESSAGE");
+            forwarded(&draft.message(), &heard, to, &contact);
+            let answer = bob.response(&heard, 200).body("application/octet-stream", body);
+            bob.respond(&heard, &answer);
+            returned(&draft.message(), &answer.message(), &alice.status(200));
+        }
+    }
+}
+
+/// RFC 3261 §18.1.1: what no datagram carries is refused, whether it came as a larger one or grew
+/// by our own Via, and the next message passes.
+#[test]
+fn what_is_larger_than_a_datagram_is_told_so() {
+    let server = Setup::new().start();
+    let mut bob = Phone::connect(Transport::Udp, &server, "bob");
+    bob.register_self();
+    for from in Transport::ALL {
+        let mut alice = Phone::connect(from, &server, "alice");
+        let sized = |alice: &Phone, size: usize| {
+            alice.draft("MESSAGE", "sip:bob@example.com").body("text/plain", "x".repeat(size))
+        };
+        let head = sized(&alice, 10_000).build().len() - 10_000;
+        let size = if from == Transport::Udp { 65_507 - head } else { 64 * 1024 };
+        assert_eq!(alice.ask(&sized(&alice, size)).status(), 513, "{from:?}");
+        fence(&mut alice, &mut [&mut bob]);
+    }
+}
+
 #[test]
 fn a_datagram_is_cut_at_content_length() {
     let core = Phone::core(Transport::Udp);

@@ -24,4 +24,5 @@ mod stream;
 mod support;
 mod timers;
 mod tokens;
+mod torture;
 mod upgrade;

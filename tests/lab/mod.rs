@@ -251,9 +251,14 @@ impl Lab {
     /// A connection from `remote` to the listener of `transport`, accepted by `shard`.
     /// Slots that became free are used first, so that stale names meet new flows.
     pub fn connect(&mut self, shard: u16, transport: Transport, remote: SocketAddr) -> FlowId {
-        let flow = self.new_flow(shard);
         let key = FlowKey { transport, local: listener_address(transport), remote };
-        let origin = Origin::Accepted(listener_of(transport));
+        self.connect_at(shard, listener_of(transport), key)
+    }
+
+    /// The same to a listener that the test added.
+    pub fn connect_at(&mut self, shard: u16, listener: ListenerId, key: FlowKey) -> FlowId {
+        let flow = self.new_flow(shard);
+        let origin = Origin::Accepted(listener);
         self.input(shard, Input::Opened { flow, key, origin });
         flow
     }

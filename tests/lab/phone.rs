@@ -139,6 +139,11 @@ Sec-WebSocket-Protocol: sip\r\n\r\n",
 
     /// REGISTERs `user` with that Contact and expects 200.
     pub fn register(&self, lab: &mut Lab, user: &str, contact: &str) -> Sip {
+        self.register_with(lab, user, contact, "path, outbound")
+    }
+
+    /// The same, with those option tags in Supported.
+    pub fn register_with(&self, lab: &mut Lab, user: &str, contact: &str, supported: &str) -> Sip {
         let serial = lab.serial();
         let via = self.via(&format!("reg{serial}"));
         self.send(
@@ -146,7 +151,7 @@ Sec-WebSocket-Protocol: sip\r\n\r\n",
             &format!(
                 "REGISTER sip:example.com SIP/2.0\r\n{via}\r\nMax-Forwards: 70\r\n\
 To: <sip:{user}@example.com>\r\nFrom: <sip:{user}@example.com>;tag=r\r\nCall-ID: reg{serial}\r\n\
-CSeq: 1 REGISTER\r\nContact: {contact}\r\nSupported: path, outbound\r\nContent-Length: 0\r\n\r\n"
+CSeq: 1 REGISTER\r\nContact: {contact}\r\nSupported: {supported}\r\nContent-Length: 0\r\n\r\n"
             ),
         );
         let answer = self.take_one(lab);

@@ -12,13 +12,15 @@ pub struct Sip {
 }
 
 impl Sip {
-    /// Reads one whole message; panics with the bytes when it is none.
+    /// Reads one whole message, folded lines joined and bytes that are no UTF-8 replaced; panics
+    /// with the bytes when it is none.
     pub fn read(bytes: &[u8]) -> Sip {
         let end = bytes
             .windows(4)
             .position(|at| at == b"\r\n\r\n")
             .unwrap_or_else(|| panic!("no end of headers in {:?}", String::from_utf8_lossy(bytes)));
-        let head = std::str::from_utf8(&bytes[..end]).expect("headers are UTF-8 in tests");
+        let head = String::from_utf8_lossy(&bytes[..end]);
+        let head = head.replace("\r\n ", " ").replace("\r\n\t", " ");
         let mut lines = head.split("\r\n");
         let start = lines.next().expect("a start line").to_string();
         let headers = lines
@@ -80,10 +82,10 @@ impl Sip {
     pub fn response(&self, status: u16, tag: &str, more: &[&str]) -> String {
         let mut out = format!("SIP/2.0 {status} Whatever\r\n");
         for (name, value) in &self.headers {
-            let copied = ["Via", "From", "f", "Call-ID", "CSeq", "Record-Route"];
+            let copied = ["Via", "v", "From", "f", "Call-ID", "i", "CSeq", "Record-Route"];
             if copied.iter().any(|it| it.eq_ignore_ascii_case(name)) {
                 out.push_str(&format!("{name}: {value}\r\n"));
-            } else if name.eq_ignore_ascii_case("To") {
+            } else if ["To", "t"].iter().any(|it| it.eq_ignore_ascii_case(name)) {
                 let has_tag = value.contains(";tag=") || tag.is_empty();
                 let tag = if has_tag { String::new() } else { format!(";tag={tag}") };
                 out.push_str(&format!("{name}: {value}{tag}\r\n"));

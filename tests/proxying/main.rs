@@ -8,6 +8,7 @@ mod answers;
 mod connections;
 mod edits;
 mod fork;
+mod gruu;
 mod loops;
 mod record_route;
 mod repeats;

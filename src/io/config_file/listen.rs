@@ -108,12 +108,19 @@ fn misplaced(section: &Section<'_>, transport: Transport) {
 }
 
 fn socket_address(text: &At<String>, hint: &str, faults: &Faults) -> Option<SocketAddr> {
-    let parsed = text.value.parse::<SocketAddr>();
-    if parsed.is_err() {
+    let Ok(parsed) = text.value.parse::<SocketAddr>() else {
         let message = format!("`{}` is not an address with a port", text.value);
         faults.error(&text.at, message, hint);
+        return None;
+    };
+    // A socket is of one family: peers of the other would be shown addresses that they cannot use.
+    let plain = SocketAddr::new(parsed.ip().to_canonical(), parsed.port());
+    if plain.is_ipv4() != parsed.is_ipv4() {
+        let message = format!("`{}` is an IPv4 address written as IPv6", text.value);
+        faults.error(&text.at, message, format!("write \"{plain}\""));
+        return None;
     }
-    parsed.ok()
+    Some(parsed)
 }
 
 fn advertised(text: &At<String>, faults: &Faults) -> Option<HostPort> {

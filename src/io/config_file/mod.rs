@@ -7,6 +7,8 @@
 mod bind;
 mod default;
 mod fault;
+#[doc(hidden)]
+pub mod fuzz;
 mod judge;
 mod listen;
 mod pem;

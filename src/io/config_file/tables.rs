@@ -11,6 +11,7 @@ use crate::base::config::{Auth, Node, Registrar, Strangers, Timers};
 use crate::base::id::{FLOW_SLOTS_MAX, SHARDS_MAX};
 use crate::base::limits::Limits;
 use crate::io::secret::{self, SecretError};
+use crate::sip::{NameAddr, Scheme, Uri};
 
 use super::listen::is_host;
 use super::raw::{At, Section};
@@ -120,6 +121,7 @@ pub(super) fn registrar(section: Section<'_>) -> Registrar {
         let message = format!("store `{}` is not supported yet", store.value);
         section.faults.error(&store.at, message, "use store = \"memory\"");
     }
+    let service_route = service_route(&section);
     section.finish();
     Registrar {
         expires_default: usual.value,
@@ -127,8 +129,29 @@ pub(super) fn registrar(section: Section<'_>) -> Registrar {
         expires_max: max.value,
         contacts_max,
         foreign_contacts,
+        service_route,
         sips_to_sip_contact,
     }
+}
+
+/// RFC 3608 §5: each value is a name-addr whose URI is a loose route.
+fn service_route(section: &Section<'_>) -> Vec<String> {
+    let values = section.strings("service_route");
+    let mut routes = Vec::with_capacity(values.len());
+    for value in values {
+        let address = NameAddr::parse(value.value.as_bytes()).ok();
+        let uri = address.and_then(|address| Uri::parse(address.uri).ok());
+        let is_sip = |uri: &Uri<'_>| matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
+        let is_route = value.value.starts_with('<')
+            && uri.is_some_and(|uri| is_sip(&uri) && uri.param("lr").is_some());
+        if is_route {
+            routes.push(value.value);
+        } else {
+            let hint = "write it as \"<sip:proxy.example.com;lr>\"";
+            section.faults.error(&value.at, "`service_route` is not a loose route", hint);
+        }
+    }
+    routes
 }
 
 pub(super) fn auth(section: Section<'_>) -> Auth {

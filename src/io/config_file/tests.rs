@@ -147,6 +147,8 @@ fn keys_and_types() {
         ("[log]\nlevel = \"inf\"\n", Error, 9, "not a value of `level`", "`info`"),
         ("[log]\nlevel = 3\n", Error, 9, "must be a string", "quotes"),
         ("[registrar]\nforeign_contacts = \"no\"\n", Error, 9, "true or false", "quotes"),
+        ("[registrar]\nservice_route = [\"sip:a;lr\"]\n", Error, 9, "loose route", "<sip:"),
+        ("[registrar]\nservice_route = [\"<sip:a>\"]\n", Error, 9, "loose route", "<sip:"),
         ("[log]\nlevel = \n", Error, 9, "", ""),
         ("[log]\n[log]\n", Error, 9, "duplicate", ""),
     ]);
@@ -240,6 +242,14 @@ fn listeners() {
         ("[[listen]]\ntransport = \"quic\"\naddress = \"[::1]:1\"\n", Error, 9, "`quic`", "tls"),
         ("[[listen]]\ntransport = \"udp\"\naddress = \"::1:50\"\n", Error, 10, "port", "[::]"),
         ("[[listen]]\ntransport = \"udp\"\naddress = \"a:50\"\n", Error, 10, "port", ""),
+        (
+            "[[listen]]\ntransport = \"udp\"\naddress = \"[::ffff:192.0.2.1]:5060\"\n",
+            Error,
+            10,
+            "IPv4 address written as IPv6",
+            "192.0.2.1:5060",
+        ),
+        ("[[listen]]\ntransport = \"udp\"\naddress = \"[fe80::1%lo]:1\"\n", Error, 10, "port", ""),
         (
             "[[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:5060\"\n",
             Error,

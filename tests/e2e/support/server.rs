@@ -37,6 +37,7 @@ pub struct Setup {
     targets: Vec<String>,
     core_settings: String,
     routes: Vec<String>,
+    domains: Vec<&'static str>,
     descriptors: Option<u32>,
     notify: Option<PathBuf>,
     ports: BTreeMap<Transport, u16>,
@@ -55,6 +56,7 @@ impl Default for Setup {
             targets: Vec::new(),
             core_settings: String::new(),
             routes: Vec::new(),
+            domains: vec!["example.com"],
             descriptors: None,
             notify: None,
             ports: BTreeMap::new(),
@@ -124,6 +126,12 @@ impl Setup {
     /// A `[[route]]` before the usual ones.
     pub fn route(mut self, lines: &str) -> Setup {
         self.routes.push(format!("[[route]]\n{lines}\n"));
+        self
+    }
+
+    /// A further domain, whose users are found by the location service.
+    pub fn domain(mut self, domain: &'static str) -> Setup {
+        self.domains.push(domain);
         self
     }
 
@@ -207,8 +215,8 @@ impl Setup {
     fn config(&self, ports: &BTreeMap<Transport, u16>, admin: SocketAddr) -> String {
         let host = if self.ipv6 { "[::1]" } else { "127.0.0.1" };
         let mut text = format!(
-            "[node]\nname = \"edge-1\"\ndomains = [\"example.com\"]\nshards = {}\n\n",
-            self.shards
+            "[node]\nname = \"edge-1\"\ndomains = {:?}\nshards = {}\n\n",
+            self.domains, self.shards
         );
         for (transport, port) in ports {
             text += &format!("[[listen]]\ntransport = \"{}\"\n", transport.name());
@@ -240,7 +248,9 @@ impl Setup {
             text += route;
         }
         text += "[[route]]\nuser = \"^9\"\nto = \"upstream:core\"\n";
-        text += "[[route]]\ndomain = \"example.com\"\nto = \"location\"\n";
+        for domain in &self.domains {
+            text += &format!("[[route]]\ndomain = \"{domain}\"\nto = \"location\"\n");
+        }
         text += &format!("\n[log]\nlevel = \"info\"\n\n[admin]\naddress = \"{admin}\"\n");
         text
     }

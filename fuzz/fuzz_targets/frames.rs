@@ -1,0 +1,5 @@
+//! `ws::fuzz::frames` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sipring::ws::fuzz::frames(bytes));

@@ -1,0 +1,5 @@
+//! `sip::fuzz::value` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sipring::sip::fuzz::value(bytes));

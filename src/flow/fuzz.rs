@@ -1,0 +1,118 @@
+//! Entries for fuzzing: tokens that nobody but we can make, and STUN answers that are well-formed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::base::choices::Choices;
+use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+
+use super::stun;
+use super::token::{Claims, PREFIX, TokenError, TokenKey, TokenKind};
+
+const SECRET: [u8; 32] = [0x5a; 32];
+const CALL_ID: &[u8] = b"fuzz@call.invalid";
+
+/// Tokens: the bytes as a user part are never one of ours; as claims and what is done to their
+/// token they are understood when nothing was changed, and refused when anything was.
+pub fn token(bytes: &[u8]) {
+    // A key that never made a token: a fuzzer remembers those that it saw being compared.
+    let unused = TokenKey::new(&[0xc3; 32], 7);
+    let prefixed = [PREFIX, bytes].concat();
+    for user in [bytes, &prefixed] {
+        assert!(unused.decode(user, CALL_ID).is_err(), "a token that nobody made");
+    }
+    let key = TokenKey::new(&SECRET, 7);
+    let mut choices = Choices::new(bytes);
+    let claims = claims(&mut choices);
+    let mut token = Vec::new();
+    key.encode(&claims, CALL_ID, &mut token);
+    assert_eq!(key.decode(&token, CALL_ID), Ok(claims));
+    assert!(token.len() <= 161 && token.iter().all(|byte| is_unreserved(*byte)));
+    assert_eq!(TokenKey::new(&SECRET, 8).decode(&token, CALL_ID), Err(TokenError::Epoch));
+    let stranger = TokenKey::new(&[0xa5; 32], 7);
+    assert_eq!(stranger.decode(&token, CALL_ID), Err(TokenError::Forged));
+    let elsewhere = key.decode(&token, b"other@call.invalid");
+    assert_eq!(elsewhere.is_ok(), claims.kind == TokenKind::Path);
+    while !choices.is_empty() {
+        let mut changed = token.clone();
+        let at = choices.below(changed.len());
+        match choices.below(4) {
+            0 => changed[at] ^= 1 << choices.below(8),
+            1 => changed.truncate(at),
+            2 => changed.insert(at, choices.byte()),
+            _ => changed[at] = choices.byte(),
+        }
+        assert!(changed == token || key.decode(&changed, CALL_ID).is_err(), "{changed:?}");
+    }
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._".contains(&byte)
+}
+
+fn claims(choices: &mut Choices<'_>) -> Claims {
+    let kind = choices.of(&[TokenKind::Dialog, TokenKind::Path]);
+    let client_key = u64::from(choices.byte()) << choices.below(57);
+    let (caller, callee) = (end(choices), end(choices));
+    Claims { kind, caller, callee, client_key }
+}
+
+fn end(choices: &mut Choices<'_>) -> Option<FlowRef> {
+    let form = choices.below(4);
+    let listener = ListenerId(u16::from_be_bytes([choices.byte(), choices.byte()]));
+    match form {
+        0 => None,
+        1 | 2 => {
+            let flow = FlowId::from_bits(number(choices) as u64);
+            let transport = choices.of(&Transport::ALL);
+            Some(FlowRef::Stream(StreamPath { flow, transport, listener }))
+        }
+        _ => {
+            let (local, remote) = (address(choices), address(choices));
+            Some(FlowRef::Datagram(DatagramPath { listener, local, remote }))
+        }
+    }
+}
+
+fn address(choices: &mut Choices<'_>) -> SocketAddr {
+    let is_v6 = choices.below(2) == 1;
+    let port = u16::from_be_bytes([choices.byte(), choices.byte()]);
+    let ip = number(choices);
+    let ip: IpAddr =
+        if is_v6 { Ipv6Addr::from(ip).into() } else { Ipv4Addr::from(ip as u32).into() };
+    SocketAddr::new(ip, port)
+}
+
+fn number(choices: &mut Choices<'_>) -> u128 {
+    choices.take(16).iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
+/// A datagram that may be a STUN request (RFC 8489 §5, §14.2): no answer, or one that is whole and
+/// names its source. The first bytes say who sends it.
+pub fn stun(bytes: &[u8]) {
+    let mut choices = Choices::new(bytes);
+    let source = address(&mut choices);
+    for request in [bytes, choices.take(bytes.len())] {
+        let mut answer = b"before".to_vec();
+        if !stun::answer(request, source, &mut answer) {
+            assert_eq!(answer, b"before");
+            continue;
+        }
+        let answer = &answer[6..];
+        assert!(request.len() >= 20 && request.len() % 4 == 0, "padded to 4 (RFC 8489 §5)");
+        let (header, attribute) = answer.split_at(20);
+        assert_eq!((&header[..2], &header[4..]), (&[1, 1][..], &request[4..20]));
+        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        assert_eq!((length, length % 4), (attribute.len(), 0));
+        let value_len = usize::from(u16::from_be_bytes([attribute[2], attribute[3]]));
+        assert_eq!((&attribute[..2], value_len), (&[0, 0x20][..], attribute.len() - 4));
+        let plain: Vec<u8> =
+            attribute[8..].iter().zip(&header[4..]).map(|(byte, mask)| byte ^ mask).collect();
+        let ip: IpAddr = match (attribute[5], <[u8; 4]>::try_from(&*plain)) {
+            (1, Ok(v4)) => v4.into(),
+            (2, Err(_)) => <[u8; 16]>::try_from(&*plain).expect("16 bytes").into(),
+            other => panic!("{other:?}"),
+        };
+        let port = u16::from_be_bytes([attribute[6] ^ header[4], attribute[7] ^ header[5]]);
+        assert_eq!(SocketAddr::new(ip, port), source);
+    }
+}
