@@ -1,9 +1,8 @@
 //! A message came in whole: which shard is it for, which transaction does it belong to (RFC 3261
 //! §17.1.3, §17.2.3, §18.1.2, §18.2.1)?
 
-use std::sync::Arc;
-
 use crate::base::config::Config;
+use crate::base::hash::KeyedHash;
 use crate::base::id::{ShardId, Transport};
 use crate::base::limits::HANDOVERS_KEPT;
 use crate::flow::arrival::Arrival;
@@ -184,12 +183,11 @@ impl Engine {
         {
             return Some((to, Errand::Former));
         }
-        let config = Arc::clone(&self.config);
-        let place = self.address_place(&config, arrival, message).or_else(|| {
-            let former = self.former.clone()?;
-            self.address_place(&former, arrival, message)
-        });
-        place.map(|to| (to, Errand::Address))
+        let (hash, shards, scratch) = (&self.placement, self.shards, &mut self.scratch.key);
+        let mut place =
+            |config: &Config| address_place(config, hash, arrival, message, shards, scratch);
+        let place = place(&self.config).or_else(|| place(self.former.as_deref()?));
+        place.filter(|to| *to != self.shard).map(|to| (to, Errand::Address))
     }
 
     fn home(&mut self, message: Message<'_>) -> ShardId {
@@ -203,25 +201,6 @@ impl Engine {
         let former = self.former.as_deref()?;
         let (hash, gruus) = (&self.placement, &self.gruus);
         let to = place::home(former, hash, message, gruus, self.shards, &mut self.scratch.key);
-        (to != self.shard).then_some(to)
-    }
-
-    /// A request of a server that names its target by address alone belongs to the shard that knows
-    /// who is there.
-    fn address_place(
-        &mut self,
-        config: &Config,
-        arrival: &Arrival,
-        message: Message<'_>,
-    ) -> Option<ShardId> {
-        if !Sender::of(config, arrival).is_upstream() {
-            return None;
-        }
-        let uri = Uri::parse(message.uri()).ok()?;
-        if naming::is_our_uri(config, &uri) || has_own_route(config, message) {
-            return None;
-        }
-        let to = place::index_shard(&self.placement, &uri, self.shards, &mut self.scratch.key);
         (to != self.shard).then_some(to)
     }
 
@@ -262,6 +241,26 @@ impl Engine {
     pub(super) fn cancelled_key(&self, message: Message<'_>) -> Option<ServerKey> {
         server_key(&self.placement, message, Method::Invite)
     }
+}
+
+/// A request of a server that names its target by address alone belongs to the shard that knows who
+/// is there.
+fn address_place(
+    config: &Config,
+    hash: &KeyedHash,
+    arrival: &Arrival,
+    message: Message<'_>,
+    shards: u16,
+    scratch: &mut Vec<u8>,
+) -> Option<ShardId> {
+    if !Sender::of(config, arrival).is_upstream() {
+        return None;
+    }
+    let uri = Uri::parse(message.uri()).ok()?;
+    if naming::is_our_uri(config, &uri) || has_own_route(config, message) {
+        return None;
+    }
+    Some(place::index_shard(hash, &uri, shards, scratch))
 }
 
 /// Whether the topmost Route names us.

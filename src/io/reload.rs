@@ -3,10 +3,11 @@
 //! has a fault changes nothing. What needs a restart is refused by the name of its key. Absent on
 //! purpose: handing it to the shards, which is the supervisor's.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 
 use super::config_file::{self, ControlConfig, Fault, Loaded, SELF_SIGNED, Severity};
@@ -21,7 +22,33 @@ pub struct Reload {
     known: Arc<Known>,
     level: Level,
     is_asked: bool,
-    reading: Option<Receiver<Result<Fresh, Vec<String>>>>,
+    is_reading: bool,
+    reader: Option<Reader>,
+}
+
+/// The thread that reads, made for the first reload. It stays, so that what it allocates is used
+/// again for the next.
+struct Reader {
+    jobs: Sender<Job>,
+    outcomes: Receiver<Result<Fresh, Vec<String>>>,
+}
+
+/// What to read, and what is in force.
+type Job = (Arc<Known>, Arc<Config>, Arc<TlsMaterial>);
+
+impl Reader {
+    fn spawn() -> io::Result<Reader> {
+        let (jobs, asked) = channel::<Job>();
+        let (sender, outcomes) = channel();
+        thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            for (known, config, tls) in asked {
+                if sender.send(read(&known, &config, &tls)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Reader { jobs, outcomes })
+    }
 }
 
 /// What the next reading is compared with.
@@ -69,7 +96,7 @@ impl Reload {
             control: loaded.control.clone(),
             listeners: listeners.map(|one| (one.transport, one.address)).collect(),
         };
-        Reload { known: Arc::new(known), level, is_asked: false, reading: None }
+        Reload { known: Arc::new(known), level, is_asked: false, is_reading: false, reader: None }
     }
 
     /// Event: somebody wants the file read again. While it is being read it is read once more.
@@ -83,37 +110,31 @@ impl Reload {
         config: &Arc<Config>,
         tls: &Arc<TlsMaterial>,
     ) -> Option<Result<Fresh, Vec<String>>> {
-        match &self.reading {
-            None if !self.is_asked => None,
-            None => {
-                self.is_asked = false;
-                let (known, config, tls) =
-                    (Arc::clone(&self.known), Arc::clone(config), Arc::clone(tls));
-                let (sender, receiver) = channel();
-                let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || {
-                    // Nobody listens any more once the process ends.
-                    let _ = sender.send(read(&known, &config, &tls));
-                });
-                if let Err(error) = spawned {
-                    return Some(Err(vec![format!(
-                        "no thread to read the configuration: {error}"
-                    )]));
+        if self.is_reading {
+            let outcome = match self.reader.as_ref()?.outcomes.try_recv() {
+                Ok(outcome) => outcome,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => {
+                    self.reader = None;
+                    Err(vec!["reading the configuration failed (a fault of ours)".to_owned()])
                 }
-                self.reading = Some(receiver);
-                None
-            }
-            Some(receiver) => {
-                let outcome = match receiver.try_recv() {
-                    Ok(outcome) => outcome,
-                    Err(TryRecvError::Empty) => return None,
-                    Err(TryRecvError::Disconnected) => {
-                        Err(vec!["reading the configuration failed (a fault of ours)".to_owned()])
-                    }
-                };
-                self.reading = None;
-                Some(outcome)
-            }
+            };
+            self.is_reading = false;
+            return Some(outcome);
         }
+        if !std::mem::take(&mut self.is_asked) {
+            return None;
+        }
+        let reader = match self.reader.take().map_or_else(Reader::spawn, Ok) {
+            Ok(reader) => self.reader.insert(reader),
+            Err(error) => {
+                return Some(Err(vec![format!("no thread to read the configuration: {error}")]));
+            }
+        };
+        // A reader that has ended is found out when its outcome is asked for.
+        let _ = reader.jobs.send((Arc::clone(&self.known), Arc::clone(config), Arc::clone(tls)));
+        self.is_reading = true;
+        None
     }
 
     /// Event: `fresh` is in force from here on.
