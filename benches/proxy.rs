@@ -69,7 +69,7 @@ fn forwarding(c: &mut Criterion) {
         branch: branch(),
         caller: Some(client(1)),
         callee: Some(client(2)),
-        breadth: None,
+        breadth: 60,
         trusted: false,
     };
     let mut group = c.benchmark_group("forward");

@@ -257,9 +257,9 @@ Content-Length: 5\r\n\r\nh\u{e9}\r\n",
         );
         assert_eq!(vias.len(), 2, "{:?}", self.cell);
         assert!(vias[0].starts_with(&ours), "{:?} {}", self.cell, vias[0]);
-        assert_eq!(got.header("max-forwards"), "69");
+        assert_eq!((got.header("max-forwards"), got.header("max-breadth")), ("69", "60"));
         let untouched = |sip: &Sip| -> Vec<(String, String)> {
-            let edited = ["Via", "Max-Forwards", "Record-Route", "Route"];
+            let edited = ["Via", "Max-Forwards", "Max-Breadth", "Record-Route", "Route"];
             sip.headers
                 .iter()
                 .filter(|(name, _)| !edited.iter().any(|it| it.eq_ignore_ascii_case(name)))

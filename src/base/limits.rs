@@ -11,8 +11,18 @@ pub const HEADERS_MAX: usize = 256;
 pub const HEADERS_ADDED_MAX: usize = 8;
 /// Values of one comma-separated header kind that are walked (Via, Route, Contact …).
 pub const VALUES_MAX: usize = 128;
-/// Branches that one request may have at a time; more targets are cut off by q.
+/// Branches that one request begins at a time; targets of equal preference beyond that follow when
+/// these have ended.
 pub const BRANCHES_MAX: usize = 16;
+/// Targets of one request, alternatives included; what the location service has beyond that is left
+/// out, the oldest first.
+pub const TARGETS_MAX: usize = 64;
+/// Max-Breadth of a request that names none, and the most that one may name (RFC 5393 §5.3.3).
+pub const BREADTH_MAX: u8 = 60;
+/// Unfinished target sets kept for reuse.
+pub const SEARCHES_KEPT: usize = 1024;
+/// Bytes of a 401 or 407 with the challenges of other branches added; what does not fit is left out.
+pub const CHALLENGES_BYTES_MAX: usize = 16 * 1024;
 /// Requests of one client's flow that may wait for their final response; more get 480 with
 /// Retry-After. No more than what its queue takes if all are answered at once.
 pub const FLOW_REQUESTS_MAX: usize = 256;
@@ -231,5 +241,6 @@ const _: () = {
     assert!(RING_COMPLETIONS.is_power_of_two() && RING_SUBMISSIONS <= RING_COMPLETIONS_MIN);
     assert!(STREAM_BUFFERS.is_power_of_two() && DATAGRAM_BUFFERS.is_power_of_two());
     assert!(DATAGRAM_BUFFER_BYTES >= DATAGRAM_BYTES_MAX + 128);
+    assert!(BRANCHES_MAX <= BREADTH_MAX as usize && TARGETS_MAX <= u8::MAX as usize);
     assert!(LINK_ENTRIES_MIN <= LINK_WORK_ENTRIES && LINK_ENTRIES_MIN <= LINK_DUTY_ENTRIES);
 };

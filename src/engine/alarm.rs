@@ -17,6 +17,8 @@ pub(super) enum Alarm {
     Server(SlabKey, Timer),
     /// A timer of a client transaction.
     Client(SlabKey, Timer),
+    /// A group of a server transaction's targets has rung long enough.
+    Group(SlabKey),
     /// Keep-alive of a flow, or the deadline of its upgrade.
     Flow(FlowId),
     /// A write of the flow is pending; so many were taken when the alarm was set.
@@ -34,6 +36,7 @@ impl Engine {
             match alarm {
                 Alarm::Server(tx, timer) => self.on_server_timer(tx, timer),
                 Alarm::Client(client, timer) => self.on_client_timer(client, timer),
+                Alarm::Group(tx) => self.on_group_timer(tx),
                 Alarm::Flow(flow) => self.on_keepalive(flow),
                 Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),
                 Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),

@@ -104,6 +104,7 @@ impl Engine {
         }
         self.pool.put(old);
         if status >= 200 {
+            self.end_search(tx);
             self.report_end(tx, message, status);
         }
         self.run_server_steps(tx, message, &steps);
@@ -137,7 +138,13 @@ impl Engine {
         let again = branch.ended;
         branch.ended |= status >= 200;
         let (target, trusted) = (branch.flow(), branch.trusted);
-        let is_binding_gone = status == 430 && branch.authoritative;
+        let authoritative = branch.authoritative;
+        let is_ours_alone = match status {
+            // RFC 5626 §5.3.1: 430 is for us, who know the bindings.
+            430 if authoritative => Some((480, "The flow is gone")),
+            487 if branch.given_up => Some((408, "No answer in time")),
+            _ => None,
+        };
         let Some(transaction) = self.transactions.server.get_mut(tx) else {
             self.counters.responses_absorbed += 1;
             return;
@@ -154,17 +161,30 @@ impl Engine {
                 _ => self.counters.responses_absorbed += 1,
             };
         }
-        if is_binding_gone {
-            // RFC 5626 §5.3.1: 430 is for us, who know the bindings.
+        // RFC 5626 §7: after these two the next flow of the instance may be tried, after no other.
+        if matches!(status, 408 | 430) && self.try_alternative(tx, client) {
             self.counters.responses_absorbed += 1;
-            return self.on_branch_ended(tx, client, 480, "The flow is gone");
+            return;
         }
+        if let Some((status, why)) = is_ours_alone {
+            self.counters.responses_absorbed += 1;
+            return self.on_branch_ended(tx, client, status, why);
+        }
+        self.leave_group(tx, client);
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let then = transaction.context.on_final(status, transaction.is_invite);
-        if then.verdict != Verdict::Drop {
+        if matches!(then.verdict, Verdict::Forward | Verdict::Keep) {
             transaction.target = target;
         }
+        let accepts = authoritative && transaction.is_invite;
         match then.verdict {
-            Verdict::Forward => self.forward_up(tx, message, trusted),
+            Verdict::Forward => self.with_request(tx, |engine, request| {
+                if accepts {
+                    engine.expect_ack(tx, request);
+                }
+                engine.forward_with(tx, request, message, trusted);
+            }),
+            Verdict::Gather => self.gather(tx, message),
             Verdict::Keep => {
                 let copy = self.pool.copy(message.bytes());
                 if let Some(transaction) = self.transactions.server.get_mut(tx) {
@@ -178,6 +198,24 @@ impl Engine {
         self.follow(tx, Some(client), then);
     }
 
+    /// One more challenge: the best response, which is one, tells its sender of all (RFC 3261 §16.7
+    /// step 7).
+    fn gather(&mut self, tx: SlabKey, message: Message<'_>) {
+        self.counters.responses_absorbed += 1;
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        let best = std::mem::take(&mut transaction.best);
+        let mut parsed = self.parsed_kept.pop().unwrap_or_default();
+        let mut block = self.pool.take(best.len() + message.bytes().len());
+        let is_added = sip::parse(&best, &mut parsed).is_ok()
+            && response::gather(parsed.view(&best), message, &mut self.scratch.edits, &mut block);
+        self.keep_parsed(parsed);
+        let (kept, spare) = if is_added { (block, best) } else { (best, block) };
+        if let Some(transaction) = self.transactions.server.get_mut(tx) {
+            transaction.best = kept;
+        }
+        self.pool.put(spare);
+    }
+
     /// A branch ended with a status that we made up for it; 0: with none that may be shown.
     pub(super) fn on_branch_ended(
         &mut self,
@@ -186,6 +224,10 @@ impl Engine {
         status: u16,
         why: &'static str,
     ) {
+        self.leave_group(tx, client);
+        if status == 0 {
+            self.end_search(tx);
+        }
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let then = if status == 0 {
             transaction.context.on_silent_end()
@@ -210,7 +252,7 @@ impl Engine {
             let reason = if won { CancelReason::Elsewhere } else { CancelReason::None };
             self.cancel_branches(tx, client, reason);
         }
-        if then.finish {
+        if !self.begin_next_group(tx) && then.finish {
             self.with_request(tx, |engine, message| engine.finish(tx, message));
         }
     }

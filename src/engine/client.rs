@@ -10,6 +10,7 @@ use crate::sip::{self, HeaderName, Message, Method};
 use crate::transaction::{Client, Step, Steps, Timer};
 
 use super::alarm::Alarm;
+use super::search::Place;
 use super::transactions::{Armed, Cancel, CancelReason, ClientMachine, ClientTransaction, Way};
 use super::{Deferred, Engine};
 
@@ -24,6 +25,8 @@ pub(super) enum Failure {
     Connect,
     /// The message is larger than a datagram can be.
     TooLarge,
+    /// It was cancelled before there was a connection to send it on.
+    Cancelled,
 }
 
 impl Failure {
@@ -176,26 +179,36 @@ impl Engine {
         self.keep_parsed(parsed);
     }
 
-    /// Cancels the branches that still wait, except one.
+    /// Cancels the branches that still wait, except one, and begins no more.
     pub(super) fn cancel_branches(
         &mut self,
         tx: SlabKey,
         except: Option<SlabKey>,
         reason: CancelReason,
     ) {
+        self.end_search(tx);
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         transaction.cancel_reason = reason;
         let branches = transaction.branches.clone();
         for client in branches.into_iter().filter(|it| Some(*it) != except) {
-            let Some(branch) = self.transactions.client.get_mut(client) else { continue };
-            let ClientMachine::Invite(machine) = &branch.machine else { continue };
-            if branch.ended || branch.cancel != Cancel::No {
-                continue;
-            }
-            if machine.is_proceeding() {
-                self.send_cancel(client);
-            } else if machine.is_calling() {
-                branch.cancel = Cancel::Wanted;
+            self.cancel_branch(client);
+        }
+    }
+
+    /// Cancels one branch, unless that was done or it is not an INVITE: at once when something was
+    /// heard of it, else when something is (RFC 3261 §9.1). What was never sent just ends.
+    pub(super) fn cancel_branch(&mut self, client: SlabKey) {
+        let Some(branch) = self.transactions.client.get_mut(client) else { return };
+        let ClientMachine::Invite(machine) = &branch.machine else { return };
+        if branch.ended || branch.cancel != Cancel::No {
+            return;
+        }
+        if machine.is_proceeding() {
+            self.send_cancel(client);
+        } else if machine.is_calling() {
+            branch.cancel = Cancel::Wanted;
+            if branch.hop == Way::Connecting {
+                self.deferred.push_back(Deferred::Failed(client, Failure::Cancelled));
             }
         }
     }
@@ -228,6 +241,8 @@ impl Engine {
             timers: Armed::default(),
             mark: None,
             cancel: Cancel::No,
+            place: Place::default(),
+            given_up: false,
             gone: 0,
             authoritative: false,
             trusted: false,
@@ -260,21 +275,24 @@ impl Engine {
             self.counters.retransmissions_sent += 1;
         }
         if steps.contains(&Step::TimedOut) {
-            let is_invite = matches!(transaction.machine, ClientMachine::Invite(_));
-            let status = if is_invite { 408 } else { 0 };
-            self.end_branch(client, status, "No answer in time");
+            // RFC 4320: whoever sent another request than INVITE has given it up by now.
+            match transaction.machine {
+                ClientMachine::Invite(_) => _ = self.fail_branch(client, 408, "No answer in time"),
+                ClientMachine::Other(_) => self.end_branch(client, 0, "No answer in time"),
+            }
         }
         self.run_client_steps(client, None, &steps);
     }
 
-    /// RFC 3261 §16.8: the INVITE rang too long. It is cancelled; a branch that was and still says
-    /// nothing is given up.
+    /// RFC 3261 §16.8: the INVITE rang too long. It is cancelled; a branch that never said anything,
+    /// or was cancelled and still says nothing, is given up.
     fn on_timer_c(&mut self, client: SlabKey) {
         let Some(transaction) = self.transactions.client.get(client) else { return };
+        let ClientMachine::Invite(machine) = &transaction.machine else { return };
         if transaction.ended {
             return;
         }
-        if transaction.cancel == Cancel::No {
+        if transaction.cancel == Cancel::No && machine.is_proceeding() {
             return self.send_cancel(client);
         }
         self.end_branch(client, 408, "No answer in time");
@@ -297,12 +315,26 @@ impl Engine {
             Failure::Full => (480, "The client does not read"),
             Failure::Connect => (Failure::UNREACHABLE, "The server behind cannot be reached"),
             Failure::TooLarge => (513, "Larger than a datagram"),
+            Failure::Cancelled => (487, "Cancelled"),
         };
-        if failure == Failure::Gone {
-            self.counters.requests_flow_gone += 1;
-        }
-        self.end_branch(client, status, why);
+        let is_replaced = self.fail_branch(client, status, why);
+        self.counters.requests_flow_gone += u64::from(failure == Failure::Gone && !is_replaced);
         self.run_client_steps(client, None, &steps);
+    }
+
+    /// A branch failed on its way: an alternative takes its place, or it ends with that status. True
+    /// when there was an alternative.
+    fn fail_branch(&mut self, client: SlabKey, status: u16, why: &'static str) -> bool {
+        let Some(transaction) = self.transactions.client.get(client) else { return false };
+        let server = transaction.server.filter(|_| !transaction.ended);
+        if !server.is_some_and(|server| self.try_alternative(server, client)) {
+            self.end_branch(client, status, why);
+            return false;
+        }
+        if let Some(transaction) = self.transactions.client.get_mut(client) {
+            transaction.ended = true;
+        }
+        true
     }
 
     /// Tells the response context, once, that a branch ended without a response.
@@ -311,8 +343,9 @@ impl Engine {
         if std::mem::replace(&mut transaction.ended, true) {
             return;
         }
+        let given_up = transaction.given_up && status == 487;
         if let Some(server) = transaction.server {
-            self.on_branch_ended(server, client, status, why);
+            self.on_branch_ended(server, client, if given_up { 408 } else { status }, why);
         }
     }
 

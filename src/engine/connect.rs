@@ -14,7 +14,7 @@ use crate::proxy::target::Hop;
 use super::client::Failure;
 use super::input::ConnectTarget;
 use super::output::Output;
-use super::transactions::{Cancel, Way};
+use super::transactions::Way;
 use super::{Deferred, Engine};
 
 /// Where a connection leads.
@@ -152,11 +152,6 @@ impl Engine {
             };
             let Some(transaction) = self.transactions.client.get_mut(client) else { continue };
             transaction.hop = Way::Flow(FlowRef::Stream(path));
-            if transaction.cancel == Cancel::Wanted {
-                self.end_branch(client, 487, "Cancelled");
-                self.end_client(client);
-                continue;
-            }
             self.mark_target(client);
             self.send_request(client);
         }

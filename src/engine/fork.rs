@@ -1,99 +1,68 @@
-//! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6), and ACKs,
-//! which have none.
+//! Copies of a request for its targets, each with a client transaction (RFC 3261 §16.6). Absent on
+//! purpose: which target is next (`search`), and ACKs, which have no transaction (`ack`).
 
 use std::net::SocketAddr;
 
+use crate::base::config::Timers;
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
-use crate::proxy::branch::{BranchId, loop_hash};
+use crate::proxy::branch::BranchId;
 use crate::proxy::forward::{Onward, forward};
-use crate::proxy::route::{self, Sender};
+use crate::proxy::route::Sender;
 use crate::proxy::target::{Hop, TargetSet};
-use crate::proxy::{Reject, naming};
-use crate::sip::{HeaderName, Message, Method, Uri};
-use crate::transaction::{Client, ClientInvite, Timer};
+use crate::proxy::{Reject, breadth, naming};
+use crate::sip::{Message, Method};
+use crate::transaction::{Client, ClientInvite, Steps, Timer};
 
 use super::Engine;
 use super::client::Failure;
 use super::connect::Waiter;
+use super::search::{Place, Search};
 use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
 
-/// Max-Breadth of a request that names none (RFC 5393 §5.3.3).
-const BREADTH_DEFAULT: u32 = 60;
-
 impl Engine {
-    /// Sends one copy to each target found.
+    /// Sends copies to the first of the targets found; the others wait for their turn.
     pub(super) fn fork(
         &mut self,
         tx: SlabKey,
         message: Message<'_>,
-        arrival: &Arrival,
         sender: Sender,
         popped: usize,
         hash: u32,
     ) -> Result<(), Reject> {
-        let targets = std::mem::take(&mut self.scratch.targets);
-        let outcome = self.fork_to(&targets, tx, message, arrival, sender, popped, hash);
-        self.scratch.targets = targets;
-        outcome
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one call, all of it needed by every copy")]
-    fn fork_to(
-        &mut self,
-        targets: &TargetSet,
-        tx: SlabKey,
-        message: Message<'_>,
-        arrival: &Arrival,
-        sender: Sender,
-        popped: usize,
-        hash: u32,
-    ) -> Result<(), Reject> {
-        let breadth = breadth(message);
-        let count = targets.len().min(breadth as usize);
-        if count == 0 {
+        let breadth = breadth::incoming(message);
+        if usize::from(breadth) < self.scratch.targets.widest() {
             return Err(Reject::new(440));
         }
-        let share = breadth / count as u32;
-        let says = message.header(HeaderName::MaxBreadth).is_some() || count > 1;
-        let mut is_started = false;
-        for at in 0..count {
-            let hop = targets.at(at).0.hop;
-            let onward = Onward {
-                caller: client_end(arrival, sender),
-                callee: callee(hop),
-                breadth: says.then_some(share),
-                ..self.onward(targets, at, popped, hash, sender)
-            };
-            let gone = gone_status(hop, targets.names_flow && sender.is_upstream());
-            is_started |= self.start_branch(tx, message, arrival, hop, gone, onward);
-        }
-        match is_started {
+        let search = self.new_search(sender, popped, hash, breadth);
+        match self.begin_search(tx, message, search) {
             true => Ok(()),
             false => Err(Reject::retry_after(500, 5, "Too many transactions")),
         }
     }
 
-    /// False when there is no room for its transaction.
-    fn start_branch(
+    /// Sends a copy to one target. False when there is no room for its transaction.
+    pub(super) fn start_branch(
         &mut self,
         tx: SlabKey,
         message: Message<'_>,
-        arrival: &Arrival,
-        hop: Hop,
-        gone: u16,
-        mut onward: Onward<'_>,
+        search: &Search,
+        place: Place,
     ) -> bool {
+        let Some(server) = self.transactions.server.get(tx) else { return false };
+        let (arrival, sender) = (server.arrival, search.sender);
+        let hop = search.targets.at(usize::from(place.target)).0.hop;
+        let mut onward = Onward {
+            caller: client_end(&arrival, sender),
+            callee: callee(hop),
+            breadth: place.breadth,
+            popped: search.popped,
+            ..self.onward(&search.targets, usize::from(place.target), search.loop_hash, sender)
+        };
         let timers = self.config.timers;
         let reliable = onward.transport.is_reliable();
-        let (machine, steps) = if message.method() == Method::Invite {
-            let (machine, steps) = ClientInvite::start(reliable, &timers);
-            (ClientMachine::Invite(machine), steps)
-        } else {
-            let (machine, steps) = Client::start(reliable, &timers);
-            (ClientMachine::Other(machine), steps)
-        };
+        let (machine, steps) = start_machine(message.method(), reliable, &timers);
         let way = self.way(hop, onward.egress);
         let transaction = ClientTransaction {
             machine,
@@ -105,9 +74,11 @@ impl Engine {
             timers: Armed::default(),
             mark: None,
             cancel: Cancel::No,
-            gone,
+            place,
+            gone: gone_status(hop, search.targets.names_flow && sender.is_upstream()),
             authoritative: onward.uri.is_some(),
             trusted: matches!(hop, Hop::Dial { .. }),
+            given_up: false,
             ended: false,
         };
         let Some(server) = self.transactions.server.get_mut(tx) else { return false };
@@ -117,7 +88,7 @@ impl Engine {
         onward.branch.client = client;
         let mut block = self.pool.take(message.bytes().len() + 512);
         let edits = &mut self.scratch.edits;
-        forward(&self.config, &self.tokens, message, arrival, &onward, edits, &mut block);
+        forward(&self.config, &self.tokens, message, &arrival, &onward, edits, &mut block);
         self.transactions.client.get_mut(client).expect("just made").block = block;
         self.counters.requests_forwarded += 1;
         if message.method() == Method::Invite {
@@ -131,73 +102,11 @@ impl Engine {
         true
     }
 
-    /// An ACK that no transaction of ours waits for goes on by its Route, without a transaction
-    /// (RFC 3261 §16.11).
-    pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
-        let sender = Sender::of(&self.config, arrival);
-        let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
-        let spent = message.max_forwards().ok().flatten() == Some(0);
-        let routed = route::preprocess(&self.config, &self.tokens, message, arrival, sender)
-            .and_then(|routing| {
-                let uri = Uri::parse(message.uri()).map_err(|_| Reject::new(400))?;
-                self.find_targets(message, &uri, arrival, sender, routing)?;
-                Ok(routing.popped)
-            });
-        let (Ok(popped), false) = (routed, spent) else { return self.drop_ack(arrival, message) };
-        let targets = std::mem::take(&mut self.scratch.targets);
-        let mut went = Went::Nowhere;
-        for at in 0..targets.len() {
-            let hop = targets.at(at).0.hop;
-            let onward = self.onward(&targets, at, popped, hash, sender);
-            let counts = went < Went::Waiting;
-            went = went.max(self.send_ack_copy(message, arrival, hop, &onward, counts));
-        }
-        self.scratch.targets = targets;
-        match went {
-            Went::Nowhere => self.drop_ack(arrival, message),
-            Went::Out => self.counters.acks_forwarded += 1,
-            Went::Waiting => {}
-        }
-    }
-
-    fn send_ack_copy(
-        &mut self,
-        message: Message<'_>,
-        arrival: &Arrival,
-        hop: Hop,
-        onward: &Onward<'_>,
-        counts: bool,
-    ) -> Went {
-        let way = self.way(hop, onward.egress);
-        let mut block = self.pool.take(message.bytes().len() + 256);
-        let edits = &mut self.scratch.edits;
-        forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
-        let went = match way {
-            Way::Connecting => {
-                self.connect_for(Waiter::Ack { block, counts }, hop);
-                Went::Waiting
-            }
-            Way::Flow(flow) => {
-                let sent = self.deliver(flow, &block, None).is_ok();
-                self.pool.put(block);
-                if sent { Went::Out } else { Went::Nowhere }
-            }
-        };
-        self.counters.requests_forwarded += u64::from(went != Went::Nowhere);
-        went
-    }
-
-    fn drop_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
-        self.counters.dropped_ack += 1;
-        self.report_drop(arrival.source, "ack", message);
-    }
-
-    /// What every copy needs; an ACK needs no more, since it opens no dialog and is not forked.
-    fn onward<'a>(
+    /// What a copy needs of its target; an ACK needs little more, since it opens no dialog.
+    pub(super) fn onward<'a>(
         &mut self,
         targets: &'a TargetSet,
         at: usize,
-        popped: usize,
         hash: u32,
         sender: Sender,
     ) -> Onward<'a> {
@@ -205,13 +114,13 @@ impl Engine {
         Onward {
             uri,
             route,
-            popped,
+            popped: 0,
             egress: self.egress(target.hop),
             transport: target.hop.transport(),
             branch: self.next_branch(hash),
             caller: None,
             callee: None,
-            breadth: None,
+            breadth: 0,
             trusted: sender.is_upstream(),
         }
     }
@@ -234,7 +143,7 @@ impl Engine {
     }
 
     /// The flow for a hop, or that one has to be opened.
-    fn way(&mut self, hop: Hop, egress: ListenerId) -> Way {
+    pub(super) fn way(&mut self, hop: Hop, egress: ListenerId) -> Way {
         match hop {
             Hop::Client(flow) => Way::Flow(flow),
             Hop::Dial { transport: Transport::Udp, remote, .. } => {
@@ -257,15 +166,14 @@ impl Engine {
     }
 }
 
-/// What became of a copy of an ACK.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Went {
-    /// There was no way.
-    Nowhere,
-    /// It was written.
-    Out,
-    /// It waits for a connection, which counts the first that does.
-    Waiting,
+fn start_machine(method: Method<'_>, reliable: bool, timers: &Timers) -> (ClientMachine, Steps) {
+    if method == Method::Invite {
+        let (machine, steps) = ClientInvite::start(reliable, timers);
+        (ClientMachine::Invite(machine), steps)
+    } else {
+        let (machine, steps) = Client::start(reliable, timers);
+        (ClientMachine::Other(machine), steps)
+    }
 }
 
 /// The sender, as the end of a dialog token: a client of ours, not a server behind us.
@@ -295,11 +203,4 @@ fn gone_status(hop: Hop, asked_by_server: bool) -> u16 {
         Hop::Client(_) if asked_by_server => 430,
         Hop::Client(_) => 480,
     }
-}
-
-fn breadth(message: Message<'_>) -> u32 {
-    message
-        .header(HeaderName::MaxBreadth)
-        .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
-        .unwrap_or(BREADTH_DEFAULT)
 }

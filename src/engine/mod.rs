@@ -6,11 +6,13 @@
 //!
 //! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
 //! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
-//! `targets` (where it may go), `fork` (copies and client transactions), `client` and `server`
-//! (what the machines want), `answer` (responses up and of our own), `deliver` (bytes to a flow,
-//! here or elsewhere), `linked` (what other shards say), `alarm` (timers). Beside them: `reconfigure`
-//! (another configuration), `farewell` (the end), `blame` (which message a fault came with).
+//! `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
+//! transactions) and `ack` (which has none), `client` and `server` (what the machines want),
+//! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
+//! (what other shards say), `alarm` (timers). Beside them: `reconfigure` (another configuration),
+//! `farewell` (the end), `blame` (which message a fault came with).
 
+mod ack;
 mod alarm;
 mod answer;
 mod blame;
@@ -33,6 +35,7 @@ pub mod output;
 mod reconfigure;
 mod registrations;
 mod report;
+mod search;
 mod serve;
 mod server;
 mod targets;
@@ -63,6 +66,7 @@ use client::Failure;
 use connect::Connects;
 use index::Index;
 use mesh::Handover;
+use search::Search;
 use transactions::{ServerTransaction, Transactions};
 
 pub use blame::Mishap;
@@ -125,6 +129,8 @@ pub struct Engine {
     parsed_kept: Vec<Parsed>,
     #[expect(clippy::vec_box, reason = "links carry boxes, which come and go as they are")]
     handovers_kept: Vec<Box<Handover>>,
+    #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
+    searches_kept: Vec<Box<Search>>,
     scratch: Scratch,
     counters: Counters,
     draining: bool,
@@ -183,6 +189,7 @@ impl Engine {
             pool: Pool::new(),
             parsed_kept: Vec::new(),
             handovers_kept: Vec::new(),
+            searches_kept: Vec::new(),
             scratch: Scratch::default(),
             counters: Counters::default(),
             draining: false,

@@ -61,6 +61,7 @@ impl Engine {
             target: None,
             context: ResponseContext::default(),
             branches: SmallVec::new(),
+            search: None,
             cancel_reason: CancelReason::None,
             timers: Armed::default(),
             started: self.now,
@@ -166,7 +167,7 @@ impl Engine {
         if message.method() == Method::Invite {
             self.answer_trying(tx, message);
         }
-        self.fork(tx, message, &arrival, sender, routing.popped, hash)
+        self.fork(tx, message, sender, routing.popped, hash)
     }
 
     /// RFC 3261 §8.2.2.2: the same request that came by another way is answered 482 where it ends

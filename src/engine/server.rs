@@ -161,12 +161,24 @@ impl Engine {
     /// Forgets a server transaction. Branches that still run end by themselves.
     pub(super) fn end_server(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.remove(tx) else { return };
-        let ServerTransaction { key, merge, block, parsed, last, best, mut timers, mark, .. } =
-            transaction;
+        let ServerTransaction {
+            key,
+            merge,
+            block,
+            parsed,
+            last,
+            best,
+            search,
+            mut timers,
+            mark,
+            ..
+        } = transaction;
         if self.transactions.by_key.get(&key) == Some(&tx) {
             self.transactions.by_key.remove(&key);
         }
-        if let Some(merge) = merge {
+        if let Some(merge) = merge
+            && self.transactions.merged.get(&merge) == Some(&tx)
+        {
             self.transactions.merged.remove(&merge);
         }
         if let Some(mark) = mark {
@@ -176,6 +188,9 @@ impl Engine {
             self.wheel.cancel(id);
         }
         self.discard_best(best);
+        if let Some(search) = search {
+            self.discard_search(search);
+        }
         for block in [block, last] {
             self.pool.put(block);
         }

@@ -291,7 +291,8 @@ struct Choice {
 }
 
 impl Choice {
-    /// Adds the bindings that fit, one an instance; says why one did not.
+    /// Adds the bindings that fit, each instance once, its further flows as alternatives; says why
+    /// one did not.
     fn pick<'a>(
         &self,
         bindings: impl Iterator<Item = &'a Binding>,
@@ -301,13 +302,14 @@ impl Choice {
         let mut seen = Seen::default();
         let mut refused = None;
         for binding in bindings {
-            if seen.again(binding) {
-                continue;
-            }
-            if let Err(warning) =
-                self.judge(binding).and_then(|strip| self.add(binding, strip, config, targets))
-            {
-                refused = Some(warning);
+            let first = seen.first_of(binding);
+            let added = self
+                .judge(binding)
+                .and_then(|strip| self.add(binding, strip, config, targets, first));
+            match added {
+                Ok(Some(index)) => seen.note(binding, index),
+                Ok(None) => {}
+                Err(warning) => refused = Some(warning),
             }
         }
         refused
@@ -328,15 +330,16 @@ impl Choice {
         }
     }
 
-    /// Adds a binding's target. Its Contact becomes the Request-URI exactly, but for the scheme
-    /// when `strip` says so.
+    /// Adds a binding's target and tells its index, or adds it as an alternative of `first`. Its
+    /// Contact becomes the Request-URI exactly, but for the scheme when `strip` says so.
     fn add(
         &self,
         binding: &Binding,
         strip: bool,
         config: &Config,
         targets: &mut TargetSet,
-    ) -> Result<(), Warning> {
+        first: Option<usize>,
+    ) -> Result<Option<usize>, Warning> {
         const UNRESOLVED: Warning = (399, "The contact cannot be reached");
         let contact = binding.contact();
         let mut route = Vec::new();
@@ -349,7 +352,7 @@ impl Choice {
         let hop = match binding.flow() {
             BindingFlow::Flow(flow) => Hop::Client(flow),
             BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
-            BindingFlow::Path => by_path(&route, config).ok_or(UNRESOLVED)?,
+            BindingFlow::Path => by_path(binding, config).ok_or(UNRESOLVED)?,
         };
         if self.sips && !hop.transport().is_secure() {
             return Err(SIPS_NOT_ALLOWED);
@@ -361,8 +364,13 @@ impl Choice {
         } else {
             contact
         };
-        targets.push(hop, uri, &route);
-        Ok(())
+        match first {
+            None => Ok(targets.add(hop, uri, &route, binding.q())),
+            Some(first) => {
+                targets.add_alternative(first, hop, uri, &route);
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -383,25 +391,28 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
 
 /// The first hop of a Path (RFC 3327 §5.3). Whoever registers writes it: it leads to servers that
 /// the configuration names and nowhere else, or we were a relay to any address for anybody.
-fn by_path(route: &[u8], config: &Config) -> Option<Hop> {
-    let address = NameAddr::parse(route).ok()?;
+fn by_path(binding: &Binding, config: &Config) -> Option<Hop> {
+    let address = NameAddr::parse(binding.path().next()?).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
     let dial = route::dial(config, &uri)?;
     Some(Hop::Dial { transport: dial.transport, remote: dial.remote })
 }
 
-/// Instances that have their copy already: the flows of one instance are tried in turn, never
-/// forked to (RFC 5626 §7). Bindings come newest first.
+/// Which target each instance has: its flows are tried in turn, never forked to (RFC 5626 §7).
+/// Bindings come newest first.
 #[derive(Default)]
-struct Seen<'a>(smallvec::SmallVec<[&'a [u8]; 8]>);
+struct Seen<'a>(smallvec::SmallVec<[(&'a [u8], usize); 8]>);
 
 impl<'a> Seen<'a> {
-    fn again(&mut self, binding: &'a Binding) -> bool {
-        let Some(instance) = binding.instance() else { return false };
-        if self.0.contains(&instance) {
-            return true;
+    /// The target of the binding's instance, if it has one.
+    fn first_of(&self, binding: &Binding) -> Option<usize> {
+        let is_same = |(instance, _): &&(&[u8], usize)| binding.is_of(instance);
+        self.0.iter().find(is_same).map(|(_, index)| *index)
+    }
+
+    fn note(&mut self, binding: &'a Binding, index: usize) {
+        if let Some(instance) = binding.instance() {
+            self.0.push((instance, index));
         }
-        self.0.push(instance);
-        false
     }
 }

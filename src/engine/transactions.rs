@@ -23,6 +23,7 @@ use crate::transaction::Timer;
 use crate::transaction::{MergeKey, ServerKey};
 
 use super::flow_index::{FlowIndex, FlowMark};
+use super::search::{Place, Search};
 
 /// The machine of a server transaction.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,8 @@ pub(super) struct ServerTransaction {
     pub target: Option<FlowRef>,
     pub context: ResponseContext,
     pub branches: SmallVec<[SlabKey; 2]>,
+    /// What is left to try; absent when that is nothing.
+    pub search: Option<Box<Search>>,
     /// What CANCELs of its branches say.
     pub cancel_reason: CancelReason,
     pub timers: Armed,
@@ -75,7 +78,7 @@ pub(super) struct ServerTransaction {
     pub is_invite: bool,
     /// The sender of the request is gone: no response can be delivered.
     pub orphaned: bool,
-    /// Its entry among the requests for ourselves.
+    /// Its entry in [`Transactions::merged`].
     pub merge: Option<MergeKey>,
     /// The log was told of its end.
     pub reported: bool,
@@ -96,12 +99,16 @@ pub(super) struct ClientTransaction {
     pub timers: Armed,
     pub mark: Option<FlowMark>,
     pub cancel: Cancel,
+    /// What it is in the search of its server transaction.
+    pub place: Place,
     /// What the sender of the request hears when the flow is gone: 430 or 480.
     pub gone: u16,
     /// It was sent for an address of record of ours, to one of its bindings.
     pub authoritative: bool,
     /// It went to a server behind us, which may assert identities (RFC 3325 §4).
     pub trusted: bool,
+    /// The next group of targets began while it still rang: its 487 means that nobody answered.
+    pub given_up: bool,
     /// A final response or failure was reported to the response context.
     pub ended: bool,
 }
@@ -193,7 +200,8 @@ pub(super) struct Transactions {
     pub client: Slab<ClientTransaction>,
     /// Server transactions by key.
     pub by_key: HashMap<ServerKey, SlabKey, KeyedHash>,
-    /// Server transactions for ourselves by what makes merged requests equal (RFC 3261 §8.2.2.2).
+    /// Server transactions for ourselves by what makes merged requests equal (RFC 3261 §8.2.2.2), and
+    /// accepted INVITEs by what their ACK repeats.
     pub merged: HashMap<MergeKey, SlabKey, KeyedHash>,
     /// Server transactions without a final response by the stream flow that their request came
     /// on.

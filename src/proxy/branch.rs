@@ -134,4 +134,35 @@ mod tests {
             assert_eq!(BranchId::decode(branch.as_bytes()), None, "{branch}");
         }
     }
+
+    #[test]
+    fn the_loop_hash_changes_with_all_that_decides_the_way_and_with_nothing_else() {
+        const TEXT: &str = "MESSAGE sip:a@b;x=1 SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n\
+            Max-Forwards: 70\r\nRoute: <sip:r;lr>\r\nFrom: <sip:f@b>;tag=f1\r\n\
+            To: <sip:t@b>;tag=t1\r\nCall-ID: c1\r\nCSeq: 7 MESSAGE\r\n\r\n";
+        let hash = |text: &str, sender| {
+            let mut parsed = crate::sip::Parsed::default();
+            crate::sip::parse(text.as_bytes(), &mut parsed).unwrap();
+            let key = KeyedHash::new([1; 16]);
+            loop_hash(&key, parsed.view(text.as_bytes()), sender, &mut Vec::new())
+        };
+        let original = hash(TEXT, Sender::Stranger);
+        assert_ne!(hash(TEXT, Sender::Upstream(0)), original);
+        for (from, to, is_same) in [
+            ("x=1", "x=2", false),
+            ("sip:r", "sip:s", false),
+            ("Route: <sip:r;lr>\r\n", "", false),
+            ("tag=f1", "tag=f2", false),
+            ("tag=t1", "tag=t2", false),
+            ("c1", "c2", false),
+            ("CSeq: 7", "CSeq: 8", false),
+            ("MESSAGE", "INVITE", true),
+            ("z9hG4bK1", "z9hG4bK2", true),
+            ("70", "69", true),
+        ] {
+            assert!(TEXT.contains(from));
+            let other = hash(&TEXT.replace(from, to), Sender::Stranger);
+            assert_eq!(other == original, is_same, "{from} -> {to}");
+        }
+    }
 }

@@ -20,6 +20,8 @@ pub enum Verdict {
     Forward,
     /// Keep it: the best so far.
     Keep,
+    /// Add its challenges to the best so far, which is a challenge, too (§16.7 step 7).
+    Gather,
     /// Nobody needs it.
     Drop,
 }
@@ -51,16 +53,21 @@ impl ResponseContext {
         if self.sent != 0 {
             return Consequence { verdict: Verdict::Drop, cancel_others: false, finish: false };
         }
-        let better = is_better(status, self.best);
-        if better {
+        let verdict = if is_better(status, self.best) {
             self.best = status;
-        }
+            Verdict::Keep
+        } else if is_challenge(status) && is_challenge(self.best) {
+            Verdict::Gather
+        } else {
+            Verdict::Drop
+        };
         let global = status >= 600;
-        Consequence {
-            verdict: if better { Verdict::Keep } else { Verdict::Drop },
-            cancel_others: global,
-            finish: self.live == 0,
-        }
+        Consequence { verdict, cancel_others: global, finish: self.live == 0 }
+    }
+
+    /// A branch failed and another took its place: nothing is known of the target yet.
+    pub fn on_replaced(&mut self) {
+        self.live = self.live.saturating_sub(1);
     }
 
     /// One more 2xx of a branch that had one already (RFC 6026 §7.2): the sender gets it too.
@@ -93,16 +100,21 @@ impl ResponseContext {
 }
 
 /// RFC 3261 §16.7 step 6: any 6xx before all else, then the lowest class; within 4xx those that
-/// tell the sender how to try again; 503 and 408 last of their class.
+/// tell the sender how to try again; last of their class are those that tell the least: 408, 503,
+/// and 487, which a CANCEL of ours brought about.
 fn is_better(status: u16, best: u16) -> bool {
     best == 0 || rank(status) < rank(best)
+}
+
+fn is_challenge(status: u16) -> bool {
+    matches!(status, 401 | 407)
 }
 
 fn rank(status: u16) -> (u16, u16) {
     let class = if status >= 600 { 0 } else { status / 100 };
     let within = match status {
         401 | 407 | 415 | 420 | 484 => 0,
-        408 | 503 => 3,
+        408 | 487 | 503 => 3,
         480 | 430 => 2,
         _ => 1,
     };
@@ -126,6 +138,9 @@ mod tests {
             (vec![408, 480], 480),
             (vec![503, 500], 500),
             (vec![404, 603], 603),
+            (vec![487, 486], 486),
+            (vec![503, 407, 501, 404], 407),
+            (vec![415, 401], 415),
         ] {
             let mut it = context(finals.len() as u16);
             let mut finished = false;
@@ -133,6 +148,23 @@ mod tests {
                 finished = it.on_final(*status, true).finish;
             }
             assert_eq!((it.best, finished), (expected, true), "{finals:?}");
+        }
+    }
+
+    #[test]
+    fn challenges_are_gathered_while_a_challenge_is_the_best() {
+        use Verdict::{Drop, Gather, Keep};
+        for (finals, expected) in [
+            (vec![401, 407, 401], vec![Keep, Gather, Gather]),
+            (vec![404, 407, 401], vec![Keep, Keep, Gather]),
+            (vec![302, 401], vec![Keep, Drop]),
+            (vec![420, 401, 407], vec![Keep, Drop, Drop]),
+            (vec![401, 603, 407], vec![Keep, Keep, Drop]),
+        ] {
+            let mut it = context(finals.len() as u16);
+            let verdicts: Vec<Verdict> =
+                finals.iter().map(|status| it.on_final(*status, true).verdict).collect();
+            assert_eq!(verdicts, expected, "{finals:?}");
         }
     }
 

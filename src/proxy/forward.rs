@@ -33,8 +33,8 @@ pub struct Onward<'a> {
     pub caller: Option<FlowRef>,
     /// The target if it is a client of ours.
     pub callee: Option<FlowRef>,
-    /// Max-Breadth of this copy (RFC 5393 §5.3.3), when it is to be written.
-    pub breadth: Option<u32>,
+    /// Max-Breadth of this copy (RFC 5393 §5.3.3).
+    pub breadth: u8,
     /// The sender may assert identities (RFC 3325 §4).
     pub trusted: bool,
 }
@@ -62,6 +62,9 @@ pub fn forward(
     }
     edits.insert_with(message.first_header_start(), |out| {
         via(config, onward, out);
+        if message.header(HeaderName::MaxBreadth).is_none() {
+            write_breadth(onward.breadth, out);
+        }
         if opens_dialog(message) {
             record_route(config, tokens, message, arrival, onward, out);
         } else if message.method() == Method::Register {
@@ -205,17 +208,17 @@ fn max_forwards(message: Message<'_>, edits: &mut Edits) {
     }
 }
 
-/// RFC 5393 §5.3.3.1: the breadth that this copy may use.
-fn max_breadth(message: Message<'_>, breadth: Option<u32>, edits: &mut Edits) {
-    let Some(breadth) = breadth else { return };
-    match message.header(HeaderName::MaxBreadth) {
-        Some(header) => edits.replace_with(header.value_span, |out| {
-            naming::write_number(u64::from(breadth), out);
-        }),
-        None => edits.insert_with(message.first_header_start(), |out| {
-            out.extend_from_slice(b"Max-Breadth: ");
-            naming::write_number(u64::from(breadth), out);
-            out.extend_from_slice(b"\r\n");
-        }),
+/// RFC 5393 §5.3.3: every copy has exactly one. Who has none gets it with our Via.
+fn max_breadth(message: Message<'_>, breadth: u8, edits: &mut Edits) {
+    let Some(first) = message.header(HeaderName::MaxBreadth) else { return };
+    edits.replace_with(first.value_span, |out| naming::write_number(u64::from(breadth), out));
+    for more in message.headers().filter(|header| header.name == HeaderName::MaxBreadth).skip(1) {
+        edits.remove(more.line);
     }
+}
+
+fn write_breadth(breadth: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Max-Breadth: ");
+    naming::write_number(u64::from(breadth), out);
+    out.extend_from_slice(b"\r\n");
 }

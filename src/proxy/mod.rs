@@ -1,9 +1,10 @@
 //! L3: proxy behaviour (RFC 3261 §16), one file a section: names and placement of a request,
-//! validation (§16.3), route pre-processing (§16.4), targets (§16.5), forwarding (§16.6), responses
-//! (§16.7). All of it decides and edits; nothing here sends, waits or remembers. Authentication and
-//! relaying to foreign hosts are absent.
+//! validation (§16.3), route pre-processing (§16.4), targets (§16.5), forwarding (§16.6) and how wide
+//! (RFC 5393), responses (§16.7). All of it decides and edits; nothing here sends, waits or
+//! remembers. Authentication and relaying to foreign hosts are absent.
 
 pub mod branch;
+pub mod breadth;
 pub mod context;
 pub mod forward;
 pub mod naming;

@@ -1,7 +1,9 @@
-//! Response forwarding (RFC 3261 §16.7 steps 3 and 9): our Via comes off; but for identities
-//! that are not to be believed all else stays as it is.
+//! Response forwarding (RFC 3261 §16.7 steps 3, 7 and 9): our Via comes off; but for identities
+//! that are not to be believed, and for challenges of other branches that are added, all else stays
+//! as it is.
 
 use crate::base::id::Transport;
+use crate::base::limits::{CHALLENGES_BYTES_MAX, HEADERS_MAX};
 use crate::sip::{Edits, HeaderName, Message};
 
 use super::naming;
@@ -29,6 +31,27 @@ pub fn forward(
     }
     add_content_length(message, toward, edits);
     edits.write_to(message.bytes(), out);
+    true
+}
+
+/// Appends the 401 or 407 `best` with the challenges of `other` behind its own header fields, so that
+/// its sender can answer all of them at once (RFC 3261 §16.7 step 7). Returns false when that would
+/// exceed [`CHALLENGES_BYTES_MAX`] or [`HEADERS_MAX`], or there is none.
+pub fn gather(best: Message<'_>, other: Message<'_>, edits: &mut Edits, out: &mut Vec<u8>) -> bool {
+    edits.clear();
+    let (mut added, mut lines) = (0, best.headers().count());
+    for header in other.headers() {
+        if matches!(header.name, HeaderName::WwwAuthenticate | HeaderName::ProxyAuthenticate) {
+            let line = &other.bytes()[header.line.start as usize..header.line.end as usize];
+            (added, lines) = (added + line.len(), lines + 1);
+            edits.insert(best.headers_end(), line);
+        }
+    }
+    let is_small = best.bytes().len() + added <= CHALLENGES_BYTES_MAX && lines <= HEADERS_MAX;
+    if added == 0 || !is_small {
+        return false;
+    }
+    edits.write_to(best.bytes(), out);
     true
 }
 

@@ -1,6 +1,13 @@
 //! The target set (RFC 3261 §16.5): where a request may go. Filled by the room that knows
 //! (location, upstreams, tokens), emptied by forwarding; its storage is used again for the next
 //! request.
+//!
+//! Its shape: *targets* in the order of their preference, each with a chain of *alternatives*.
+//! Targets of equal q are a group, tried in parallel; groups are tried one after the other (§16.6).
+//! An alternative is another way to the same client or server: it is tried only when the way before
+//! it failed, in the place of its branch and with a new branch, and never beside it. So the flows of
+//! one instance are one target with alternatives (RFC 5626 §7), as are the addresses of one server
+//! (RFC 3263 §4.3); a way that comes up late is an alternative added late.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -8,14 +15,21 @@ use std::ops::Range;
 use crate::base::config::{Config, Route, RouteTo};
 use crate::base::host::same;
 use crate::base::id::{FlowRef, Transport};
-use crate::base::limits::BRANCHES_MAX;
+use crate::base::limits::{BRANCHES_MAX, TARGETS_MAX};
 use crate::sip::{Message, Scheme, Uri};
+
+/// Preference of a target for which nobody named one, in thousandths: the highest.
+pub const Q_MAX: u16 = 1000;
 
 /// One place to send a copy to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// How to get there.
     pub hop: Hop,
+    /// Preference in thousandths (RFC 3261 §20.10); an alternative's means nothing.
+    q: u16,
+    /// What is tried when this way fails.
+    alternative: Option<u8>,
     /// New Request-URI: bytes of the set's text; empty keeps the request's own.
     uri: Range<usize>,
     /// Route values to put on top (the binding's Path): bytes of the set's text.
@@ -46,10 +60,12 @@ impl Hop {
     }
 }
 
-/// All targets of one request, at most [`BRANCHES_MAX`].
+/// All targets of one request and their alternatives, at most [`TARGETS_MAX`] together.
 #[derive(Debug, Default)]
 pub struct TargetSet {
     list: Vec<Target>,
+    /// The targets that are no alternatives, by falling q; equal ones as they came.
+    order: Vec<u8>,
     text: Vec<u8>,
     /// Whether the sender named the flow itself, by a token or an address, so that it may hear that
     /// the flow is gone (430) instead of that the user is (480).
@@ -60,22 +76,48 @@ impl TargetSet {
     /// Forgets everything, keeps the storage.
     pub fn clear(&mut self) {
         self.list.clear();
+        self.order.clear();
         self.text.clear();
         self.names_flow = false;
     }
 
-    /// Adds a target; beyond the bound it is left out and `false` returned.
+    /// Adds a target of the highest preference; beyond the bound it is left out and `false`
+    /// returned.
     pub fn push(&mut self, hop: Hop, uri: &[u8], route: &[u8]) -> bool {
-        if self.list.len() == BRANCHES_MAX {
-            return false;
+        self.add(hop, uri, route, Q_MAX).is_some()
+    }
+
+    /// Adds a target of preference `q` and tells its index; beyond the bound it is left out.
+    pub fn add(&mut self, hop: Hop, uri: &[u8], route: &[u8], q: u16) -> Option<usize> {
+        let index = self.append(hop, uri, route, q)?;
+        let place = self.order.partition_point(|at| self.list[usize::from(*at)].q >= q);
+        self.order.insert(place, index);
+        Some(usize::from(index))
+    }
+
+    /// Adds another way to the target at `index`, the last one to be tried; beyond the bound it is
+    /// left out and `false` returned.
+    pub fn add_alternative(&mut self, index: usize, hop: Hop, uri: &[u8], route: &[u8]) -> bool {
+        let Some(added) = self.append(hop, uri, route, 0) else { return false };
+        let mut last = index;
+        while let Some(next) = self.alternative(last) {
+            last = next;
         }
-        let uri = self.keep(uri);
-        let route = self.keep(route);
-        self.list.push(Target { hop, uri, route });
+        self.list[last].alternative = Some(added);
         true
     }
 
-    /// How many there are.
+    fn append(&mut self, hop: Hop, uri: &[u8], route: &[u8], q: u16) -> Option<u8> {
+        if self.list.len() == TARGETS_MAX {
+            return None;
+        }
+        let uri = self.keep(uri);
+        let route = self.keep(route);
+        self.list.push(Target { hop, q, alternative: None, uri, route });
+        Some((self.list.len() - 1) as u8)
+    }
+
+    /// How many there are, alternatives included.
     pub fn len(&self) -> usize {
         self.list.len()
     }
@@ -85,12 +127,53 @@ impl TargetSet {
         self.list.is_empty()
     }
 
-    /// The target at a position, with its new Request-URI (if any) and its Route values. Panics
+    /// The target at an index, with its new Request-URI (if any) and its Route values. Panics
     /// beyond [`TargetSet::len`].
     pub fn at(&self, index: usize) -> (&Target, Option<&[u8]>, &[u8]) {
         let target = &self.list[index];
         let uri = &self.text[target.uri.clone()];
         (target, (!uri.is_empty()).then_some(uri), &self.text[target.route.clone()])
+    }
+
+    /// The index of the way to be tried when the one at `index` failed.
+    pub fn alternative(&self, index: usize) -> Option<usize> {
+        self.list[index].alternative.map(usize::from)
+    }
+
+    /// Whether any target has an alternative.
+    pub fn has_alternatives(&self) -> bool {
+        self.order.len() < self.list.len()
+    }
+
+    /// How many targets there are without alternatives: the length of the order.
+    pub fn ordered(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The index of the target at a place in the order. Panics beyond [`TargetSet::ordered`].
+    pub fn index_of(&self, place: usize) -> usize {
+        usize::from(self.order[place])
+    }
+
+    /// The places in the order that belong to the group which begins at `place`: targets of equal
+    /// q, at most [`BRANCHES_MAX`]. Empty behind the last.
+    pub fn group(&self, place: usize) -> Range<usize> {
+        let q = |at: &u8| self.list[usize::from(*at)].q;
+        let rest = &self.order[place..];
+        let first = rest.first().map(q);
+        let count = rest.iter().take(BRANCHES_MAX).take_while(|at| Some(q(at)) == first).count();
+        place..place + count
+    }
+
+    /// How many targets the largest group has.
+    pub fn widest(&self) -> usize {
+        let (mut place, mut widest) = (0, 0);
+        while place < self.order.len() {
+            let group = self.group(place);
+            widest = widest.max(group.len());
+            place = group.end;
+        }
+        widest
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -132,4 +215,61 @@ fn user_fits(route: &Route, uri: &Uri<'_>) -> bool {
         return std::str::from_utf8(&number).is_ok_and(|user| expression.is_match(user));
     }
     std::str::from_utf8(user).is_ok_and(|user| expression.is_match(user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(port: u16) -> Hop {
+        Hop::Dial { transport: Transport::Tcp, remote: ([192, 0, 2, 1], port).into() }
+    }
+
+    fn groups(set: &TargetSet) -> Vec<Vec<usize>> {
+        let mut groups = Vec::new();
+        let mut place = 0;
+        while place < set.ordered() {
+            let group = set.group(place);
+            place = group.end;
+            groups.push(group.map(|place| set.index_of(place)).collect());
+        }
+        groups
+    }
+
+    #[test]
+    fn groups_go_from_high_to_low_q_and_keep_the_order_within() {
+        let mut set = TargetSet::default();
+        for (port, q) in [500, 1000, 0, 500, 1000].into_iter().enumerate() {
+            set.add(hop(port as u16), b"", b"", q);
+        }
+        assert_eq!(groups(&set), [vec![1, 4], vec![0, 3], vec![2]]);
+        assert_eq!((set.widest(), set.has_alternatives()), (2, false));
+        set.clear();
+        assert_eq!((set.widest(), set.group(0)), (0, 0..0));
+    }
+
+    #[test]
+    fn alternatives_follow_each_other_and_stand_in_no_group() {
+        let mut set = TargetSet::default();
+        let first = set.add(hop(1), b"sip:a", b"", 10).unwrap();
+        let other = set.add(hop(2), b"sip:b", b"", 20).unwrap();
+        assert!(set.add_alternative(first, hop(3), b"sip:c", b"<sip:r>"));
+        assert!(set.add_alternative(first, hop(4), b"sip:d", b""));
+        assert_eq!(groups(&set), [vec![other], vec![first]]);
+        let second = set.alternative(first).unwrap();
+        assert_eq!(set.at(second).1, Some(&b"sip:c"[..]));
+        let third = set.alternative(second).unwrap();
+        assert_eq!((set.at(third).0.hop, set.alternative(third)), (hop(4), None));
+        assert_eq!(set.alternative(other), None);
+    }
+
+    #[test]
+    fn both_bounds_hold() {
+        let mut set = TargetSet::default();
+        for port in 0..TARGETS_MAX {
+            assert!(set.push(hop(port as u16), b"", b""));
+        }
+        assert!(!set.push(hop(0), b"", b"") && !set.add_alternative(0, hop(0), b"", b""));
+        assert_eq!((set.widest(), groups(&set).len()), (BRANCHES_MAX, TARGETS_MAX / BRANCHES_MAX));
+    }
 }

@@ -247,10 +247,14 @@ impl Binding {
         self.facts.contact_hash.is_some()
     }
 
+    /// Whether it is a binding of that instance.
+    pub fn is_of(&self, instance: &[u8]) -> bool {
+        self.instance().is_some_and(|ours| is_same_instance(ours, instance))
+    }
+
     /// Whether it is the binding of that instance and reg-id (RFC 5626 §6).
     pub(super) fn is_of_instance(&self, instance: &[u8], reg_id: u32) -> bool {
-        self.facts.reg_id == reg_id
-            && self.instance().is_some_and(|ours| is_same_instance(ours, instance))
+        self.facts.reg_id == reg_id && self.is_of(instance)
     }
 }
 

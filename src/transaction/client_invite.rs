@@ -72,7 +72,7 @@ use super::timer::{Interval, Timer};
 ///
 /// Events: [`ClientInvite::start`], [`ClientInvite::on_response`], [`ClientInvite::on_timer`],
 /// [`ClientInvite::on_transport_failed`]. Getters: [`ClientInvite::is_calling`],
-/// [`ClientInvite::is_proceeding`].
+/// [`ClientInvite::is_proceeding`], [`ClientInvite::is_accepted`].
 #[derive(Clone, Copy, Debug)]
 pub struct ClientInvite {
     state: State,
@@ -168,6 +168,11 @@ impl ClientInvite {
     /// Getter: a provisional response has come and no final one.
     pub fn is_proceeding(&self) -> bool {
         self.state == State::Proceeding
+    }
+
+    /// Getter: a 2xx has come; its repeats are passed up.
+    pub fn is_accepted(&self) -> bool {
+        self.state == State::Accepted
     }
 
     /// What leaving Calling takes; nothing in any other state.

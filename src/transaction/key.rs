@@ -73,6 +73,17 @@ pub fn merge_key(hash: &KeyedHash, request: Message<'_>) -> Option<MergeKey> {
     Some(MergeKey(fields.finish()))
 }
 
+/// The key that an INVITE shares with an ACK for its 2xx whose sender kept the Request-URI, as one
+/// does that heeds neither Contact nor Record-Route. `None` when a field is missing or malformed.
+pub fn ack_key(hash: &KeyedHash, request: Message<'_>) -> Option<MergeKey> {
+    let mut fields = Fields::new(hash, 4);
+    fields.push(request.from().ok()?.tag()?);
+    fields.push(request.call_id()?);
+    fields.push_number(request.cseq().ok()?.number);
+    fields.push(request.uri());
+    Some(MergeKey(fields.finish()))
+}
+
 /// A hash over fields, each with its length, so that bytes cannot move from one to the next.
 struct Fields(<KeyedHash as BuildHasher>::Hasher);
 
@@ -220,6 +231,29 @@ mod tests {
             assert_eq!(other == original, is_same, "{from} -> {to}");
         }
         assert_eq!(merge(&INVITE.replace(";tag=1", "")), None);
+    }
+
+    #[test]
+    fn an_ack_that_keeps_the_request_uri_has_the_key_of_its_invite() {
+        let hash = KeyedHash::new([1; 16]);
+        let key = |text: &str| {
+            let mut parsed = Parsed::default();
+            parse(text.as_bytes(), &mut parsed).unwrap();
+            ack_key(&hash, parsed.view(text.as_bytes()))
+        };
+        let original = key(INVITE).unwrap();
+        let uri = INVITE.split(' ').nth(1).unwrap();
+        for (from, to, is_same) in [
+            ("branch=z9hG4bKabc", "branch=z9hG4bKabd", true),
+            ("INVITE", "ACK", true),
+            (uri, "sip:other@example.net", false),
+            ("tag=1", "tag=2", false),
+            ("Call-ID: c1", "Call-ID: c2", false),
+            ("CSeq: 7", "CSeq: 8", false),
+        ] {
+            assert_eq!(key(&INVITE.replace(from, to)).unwrap() == original, is_same, "{to}");
+        }
+        assert_eq!(key(&INVITE.replace(";tag=1", "")), None);
     }
 
     #[track_caller]

@@ -20,7 +20,7 @@ mod transcript;
 
 pub use client::Client;
 pub use client_invite::ClientInvite;
-pub use key::{MergeKey, ServerKey, merge_key, server_key};
+pub use key::{MergeKey, ServerKey, ack_key, merge_key, server_key};
 pub use server::Server;
 pub use server_invite::ServerInvite;
 pub use step::{Step, Steps};

@@ -158,11 +158,13 @@ fn a_cancel_before_the_connection_is_made_ends_the_call() {
         let invite = scene.send("INVITE", "i");
         scene.client.take_status(&mut scene.lab, 100);
         scene.client.send(&mut scene.lab, &invite.clone().method("CANCEL").text());
-        scene.client.take_status(&mut scene.lab, 200);
+        let answers = scene.client.take(&mut scene.lab);
+        let statuses: Vec<(u16, &str)> =
+            answers.iter().map(|it| (it.status(), it.header("CSeq"))).collect();
+        assert_eq!(statuses, [(200, "1 CANCEL"), (487, "1 INVITE")]);
+        scene.client.send(&mut scene.lab, &invite.method("ACK").text());
         let server = scene.open();
         assert!(server.take(&mut scene.lab).is_empty(), "it was never sent, so it never rings");
-        scene.client.take_status(&mut scene.lab, 487);
-        scene.client.send(&mut scene.lab, &invite.method("ACK").text());
     });
 }
 

@@ -4,12 +4,17 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod acks;
+mod amplification;
 mod answers;
 mod connections;
 mod edits;
+mod flows_of_one;
 mod fork;
+mod gathering;
 mod gruu;
 mod loops;
 mod record_route;
 mod repeats;
+mod serial;
 mod timers;

@@ -86,8 +86,8 @@ Contact: <sip:c{number}@cc.invalid;transport=ws>\r\nContent-Length: 0\r\n\r\n",
 
 /// Header lines, folds included, that a proxy passes on untouched (RFC 3261 §16.6), as they stand.
 fn kept(message: &[u8]) -> Vec<String> {
-    const EDITED: [&str; 7] =
-        ["via", "v", "max-forwards", "route", "record-route", "content-length", "l"];
+    const EDITED: [&str; 8] =
+        ["via", "v", "max-forwards", "max-breadth", "route", "record-route", "content-length", "l"];
     let head = &message[..message.windows(4).position(|at| at == b"\r\n\r\n").expect("an end")];
     let text: String = head.iter().map(|&byte| char::from(byte)).collect();
     let text = text.replace("\r\n ", "\u{100}").replace("\r\n\t", "\u{101}");
@@ -126,6 +126,7 @@ fn expect_forwarded(scene: &mut Scene, sample: &Sample) {
     assert!(read.uri().ends_with("@cc.invalid;transport=ws"), "{read:#?}");
     let hops = Sip::read(&sent).find("Max-Forwards").and_then(|hops| hops.parse::<u8>().ok());
     assert_eq!(read.header("Max-Forwards"), hops.map_or(70, |hops| hops - 1).to_string());
+    assert_eq!(read.header("Max-Breadth"), "60");
     assert!(Sip::read(&sent).body.starts_with(&read.body), "the body is the sender's");
     let answer = ok_to(&got);
     if scene.is_closed() {

@@ -109,6 +109,9 @@ pub(super) fn registrar(section: Section<'_>) -> Registrar {
         section.faults.error(&usual.at, message, hint);
     }
     let contacts_max = section.number("contacts_max", 1..=1000, default.contacts_max).value;
+    let serial_ring = section
+        .duration("serial_ring", second..=Duration::from_secs(180), default.serial_ring)
+        .value;
     let foreign_contacts = section.boolean("foreign_contacts", default.foreign_contacts).value;
     let sips_to_sip_contact =
         section.boolean("sips_to_sip_contact", default.sips_to_sip_contact).value;
@@ -128,6 +131,7 @@ pub(super) fn registrar(section: Section<'_>) -> Registrar {
         expires_min: min.value,
         expires_max: max.value,
         contacts_max,
+        serial_ring,
         foreign_contacts,
         service_route,
         sips_to_sip_contact,

@@ -87,7 +87,7 @@ fn values_arrive() {
         [[listen]]\ntransport = \"ws\"\naddress = \"[::1]:80\"\nadvertise = \"Edge.example.com\"\n\
         path = \"/sip\"\norigins = [\"https://App.example.com\"]\n\
         tls_terminated_from = [\"10.0.0.0/8\", \"::1\"]\n\
-        [registrar]\nexpires_default = 60\nexpires_min = \"10s\"\ngrace = 0\nstore = \"memory\"\n\
+        [registrar]\nexpires_default = 60\nexpires_min = \"10s\"\ngrace = 0\nserial_ring = 9\n\
         [[upstream]]\nname = \"core\"\ntargets = [\"sips:core.test\", \"sip:[::2];transport=TCP\"]\n\
         from = [\"192.0.2.0/24\"]\naddress_lookup = true\nudp_max = 1200\n\
         [[route]]\nuser = '^\\+?9'\ndomain = \"none\"\nmethods = [\"INVITE\"]\nto = \"upstream:core\"\n\
@@ -104,6 +104,7 @@ fn values_arrive() {
     assert_eq!((listener.path.as_str(), listener.tls_terminated_from.len()), ("/sip", 2));
     assert_eq!(listener.origins, ["https://app.example.com"]);
     assert_eq!(config.registrar.expires_default.as_secs(), 60);
+    assert_eq!(config.registrar.serial_ring.as_secs(), 9);
     let upstream = &config.upstreams[0];
     let targets: Vec<String> = upstream
         .targets
@@ -215,6 +216,7 @@ fn nodes_registrars_timers_and_admin() {
         ("[registrar]\nexpires_min = \"3h\"\n", Error, 9, "no expiry", "expires_max"),
         ("[registrar]\nexpires_default = \"3h\"\n", Error, 9, "not between", "30s"),
         ("[registrar]\ncontacts_max = 0\n", Error, 9, "out of range", "1 to 1000"),
+        ("[registrar]\nserial_ring = 0\n", Error, 9, "out of range", "180s"),
         ("[tls]\nupstream_ca = \"no.pem\"\n", Error, 9, "/etc/sipring/no.pem", "PEM"),
     ]);
     for (text, line, message, hint) in [

@@ -1,0 +1,154 @@
+//! ACKs that no transaction of ours waits for: they go on without one (RFC 3261 §16.11), by their
+//! Route, or to whoever accepted the INVITE.
+
+use crate::base::config::RouteTo;
+use crate::base::slab::SlabKey;
+use crate::flow::arrival::Arrival;
+use crate::proxy::branch::loop_hash;
+use crate::proxy::forward::{Onward, forward};
+use crate::proxy::route::{self, Routing, Sender};
+use crate::proxy::target::{self, Hop};
+use crate::proxy::{Reject, breadth, naming};
+use crate::sip::{self, HeaderName, Message, Uri};
+use crate::transaction::ack_key;
+
+use super::Engine;
+use super::connect::Waiter;
+use super::transactions::{ClientMachine, ClientTransaction, Way};
+
+/// What became of a copy of an ACK.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Went {
+    /// There was no way.
+    Nowhere,
+    /// It was written.
+    Out,
+    /// It waits for a connection, which counts the first that does.
+    Waiting,
+}
+
+impl Engine {
+    /// Forwards an ACK, or drops and counts it.
+    pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
+        let sender = Sender::of(&self.config, arrival);
+        let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
+        let spent = message.max_forwards().ok().flatten() == Some(0);
+        let routed = route::preprocess(&self.config, &self.tokens, message, arrival, sender)
+            .and_then(|routing| {
+                let uri = Uri::parse(message.uri()).map_err(|_| Reject::new(400))?;
+                let names_user = self.names_user(message, &uri, routing);
+                let is_found = names_user && self.aim_at_accepted(message);
+                // A GRUU names one instance, whoever else there is (RFC 5627 §6.1).
+                if !names_user || !is_found && uri.param("gr").is_some() {
+                    self.find_targets(message, &uri, arrival, sender, routing)?;
+                }
+                Ok(routing.popped)
+            });
+        let (Ok(popped), false) = (routed, spent) else { return self.drop_ack(arrival, message) };
+        let targets = std::mem::take(&mut self.scratch.targets);
+        let breadth = breadth::incoming(message);
+        let count = targets.ordered().min(usize::from(breadth));
+        let mut went = Went::Nowhere;
+        for place in 0..count {
+            let at = targets.index_of(place);
+            let hop = targets.at(at).0.hop;
+            let breadth = breadth::share(breadth, count, 0, place);
+            let onward = Onward { popped, breadth, ..self.onward(&targets, at, hash, sender) };
+            let counts = went < Went::Waiting;
+            went = went.max(self.send_ack_copy(message, arrival, hop, &onward, counts));
+        }
+        self.scratch.targets = targets;
+        match went {
+            Went::Nowhere => self.drop_ack(arrival, message),
+            Went::Out => self.counters.acks_forwarded += 1,
+            Went::Waiting => {}
+        }
+    }
+
+    /// Whether an ACK names a registered user, as no ACK in a dialog with a Contact and a route set
+    /// does, but those of senders that take neither from the 2xx.
+    fn names_user(&self, message: Message<'_>, uri: &Uri<'_>, routing: Routing) -> bool {
+        routing.way == route::Way::Initial
+            && message.values(HeaderName::Route).nth(routing.popped).is_none()
+            && naming::is_our_uri(&self.config, uri)
+            && target::first_route(&self.config, message, uri) == Some(&RouteTo::Location)
+    }
+
+    /// The branches of the ACK's INVITE that answered 2xx, as long as these are repeated. To every
+    /// binding of the user would be wrong: the others never heard of the dialog. False when there
+    /// is none.
+    fn aim_at_accepted(&mut self, message: Message<'_>) -> bool {
+        let targets = &mut self.scratch.targets;
+        targets.clear();
+        let invite = ack_key(&self.placement, message)
+            .and_then(|key| self.transactions.merged.get(&key))
+            .and_then(|invite| self.transactions.server.get(*invite));
+        let Some(invite) = invite else { return false };
+        let mut parsed = self.parsed_kept.pop().unwrap_or_default();
+        for client in &invite.branches {
+            let Some(branch) = self.transactions.client.get(*client) else { continue };
+            let Some(hop) = accepted_by(branch) else { continue };
+            if sip::parse(&branch.block, &mut parsed).is_ok() {
+                let sent = parsed.view(&branch.block);
+                let values: Vec<&[u8]> =
+                    sent.values(HeaderName::Route).map(|value| value.text).collect();
+                targets.push(hop, sent.uri(), &values.join(b", ".as_slice()));
+            }
+        }
+        self.keep_parsed(parsed);
+        !self.scratch.targets.is_empty()
+    }
+
+    /// An INVITE was accepted: its ACK may come without a Route.
+    pub(super) fn expect_ack(&mut self, tx: SlabKey, request: Message<'_>) {
+        let Some(key) = ack_key(&self.placement, request) else { return };
+        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        if transaction.merge.is_none() {
+            transaction.merge = Some(key);
+            self.transactions.merged.insert(key, tx);
+        }
+    }
+
+    fn send_ack_copy(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival,
+        hop: Hop,
+        onward: &Onward<'_>,
+        counts: bool,
+    ) -> Went {
+        let way = self.way(hop, onward.egress);
+        let mut block = self.pool.take(message.bytes().len() + 256);
+        let edits = &mut self.scratch.edits;
+        forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
+        let went = match way {
+            Way::Connecting => {
+                self.connect_for(Waiter::Ack { block, counts }, hop);
+                Went::Waiting
+            }
+            Way::Flow(flow) => {
+                let sent = self.deliver(flow, &block, None).is_ok();
+                self.pool.put(block);
+                if sent { Went::Out } else { Went::Nowhere }
+            }
+        };
+        self.counters.requests_forwarded += u64::from(went != Went::Nowhere);
+        went
+    }
+
+    fn drop_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
+        self.counters.dropped_ack += 1;
+        self.report_drop(arrival.source, "ack", message);
+    }
+}
+
+/// Where a branch went that answered 2xx.
+fn accepted_by(branch: &ClientTransaction) -> Option<Hop> {
+    match (&branch.machine, branch.dialled, branch.hop) {
+        (ClientMachine::Invite(machine), _, _) if !machine.is_accepted() => None,
+        (ClientMachine::Other(_), _, _) => None,
+        (_, Some((transport, remote)), _) => Some(Hop::Dial { transport, remote }),
+        (_, None, Way::Flow(flow)) => Some(Hop::Client(flow)),
+        (_, None, Way::Connecting) => None,
+    }
+}
