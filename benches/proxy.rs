@@ -70,6 +70,8 @@ fn forwarding(c: &mut Criterion) {
         caller: Some(client(1)),
         callee: Some(client(2)),
         breadth: 60,
+        dialled: None,
+        strict: false,
         trusted: false,
     };
     let mut group = c.benchmark_group("forward");
@@ -117,7 +119,7 @@ fn naming(c: &mut Criterion) {
     let call_id = b"7k1m5qf2s9dlio2jf9";
     let tokens = TokenKey::new(&[9; 32], 1);
     let (caller, callee) = (Some(client(1)), Some(client(2)));
-    let claims = Claims { kind: TokenKind::Dialog, caller, callee, client_key: 0 };
+    let claims = Claims { kind: TokenKind::Dialog, caller, callee, dialled: None, client_key: 0 };
     let mut text = Vec::new();
     group.bench_function("token made", |b| {
         cpu::iter(b, || {

@@ -36,6 +36,20 @@ pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 pub const UPGRADE_HEADERS_MAX: usize = 64;
 /// Requests that wait for one outgoing connection; more get 480 with Retry-After.
 pub const CONNECT_WAITERS_MAX: usize = 1024;
+/// Targets of one upstream.
+pub const UPSTREAM_TARGETS_MAX: usize = 32;
+/// Time that a target which failed is tried after all others.
+pub const TARGET_REST: Duration = Duration::from_secs(30);
+/// Longest Retry-After of a target's 503 that is heeded.
+pub const TARGET_REST_MAX: Duration = Duration::from_secs(300);
+/// Time that a connection may take of which a large request could do without (RFC 3261 §18.1.1).
+pub const STREAM_PATIENCE: Duration = Duration::from_millis(500);
+/// Time for which a peer that took no connection gets large requests by UDP.
+pub const STREAM_REFUSED_TIME: Duration = Duration::from_secs(300);
+/// Such peers that a shard remembers; more are tried anew with each large request.
+pub const STREAM_REFUSED_MAX: usize = 1024;
+/// Accepted TLS flows of upstreams that a shard sends requests on (RFC 5923).
+pub const ALIASES_MAX: usize = 1024;
 /// How far beyond its bound a flow's queue may grow by responses and frames, which are not refused
 /// one by one.
 pub const DUTY_FACTOR: usize = 4;
@@ -242,5 +256,7 @@ const _: () = {
     assert!(STREAM_BUFFERS.is_power_of_two() && DATAGRAM_BUFFERS.is_power_of_two());
     assert!(DATAGRAM_BUFFER_BYTES >= DATAGRAM_BYTES_MAX + 128);
     assert!(BRANCHES_MAX <= BREADTH_MAX as usize && TARGETS_MAX <= u8::MAX as usize);
+    // Each of them may get one way more, and their positions are bits.
+    assert!(UPSTREAM_TARGETS_MAX * 2 <= TARGETS_MAX && UPSTREAM_TARGETS_MAX <= 64);
     assert!(LINK_ENTRIES_MIN <= LINK_WORK_ENTRIES && LINK_ENTRIES_MIN <= LINK_DUTY_ENTRIES);
 };

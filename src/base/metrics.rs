@@ -157,6 +157,8 @@ pub struct Gauges {
     pub server_transactions: u64,
     /// Living client transactions.
     pub client_transactions: u64,
+    /// Targets of upstreams that failed of late and are tried last.
+    pub targets_resting: u64,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::base::limits::HANDOVERS_KEPT;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
 use crate::proxy::route::Sender;
-use crate::proxy::{Reject, naming, place};
+use crate::proxy::{Reject, naming, place, received};
 use crate::sip::{
     self, HeaderName, Message, Method, NameAddr, ParseError, ParseErrorKind, Parsed, Uri,
 };
@@ -30,7 +30,10 @@ impl Engine {
         match outcome {
             Ok(()) if parsed.view(bytes).is_request() => {
                 self.counters.requests_received += 1;
-                blaming(bytes, || self.place(arrival, bytes, &mut parsed));
+                blaming(bytes, || match received::may_differ(parsed.view(bytes)) {
+                    true => self.place_rewritten(arrival, bytes, &mut parsed),
+                    false => self.place(arrival, bytes, &mut parsed),
+                });
             }
             Ok(()) => {
                 self.counters.responses_received += 1;
@@ -56,6 +59,21 @@ impl Engine {
             self.counters.dropped_malformed += 1;
             self.report_drop(arrival.source, "malformed", message);
         }
+    }
+
+    /// Places a request whose Request-URI may say more than where it is for.
+    fn place_rewritten(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
+        let mut block = self.pool.take(bytes.len() + 256);
+        let edits = &mut self.scratch.edits;
+        let message = parsed.view(bytes);
+        if !received::rewrite(&self.config, message, arrival, edits, &mut block) {
+            self.place(arrival, bytes, parsed);
+        } else if sip::parse(&block, parsed).is_ok() {
+            self.place(arrival, &block, parsed);
+        } else {
+            self.on_unparsable(arrival, parsed.view(&block), ParseErrorKind::Uri);
+        }
+        self.pool.put(block);
     }
 
     /// Hands a request to the shard that serves it.

@@ -133,6 +133,7 @@ impl Engine {
             self.orphan(tx);
         }
         self.scratch.keys = keys;
+        self.connects.forget_alias(flow);
         self.unbind_flow(flow);
     }
 

@@ -7,10 +7,11 @@
 //! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
 //! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
 //! `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
-//! transactions) and `ack` (which has none), `client` and `server` (what the machines want),
-//! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
-//! (what other shards say), `alarm` (timers). Beside them: `reconfigure` (another configuration),
-//! `farewell` (the end), `blame` (which message a fault came with).
+//! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
+//! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
+//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `alarm` (timers). Beside
+//! them: `reconfigure` (another configuration), `farewell` (the end), `blame` (which message a fault
+//! came with).
 
 mod ack;
 mod alarm;
@@ -20,6 +21,7 @@ mod client;
 mod connect;
 mod deliver;
 mod dispatch;
+mod failover;
 mod farewell;
 mod flow_index;
 mod flows;
@@ -38,6 +40,7 @@ mod report;
 mod search;
 mod serve;
 mod server;
+mod standing;
 mod targets;
 mod transactions;
 
@@ -67,6 +70,7 @@ use connect::Connects;
 use index::Index;
 use mesh::Handover;
 use search::Search;
+use standing::Standing;
 use transactions::{ServerTransaction, Transactions};
 
 pub use blame::Mishap;
@@ -117,6 +121,7 @@ pub struct Engine {
     location: Location,
     index: Index,
     connects: Connects,
+    standing: Standing,
     wheel: Wheel<Alarm>,
     /// When the next binding expires, if an alarm is set for it.
     expiry_alarm: Option<(Time, TimerId)>,
@@ -180,7 +185,8 @@ impl Engine {
             transactions: Transactions::new(limits.transactions_max, tables.clone()),
             location: Location::new(tables.clone(), limits.bindings_max),
             index: Index::new(tables.clone()),
-            connects: Connects::new(tables),
+            connects: Connects::new(tables.clone()),
+            standing: Standing::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
             outputs: told_of_restart(now, &setup),
@@ -254,6 +260,7 @@ impl Engine {
             aors: self.location.aors() as u64,
             server_transactions: self.transactions.server.len() as u64,
             client_transactions: self.transactions.client.len() as u64,
+            targets_resting: self.standing.resting(self.now),
         }
     }
 

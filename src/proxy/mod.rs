@@ -9,9 +9,11 @@ pub mod context;
 pub mod forward;
 pub mod naming;
 pub mod place;
+pub mod received;
 pub mod response;
 pub mod route;
 pub mod target;
+pub mod upstream;
 pub mod validate;
 
 pub use validate::Reject;

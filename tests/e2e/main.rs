@@ -26,3 +26,4 @@ mod timers;
 mod tokens;
 mod torture;
 mod upgrade;
+mod upstreams;
