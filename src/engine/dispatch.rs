@@ -16,7 +16,7 @@ use crate::transaction::{ServerKey, server_key};
 
 use super::Engine;
 use super::blame::blaming;
-use super::mesh::{Errand, Handover, LinkMessage};
+use super::mesh::{Handover, LinkMessage, Visit};
 use super::output::Output;
 
 impl Engine {
@@ -78,11 +78,13 @@ impl Engine {
 
     /// Hands a request to the shard that serves it.
     fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
-        let home = self.home(parsed.view(bytes));
+        let message = parsed.view(bytes);
+        let arrival = &Arrival { standing: self.identify(arrival, message), ..*arrival };
+        let home = self.home(message);
         if home == self.shard {
-            self.on_request(arrival, bytes, parsed, Errand::Home);
+            self.on_request(arrival, bytes, parsed, Visit::Home);
         } else {
-            self.hand_over(home, arrival, bytes, parsed, Errand::Home);
+            self.hand_over(home, arrival, bytes, parsed, Visit::Home);
         }
     }
 
@@ -92,14 +94,14 @@ impl Engine {
         arrival: &Arrival,
         bytes: &[u8],
         parsed: &mut Parsed,
-        errand: Errand,
+        visit: Visit,
     ) {
         self.counters.crossings += 1;
         let flow = arrival.source.stream().and_then(|flow| self.flows.get_mut(flow));
         if let Some(flow) = flow {
             flow.touch(to);
         }
-        let handover = self.pack(arrival, bytes, parsed, errand);
+        let handover = self.pack(arrival, bytes, parsed, visit);
         self.outputs.push_back(Output::Link { to, message: LinkMessage::Request(handover) });
     }
 
@@ -109,12 +111,12 @@ impl Engine {
         arrival: &Arrival,
         bytes: &[u8],
         parsed: &mut Parsed,
-        errand: Errand,
+        visit: Visit,
     ) -> Box<Handover> {
         let block = self.pool.copy(bytes);
         let fresh = self.take_parsed();
         let parsed = std::mem::replace(parsed, fresh);
-        let handover = Handover { arrival: *arrival, block, parsed, errand };
+        let handover = Handover { arrival: *arrival, block, parsed, visit };
         match self.handovers_kept.pop() {
             Some(mut kept) => {
                 *kept = handover;
@@ -151,7 +153,7 @@ impl Engine {
         arrival: &Arrival,
         bytes: &[u8],
         parsed: &mut Parsed,
-        errand: Errand,
+        visit: Visit,
     ) {
         let message = parsed.view(bytes);
         let method = message.method();
@@ -162,13 +164,13 @@ impl Engine {
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {
             (Method::Ack, Some(tx)) if self.on_ack(tx, message) => {}
-            (Method::Ack, _) => match self.next_place(arrival, message, errand) {
-                Some((to, errand)) => self.hand_over(to, arrival, bytes, parsed, errand),
+            (Method::Ack, _) => match self.next_place(arrival, message, visit) {
+                Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
                 None => self.forward_ack(arrival, message),
             },
             (_, Some(tx)) => self.on_request_again(tx),
-            (_, None) => match self.next_place(arrival, message, errand) {
-                Some((to, errand)) => self.hand_over(to, arrival, bytes, parsed, errand),
+            (_, None) => match self.next_place(arrival, message, visit) {
+                Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
                 None => self.open(arrival, bytes, parsed, key),
             },
         }
@@ -179,9 +181,9 @@ impl Engine {
         &mut self,
         arrival: &Arrival,
         message: Message<'_>,
-        errand: Errand,
-    ) -> Option<(ShardId, Errand)> {
-        if self.shards == 1 || errand == Errand::Address {
+        visit: Visit,
+    ) -> Option<(ShardId, Visit)> {
+        if self.shards == 1 || visit == Visit::Address {
             return None;
         }
         // A CANCEL is new to us, but belongs where its INVITE is.
@@ -191,21 +193,21 @@ impl Engine {
         {
             return None;
         }
-        if errand == Errand::Former {
+        if visit == Visit::Former {
             // While a configuration spreads, this shard may not have it: then home is here.
             let home = self.home(message);
-            return (home != self.shard).then_some((home, Errand::Back));
+            return (home != self.shard).then_some((home, Visit::Back));
         }
-        if errand == Errand::Home
+        if visit == Visit::Home
             && let Some(to) = self.former_home(message)
         {
-            return Some((to, Errand::Former));
+            return Some((to, Visit::Former));
         }
         let (hash, shards, scratch) = (&self.placement, self.shards, &mut self.scratch.key);
         let mut place =
             |config: &Config| address_place(config, hash, arrival, message, shards, scratch);
         let place = place(&self.config).or_else(|| place(self.former.as_deref()?));
-        place.filter(|to| *to != self.shard).map(|to| (to, Errand::Address))
+        place.filter(|to| *to != self.shard).map(|to| (to, Visit::Address))
     }
 
     fn home(&mut self, message: Message<'_>) -> ShardId {
@@ -232,7 +234,7 @@ impl Engine {
             }
             Some(branch) if branch.shard.0 < self.shards => {
                 self.counters.crossings += 1;
-                let handover = self.pack(arrival, bytes, parsed, Errand::Home);
+                let handover = self.pack(arrival, bytes, parsed, Visit::Home);
                 let message = LinkMessage::Response(handover);
                 self.outputs.push_back(Output::Link { to: branch.shard, message });
             }
@@ -271,9 +273,7 @@ fn address_place(
     shards: u16,
     scratch: &mut Vec<u8>,
 ) -> Option<ShardId> {
-    if !Sender::of(config, arrival).is_upstream() {
-        return None;
-    }
+    Sender::upstream(config, arrival)?;
     let uri = Uri::parse(message.uri()).ok()?;
     if naming::is_our_uri(config, &uri) || has_own_route(config, message) {
         return None;

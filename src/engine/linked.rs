@@ -21,9 +21,9 @@ impl Engine {
     pub(super) fn on_linked(&mut self, from: ShardId, message: LinkMessage) {
         match message {
             LinkMessage::Request(mut handover) => {
-                let Handover { arrival, block, parsed, errand } = &mut *handover;
+                let Handover { arrival, block, parsed, visit } = &mut *handover;
                 let block = &**block;
-                blaming(block, || self.on_request(arrival, block, parsed, *errand));
+                blaming(block, || self.on_request(arrival, block, parsed, *visit));
                 self.unpack(from, handover);
             }
             LinkMessage::Response(handover) => {

@@ -61,7 +61,7 @@ pub struct Handover {
     /// Its spans.
     pub parsed: Parsed,
     /// Why it comes to this shard.
-    pub errand: Errand,
+    pub visit: Visit,
 }
 
 /// A client transaction's name outside its shard. The incarnation keeps it apart from those of a
@@ -74,7 +74,7 @@ pub struct ClientName {
 
 /// Why a request is at a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Errand {
+pub enum Visit {
     /// It belongs here.
     Home,
     /// It missed at home, and belonged here before the configuration changed.

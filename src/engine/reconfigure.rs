@@ -33,7 +33,7 @@ impl Engine {
     fn settle_trunks(&mut self) {
         let config = &self.config;
         for flow in self.flows.iter_mut() {
-            flow.trunk = Sender::of(config, &flow.arrival()).is_upstream();
+            flow.trunk = Sender::upstream(config, &flow.arrival()).is_some();
         }
     }
 

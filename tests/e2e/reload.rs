@@ -4,6 +4,7 @@
 use std::os::unix::net::UnixDatagram;
 
 use super::support::certificates;
+use super::support::digest::log_in;
 use super::support::link::{Io, connect_tcp};
 use super::support::phone::{From, PATIENCE, PHONES};
 use super::support::server::Reloaded;
@@ -106,6 +107,32 @@ fn routes_domains_and_the_log_follow_the_file() {
     wait_for_line(&server, "flow opened");
 }
 
+/// A flow that proved who it is with a password that is gone proves nothing any more.
+#[test]
+fn users_and_passwords_follow_their_file() {
+    let users = "alice:wonderland\nbob:builder\n";
+    let mut server = Setup::new().shards(2).users(users, "").start();
+    let config = server.config().to_string();
+    let mut alice = Phone::connect(Transport::Wss, &server, "alice");
+    let mut bob = Phone::connect(Transport::Wss, &server, "bob");
+    log_in(&mut alice, "wonderland");
+    log_in(&mut bob, "builder");
+    let file = server.folder().join("users.txt");
+    std::fs::write(&file, "alice:glass\nbob:builder\ncarol:x\n").expect("write users");
+    assert_eq!(server.reload(&config), Reloaded::Taken, "{}", server.log());
+    let ask = |phone: &mut Phone| {
+        let draft = phone.draft("MESSAGE", "sip:nobody@example.com");
+        phone.ask(&draft).status()
+    };
+    assert_eq!((ask(&mut alice), ask(&mut bob)), (407, 404));
+    log_in(&mut alice, "glass");
+    let mut carol = Phone::connect(Transport::Wss, &server, "carol");
+    log_in(&mut carol, "x");
+    std::fs::write(&file, "no colon\n").expect("write users");
+    assert_eq!(server.reload(&config), Reloaded::Refused);
+    assert_eq!(ask(&mut carol), 404);
+}
+
 #[track_caller]
 fn wait_for_line(server: &Server, part: &str) {
     let deadline = std::time::Instant::now() + PATIENCE;
@@ -135,6 +162,8 @@ fn a_file_with_a_fault_changes_nothing_and_every_fault_is_a_line() {
         let before = server.log().len();
         assert_eq!(server.reload(&good.replace(from, to)), Reloaded::Refused);
         for part in says {
+            // The log has a thread of its own.
+            wait_for_line(&server, part);
             let log = server.log()[before..].to_string();
             let found = log.lines().any(|line| line.contains("ERROR") && line.contains(part));
             assert!(found, "{part} is not in {log}");
