@@ -104,6 +104,8 @@ counters! {
     dropped_ack;
     /// Messages dropped: a link's duty queue had no room (a fault of ours).
     dropped_link_full;
+    /// Messages dropped: they named a transaction of a shard that was started anew.
+    link_messages_stale;
     /// Work handed to another shard and refused because its lane was full.
     refused_link_full;
     /// Messages handed to another shard.
@@ -112,6 +114,16 @@ counters! {
     requests_flow_gone;
     /// Requests refused because their token was forged, foreign or out of place.
     requests_token_refused;
+    /// Requests answered 401 or 407: their sender must prove who it is.
+    requests_challenged;
+    /// Requests whose credentials proved who sent them.
+    credentials_accepted;
+    /// Requests with the right password for a nonce that was old, of another flow, or used before.
+    credentials_stale;
+    /// Requests with wrong or unreadable credentials.
+    credentials_refused;
+    /// Requests refused because they were in another name than their sender's own.
+    identities_refused;
     /// REGISTER requests answered 200.
     registrations;
     /// Bindings that ended by expiry.
@@ -136,6 +148,10 @@ counters! {
     completions_stale;
     /// Times that this shard was started anew after a panic.
     shard_restarts;
+    /// Requests that a failing shard left without an answer.
+    requests_lost;
+    /// Configurations taken while running.
+    reconfigured;
 }
 
 /// Values that go up and down, of one shard.
@@ -151,6 +167,8 @@ pub struct Gauges {
     pub server_transactions: u64,
     /// Living client transactions.
     pub client_transactions: u64,
+    /// Targets of upstreams that failed of late and are tried last.
+    pub targets_resting: u64,
 }
 
 #[cfg(test)]

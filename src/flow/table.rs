@@ -8,9 +8,10 @@ use std::ops::Range;
 use crate::base::id::{FlowId, FlowRef, ShardId, StreamPath};
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
 use crate::base::time::Time;
+use crate::base::users::UserId;
 use crate::base::wheel::TimerId;
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, Standing};
 use super::layers::Layer;
 
 /// Slots that are allocated together.
@@ -26,6 +27,8 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The peer connected to us.
     pub accepted: bool,
+    /// The user that the client at the other end proved to be last.
+    pub user: Option<UserId>,
     /// The peer is a server that the configuration names: the traffic of many users shares it.
     pub trunk: bool,
     /// What is between its bytes and SIP messages.
@@ -33,11 +36,13 @@ pub struct Flow {
     /// Bytes written and not yet taken by the kernel.
     queued_bytes: usize,
     /// Writes, likewise.
-    queued_writes: usize,
+    queued_writes: u32,
     /// Writes that the kernel has taken, for telling a slow peer from a dead one.
     pub sent_writes: u32,
     /// Messages and keep-alives received whole, for telling a slow message from the next one.
     pub whole_in: u32,
+    /// When it was opened.
+    pub opened_at: Time,
     /// When something was last received.
     pub heard_at: Time,
     /// A ping is out, nothing came since.
@@ -66,12 +71,14 @@ impl Flow {
             local,
             remote,
             accepted,
+            user: None,
             trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
             queued_writes: 0,
             sent_writes: 0,
             whole_in: 0,
+            opened_at: now,
             heard_at: now,
             awaits_pong: false,
             timer: None,
@@ -88,12 +95,13 @@ impl Flow {
             local: self.local,
             remote: self.remote,
             accepted: self.accepted,
+            standing: Standing::Unknown,
         }
     }
 
     /// Writes pending.
     pub fn queued_writes(&self) -> usize {
-        self.queued_writes
+        self.queued_writes as usize
     }
 
     /// Notes that a shard may hold something of this flow.
@@ -109,7 +117,7 @@ impl Flow {
     /// The kernel took some of what was written.
     pub fn on_sent(&mut self, bytes: usize, writes: usize) {
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
-        self.queued_writes = self.queued_writes.saturating_sub(writes);
+        self.queued_writes = self.queued_writes.saturating_sub(writes as u32);
         self.sent_writes = self.sent_writes.wrapping_add(writes as u32);
     }
 
@@ -123,7 +131,7 @@ impl Flow {
         let over = |factor: usize| {
             let factor = factor * share;
             self.queued_bytes + len > limits.flow_queue_bytes_max * factor
-                || self.queued_writes >= limits.flow_queue_messages_max * factor
+                || self.queued_writes() >= limits.flow_queue_messages_max * factor
         };
         if over(DUTY_FACTOR) {
             Err(Refused::Overflow)
@@ -141,7 +149,7 @@ impl Flow {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 200);
+const _: () = assert!(size_of::<Flow>() <= 208);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,10 +214,22 @@ impl FlowTable {
         Some(*flow)
     }
 
-    /// The flows of which a shard may hold something.
-    pub fn touched_by(&self, shard: ShardId) -> Vec<FlowId> {
+    /// The flows of which a shard may have held something at that time.
+    pub fn touched_by(&self, shard: ShardId, at: Time) -> Vec<FlowId> {
+        let flows = self.pages.iter().flatten().flatten().map(|flow| &**flow);
+        let held = |flow: &&Flow| flow.opened_at <= at && flow.is_touched_by(shard);
+        flows.filter(held).map(|flow| flow.path.flow).collect()
+    }
+
+    /// Every flow, in the order of their slots.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.pages.iter_mut().flatten().flatten().map(|flow| &mut **flow)
+    }
+
+    /// The first flows in the order of their slots, at most so many.
+    pub fn first(&self, most: usize) -> Vec<FlowId> {
         let flows = self.pages.iter().flatten().flatten();
-        flows.filter(|flow| flow.is_touched_by(shard)).map(|flow| flow.path.flow).collect()
+        flows.map(|flow| flow.path.flow).take(most).collect()
     }
 
     /// Living flows by transport.

@@ -3,6 +3,7 @@
 
 mod address_lookup;
 mod attacker;
+mod auth;
 mod bad_sip;
 mod body;
 mod calls_to_upstream;
@@ -14,6 +15,7 @@ mod harness;
 mod ipv6;
 mod matrix;
 mod registrar;
+mod reload;
 mod routing;
 mod same_user;
 mod slow_clients;
@@ -25,3 +27,4 @@ mod timers;
 mod tokens;
 mod torture;
 mod upgrade;
+mod upstreams;

@@ -34,6 +34,7 @@ pub fn config(profile: &Profile) -> Config {
             transport,
             address: format!("{host}:5060").parse().expect("an address"),
             host: host.into(),
+            ..config.upstreams[0].targets[0].clone()
         }],
         from: vec![format!("{host}/32").parse().expect("a network")],
         ..config.upstreams[0].clone()
