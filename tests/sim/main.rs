@@ -16,9 +16,9 @@
 //! Where what is: `profile` (what a seed decides), `world` (clock and engines), `network`, `mesh`
 //! and `wire` (bytes on their way), `phone`, `client`, `server` and `dialog` (who sends and
 //! answers), `hostile` (who should not), `script` (what happens when), `endurance` (long runs),
-//! `registrar` (who may get a request, in its simplest form), `check` and `edits` (the invariants),
-//! `mutation` (faults that prove that checkers can fail), `seeds` (what was found), `runner` and
-//! `trace`.
+//! `registrar` (who may get a request, in its simplest form), `check`, `judge` and `edits` (the
+//! invariants), `mutation` (faults that prove that checkers can fail), `seeds` (what was found),
+//! `runner` and `trace`.
 
 mod check;
 mod client;
@@ -26,6 +26,7 @@ mod dialog;
 mod edits;
 mod endurance;
 mod hostile;
+mod judge;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod mesh;
