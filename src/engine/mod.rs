@@ -34,6 +34,7 @@ mod report;
 mod search;
 mod serve;
 mod server;
+mod storing;
 mod targets;
 mod transactions;
 
@@ -42,7 +43,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::buf::Pool;
-use crate::base::config::Config;
+use crate::base::config::{Config, Persistence};
 use crate::base::hash::{KeyedHash, derive_key};
 use crate::base::id::{FlowId, ShardId, Transport};
 use crate::base::limits::PARSED_KEPT;
@@ -63,11 +64,12 @@ use connect::Connects;
 use index::Index;
 use mesh::Handover;
 use search::Search;
+use storing::Storing;
 use transactions::Transactions;
 
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
-pub use output::Output;
+pub use output::{Output, StoreChange};
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
 #[derive(Clone, Debug)]
@@ -123,6 +125,7 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
     searches_kept: Vec<Box<Search>>,
     scratch: Scratch,
+    storing: Storing,
     counters: Counters,
     draining: bool,
 }
@@ -167,7 +170,7 @@ impl Engine {
             rng,
             flows: FlowTable::default(),
             transactions: Transactions::new(limits.transactions_max, tables.clone()),
-            location: Location::new(tables.clone(), limits.bindings_max),
+            location: location(&setup, tables.clone()),
             index: Index::new(tables.clone()),
             connects: Connects::new(tables),
             wheel: Wheel::new(now),
@@ -180,6 +183,7 @@ impl Engine {
             handovers_kept: Vec::new(),
             searches_kept: Vec::new(),
             scratch: Scratch::default(),
+            storing: Storing::new(setup.config.registrar.persistence, setup.incarnation),
             counters: Counters::default(),
             draining: false,
             config: setup.config,
@@ -198,6 +202,8 @@ impl Engine {
             Input::Datagram { path, bytes } => self.on_datagram(path, bytes),
             Input::Linked { from, message } => self.on_linked(from, message),
             Input::LinkRefused { message, .. } => self.on_link_refused(message),
+            Input::Restored { id, expires_at, record } => self.on_restored(id, expires_at, record),
+            Input::Stored { serial } => self.on_stored(serial),
             Input::Config(config) => self.config = config,
             Input::Drain => self.draining = true,
         }
@@ -276,6 +282,14 @@ impl Engine {
             self.parsed_kept.push(parsed);
         }
     }
+}
+
+fn location(setup: &Setup, hash: KeyedHash) -> Location {
+    let mut location = Location::new(hash, setup.config.limits.bindings_max);
+    if setup.config.registrar.persistence != Persistence::None {
+        location.keep_journal();
+    }
+    location
 }
 
 /// A shard that was started anew first tells all others so.

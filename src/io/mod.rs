@@ -25,6 +25,7 @@ mod secure;
 mod sending;
 mod shard;
 mod slots;
+pub mod store;
 mod streams;
 mod supervisor;
 mod sys;

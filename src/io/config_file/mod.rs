@@ -1,6 +1,6 @@
 //! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody
 //! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `listen`,
-//! `upstream` and `route` read one kind of table each, `judge` looks at the whole, `default` is the
+//! `upstream` and `route` read one kind of table each, `store` one group of keys, `judge` looks at the whole, `default` is the
 //! embedded configuration, `bind` tries the addresses. Absent on purpose: reading it again while
 //! running.
 
@@ -14,6 +14,7 @@ mod listen;
 mod pem;
 mod raw;
 mod route;
+mod store;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::base::config::Config;
+use crate::io::store::StoreFile;
 use crate::io::tls::CertificateFiles;
 
 pub use bind::try_addresses;
@@ -51,6 +53,8 @@ pub struct ControlConfig {
     pub shards: u16,
     /// Where the key of tokens is kept; without it every start makes another one.
     pub secret_file: Option<PathBuf>,
+    /// Where bindings are kept; absent: in memory only.
+    pub store: Option<StoreFile>,
     /// Certificates of TLS and WSS listeners.
     pub certificates: Vec<CertificateFiles>,
     /// PEM file with the authorities that upstreams' certificates are checked against; absent: the
@@ -157,7 +161,7 @@ fn read_table(
     let certificates = listen::certificates(root.sections("certificate"), folder);
     let mut upstreams = upstream::upstreams(root.sections("upstream"), resolve);
     let routes = route::routes(root.sections("route"), &upstreams);
-    let registrar = tables::registrar(root.section("registrar"));
+    let registrar = tables::registrar(root.section("registrar"), folder);
     let auth = tables::auth(root.section("auth"));
     let timers = tables::timers(root.section("timers"));
     let limits = tables::limits(root.section("limits"));
@@ -178,7 +182,7 @@ fn read_table(
         config: Config {
             node: node.node,
             listeners: listens.into_iter().map(|listen| listen.listener).collect(),
-            registrar,
+            registrar: registrar.registrar,
             auth,
             upstreams: upstreams.into_iter().map(|upstream| upstream.upstream).collect(),
             routes: routes.into_iter().filter_map(route::Drafted::into_route).collect(),
@@ -188,6 +192,7 @@ fn read_table(
         control: ControlConfig {
             shards: node.shards,
             secret_file: node.secret_file,
+            store: registrar.store,
             certificates: certificates.into_iter().map(|certificate| certificate.files).collect(),
             upstream_ca: upstream_ca.map(|ca| ca.value),
             log,
