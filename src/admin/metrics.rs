@@ -88,7 +88,10 @@ impl Snapshot {
         family(out, "sipring_bindings", help, MetricType::Gauge, bindings)?;
         let aors = self.series(|gauges, series| series(None, gauges.aors));
         let help = "Addresses of record with at least one binding.";
-        family(out, "sipring_aors", help, MetricType::Gauge, aors)
+        family(out, "sipring_aors", help, MetricType::Gauge, aors)?;
+        let resting = self.series(|gauges, series| series(None, gauges.targets_resting));
+        let help = "Targets of upstreams that failed of late and are tried last.";
+        family(out, "sipring_targets_resting", help, MetricType::Gauge, resting)
     }
 
     /// One or more series a shard, each with its shard label and at most one other.

@@ -2,6 +2,7 @@
 //! is `io/config_file`; this file only says what there is to configure.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -10,6 +11,7 @@ use regex::Regex;
 use super::host;
 use super::id::{ListenerId, Transport};
 use super::limits::Limits;
+use super::users::{Algorithm, Users};
 
 /// Everything that decides what happens to a message.
 #[derive(Clone, Debug)]
@@ -109,8 +111,36 @@ pub enum Persistence {
 /// The `[auth]` table.
 #[derive(Clone, Debug)]
 pub struct Auth {
+    /// How users prove who they are.
+    pub method: AuthMethod,
     /// What senders who are neither users nor upstreams may do.
     pub strangers: Strangers,
+    /// A user's requests must be in its own name, or get 403.
+    pub pin_identity: bool,
+}
+
+/// The `method` of `[auth]`, with the settings that belong to it.
+#[derive(Clone, Debug)]
+pub enum AuthMethod {
+    /// They do not: everybody may register.
+    None,
+    /// By a digest of their password (RFC 8760).
+    Digest(Box<Digest>),
+}
+
+/// Digest authentication.
+#[derive(Clone, Debug)]
+pub struct Digest {
+    /// What challenges name; absent: the domain of the user.
+    pub realm: Option<String>,
+    /// One challenge each, in this order.
+    pub algorithms: Vec<Algorithm>,
+    /// `auth-int` is offered beside `auth`: the digest covers the body, too.
+    pub auth_int: bool,
+    /// How long a nonce is good for.
+    pub nonce_lifetime: Duration,
+    /// Everybody who has a password.
+    pub users: Arc<Users>,
 }
 
 /// The `strangers` setting.
@@ -122,12 +152,34 @@ pub enum Strangers {
     Reject,
 }
 
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth { method: AuthMethod::None, strangers: Strangers::Route, pin_identity: true }
+    }
+}
+
+impl Auth {
+    /// The settings of digest authentication, when it is on.
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.method {
+            AuthMethod::None => None,
+            AuthMethod::Digest(digest) => Some(digest),
+        }
+    }
+
+    /// Everybody who has a password.
+    pub fn users(&self) -> Option<&Users> {
+        self.digest().map(|digest| &*digest.users)
+    }
+}
+
 /// One `[[upstream]]` entry.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     /// Unique name, used by routes.
     pub name: String,
-    /// Where requests for it go; the first that works.
+    /// Where requests for it go, at most [`super::limits::UPSTREAM_TARGETS_MAX`]: by priority and
+    /// weight, those that fail last.
     pub targets: Vec<UpstreamTarget>,
     /// Sources that count as this upstream; empty: the targets' own addresses and ports.
     pub from: Vec<IpNet>,
@@ -135,6 +187,15 @@ pub struct Upstream {
     pub address_lookup: bool,
     /// UDP requests larger than this many bytes go by TCP (RFC 3261 §18.1.1).
     pub udp_max: usize,
+    /// How long a target may be silent before the next one is tried.
+    pub timeout: Duration,
+}
+
+impl Upstream {
+    /// Silence of a target after which the next one is tried, unless configured.
+    pub const TIMEOUT: Duration = Duration::from_secs(3);
+    /// Bytes of a request that goes by UDP, unless configured (RFC 3261 §18.1.1).
+    pub const UDP_MAX: usize = 1300;
 }
 
 /// One target of an upstream, resolved.
@@ -146,6 +207,17 @@ pub struct UpstreamTarget {
     pub address: SocketAddr,
     /// The name in the target's URI: verified in its certificate (TLS).
     pub host: String,
+    /// Lower ones are tried first (RFC 2782).
+    pub priority: u16,
+    /// Share of the requests among targets of one priority (RFC 2782).
+    pub weight: u16,
+}
+
+impl UpstreamTarget {
+    /// Whether it is spoken to over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.transport.is_secure()
+    }
 }
 
 /// One `[[route]]` entry.
@@ -214,8 +286,9 @@ impl Default for Registrar {
 }
 
 impl Config {
-    /// Whether `host` (compared without case) is a domain that we are responsible for.
+    /// Whether `host` (compared without case and the root's dot) is a domain that we are responsible for.
     pub fn is_our_domain(&self, host: &[u8]) -> bool {
+        let host = host.strip_suffix(b".").unwrap_or(host);
         self.node.domains.iter().any(|domain| host::same(host, domain.as_bytes()))
     }
 

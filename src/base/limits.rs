@@ -36,6 +36,20 @@ pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 pub const UPGRADE_HEADERS_MAX: usize = 64;
 /// Requests that wait for one outgoing connection; more get 480 with Retry-After.
 pub const CONNECT_WAITERS_MAX: usize = 1024;
+/// Targets of one upstream.
+pub const UPSTREAM_TARGETS_MAX: usize = 32;
+/// Time that a target which failed is tried after all others.
+pub const TARGET_REST: Duration = Duration::from_secs(30);
+/// Longest Retry-After of a target's 503 that is heeded.
+pub const TARGET_REST_MAX: Duration = Duration::from_secs(300);
+/// Time that a connection may take of which a large request could do without (RFC 3261 §18.1.1).
+pub const STREAM_PATIENCE: Duration = Duration::from_millis(500);
+/// Time for which a peer that took no connection gets large requests by UDP.
+pub const STREAM_REFUSED_TIME: Duration = Duration::from_secs(300);
+/// Such peers that a shard remembers; more are tried anew with each large request.
+pub const STREAM_REFUSED_MAX: usize = 1024;
+/// Accepted TLS flows of upstreams that a shard sends requests on (RFC 5923).
+pub const ALIASES_MAX: usize = 1024;
 /// How far beyond its bound a flow's queue may grow by responses and frames, which are not refused
 /// one by one.
 pub const DUTY_FACTOR: usize = 4;
@@ -140,6 +154,23 @@ pub const STORE_COMPACT_BYTES: u64 = 64 << 20;
 pub const STORE_BATCH_BYTES_KEPT: usize = 1 << 20;
 /// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
 pub const CONTACT_CANDIDATES_MAX: usize = 32;
+/// Bytes of an Authorization or Proxy-Authorization value; more is malformed.
+pub const CREDENTIALS_BYTES_MAX: usize = 4 * 1024;
+/// Parameters in it.
+pub const CREDENTIALS_PARAMS_MAX: usize = 32;
+/// Credentials for our realm in one request that are checked; clients send one an algorithm.
+pub const CREDENTIALS_CHECKED_MAX: usize = 4;
+/// Nonces of which a shard remembers how they were used, where requests of several senders may look
+/// alike (datagrams, or through another proxy). Those that it had to forget are stale.
+pub const NONCES_REMEMBERED: usize = 16 * 1024;
+/// Users in the users file.
+pub const USERS_MAX: usize = 1_000_000;
+/// Bytes of one line of the users file.
+pub const USER_LINE_BYTES_MAX: usize = 1024;
+/// Bytes of the users file.
+pub const USERS_FILE_BYTES_MAX: u64 = 256 << 20;
+/// Faults of the users file that one check tells of.
+pub const USERS_FAULTS_MAX: usize = 20;
 /// Entries of the index of clients under one host and port; more are not indexed, which costs a
 /// look-up without token a miss.
 pub const INDEX_ENTRIES_MAX: usize = 64;
@@ -250,5 +281,7 @@ const _: () = {
     assert!(STREAM_BUFFERS.is_power_of_two() && DATAGRAM_BUFFERS.is_power_of_two());
     assert!(DATAGRAM_BUFFER_BYTES >= DATAGRAM_BYTES_MAX + 128);
     assert!(BRANCHES_MAX <= BREADTH_MAX as usize && TARGETS_MAX <= u8::MAX as usize);
+    // Each of them may get one way more, and their positions are bits.
+    assert!(UPSTREAM_TARGETS_MAX * 2 <= TARGETS_MAX && UPSTREAM_TARGETS_MAX <= 64);
     assert!(LINK_ENTRIES_MIN <= LINK_WORK_ENTRIES && LINK_ENTRIES_MIN <= LINK_DUTY_ENTRIES);
 };

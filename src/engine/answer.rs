@@ -3,6 +3,8 @@
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::{Consequence, Verdict};
+use crate::proxy::identity::Border;
+use crate::proxy::route::Sender;
 use crate::proxy::{Reject, naming, response};
 use crate::sip::{self, Message, ResponseParts, ViaParams};
 
@@ -51,7 +53,8 @@ impl Engine {
         let transaction = self.transactions.server.get(tx)?;
         let arrival = transaction.arrival;
         let tag = tag_text(transaction.tag);
-        let mut block = self.pool.take(message.bytes().len().min(1024) + lines.len());
+        // A block that had to grow would leave its class for a larger one with every answer.
+        let mut block = self.pool.take(sip::response_room(message, lines.len()));
         let parts = ResponseParts {
             status,
             reason: phrase,
@@ -76,6 +79,11 @@ impl Engine {
             430 => self.counters.requests_flow_gone += 1,
             _ => {}
         }
+        self.answer_uncounted(tx, message, reject);
+    }
+
+    /// The same for what its finder has counted.
+    pub(super) fn answer_uncounted(&mut self, tx: SlabKey, message: Message<'_>, reject: &Reject) {
         let mut lines = std::mem::take(&mut self.scratch.lines);
         lines.clear();
         write_lines(&self.config.node.name, reject, &mut lines);
@@ -159,6 +167,10 @@ impl Engine {
         message: Message<'_>,
     ) {
         let status = message.status();
+        if !self.revive(tx, client, status) {
+            self.counters.responses_absorbed += 1;
+            return;
+        }
         let Some(branch) = self.transactions.client.get_mut(client) else { return };
         let again = branch.ended;
         branch.ended |= status >= 200;
@@ -186,8 +198,11 @@ impl Engine {
                 _ => self.counters.responses_absorbed += 1,
             };
         }
-        // RFC 5626 §7: after these two the next flow of the instance may be tried, after no other.
-        if matches!(status, 408 | 430) && self.try_alternative(tx, client) {
+        // RFC 5626 §7: after these two the next flow of the instance may be tried, after no other;
+        // after a 503 the next server (RFC 3263 §4.3).
+        let is_next_due = if authoritative { matches!(status, 408 | 430) } else { status == 503 };
+        if is_next_due && self.try_alternative(tx, client) {
+            self.note_refusal(client, message);
             self.counters.responses_absorbed += 1;
             return;
         }
@@ -348,9 +363,11 @@ impl Engine {
     ) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
         let toward = transaction.arrival.transport();
+        let to_trusted = Sender::upstream(&self.config, &transaction.arrival).is_some();
+        let border = Border { from_trusted: trusted, to_trusted };
         let mut block = self.pool.take(message.bytes().len());
         let edits = &mut self.scratch.edits;
-        if !response::forward(message, toward, trusted, edits, &mut block) {
+        if !response::forward(message, toward, border, edits, &mut block) {
             self.pool.put(block);
             self.counters.dropped_response_without_via += 1;
             return;

@@ -6,7 +6,7 @@ use crate::base::limits::HANDOVERS_KEPT;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
 use crate::proxy::route::Sender;
-use crate::proxy::{Reject, naming, place};
+use crate::proxy::{Reject, naming, place, received};
 use crate::sip::{
     self, HeaderName, Message, Method, NameAddr, ParseError, ParseErrorKind, Parsed, Uri,
 };
@@ -27,7 +27,11 @@ impl Engine {
         match outcome {
             Ok(()) if parsed.view(bytes).is_request() => {
                 self.counters.requests_received += 1;
-                self.place(arrival, bytes, &mut parsed);
+                if received::may_differ(parsed.view(bytes)) {
+                    self.place_rewritten(arrival, bytes, &mut parsed);
+                } else {
+                    self.place(arrival, bytes, &mut parsed);
+                }
             }
             Ok(()) => {
                 self.counters.responses_received += 1;
@@ -55,9 +59,25 @@ impl Engine {
         }
     }
 
+    /// Places a request whose Request-URI may say more than where it is for.
+    fn place_rewritten(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
+        let mut block = self.pool.take(bytes.len() + 256);
+        let edits = &mut self.scratch.edits;
+        let message = parsed.view(bytes);
+        if !received::rewrite(&self.config, message, arrival, edits, &mut block) {
+            self.place(arrival, bytes, parsed);
+        } else if sip::parse(&block, parsed).is_ok() {
+            self.place(arrival, &block, parsed);
+        } else {
+            self.on_unparsable(arrival, parsed.view(&block), ParseErrorKind::Uri);
+        }
+        self.pool.put(block);
+    }
+
     /// Hands a request to the shard that serves it.
     fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
         let message = parsed.view(bytes);
+        let arrival = &Arrival { standing: self.identify(arrival, message), ..*arrival };
         let (config, hash, gruus) = (&self.config, &self.placement, &self.gruus);
         let scratch = &mut self.scratch.key;
         let home = place::home(config, hash, message, gruus, self.shards, scratch);
@@ -164,7 +184,7 @@ impl Engine {
         message: Message<'_>,
         second: bool,
     ) -> Option<ShardId> {
-        if second || self.shards == 1 || !Sender::of(&self.config, arrival).is_upstream() {
+        if second || self.shards == 1 || Sender::upstream(&self.config, arrival).is_none() {
             return None;
         }
         let uri = Uri::parse(message.uri()).ok()?;

@@ -127,6 +127,7 @@ impl Engine {
             self.orphan(tx);
         }
         self.scratch.keys = keys;
+        self.connects.forget_alias(flow);
         self.unbind_flow(flow);
     }
 

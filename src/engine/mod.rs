@@ -5,19 +5,21 @@
 //! never goes back.
 //!
 //! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
-//! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
-//! `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
-//! transactions) and `ack` (which has none), `client` and `server` (what the machines want),
-//! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
-//! (what other shards say), `alarm` (timers).
+//! messages), `dispatch` (which shard, which transaction), `admit` (by whom, and may they), `serve`
+//! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
+//! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
+//! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
+//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `alarm` (timers).
 
 mod ack;
+mod admit;
 mod alarm;
 mod answer;
 mod client;
 mod connect;
 mod deliver;
 mod dispatch;
+mod failover;
 mod flow_index;
 mod flows;
 mod fork;
@@ -34,6 +36,7 @@ mod report;
 mod search;
 mod serve;
 mod server;
+mod standing;
 mod storing;
 mod targets;
 mod transactions;
@@ -42,6 +45,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::auth::Verifier;
 use crate::base::buf::Pool;
 use crate::base::config::{Config, Persistence};
 use crate::base::hash::{KeyedHash, derive_key};
@@ -64,6 +68,7 @@ use connect::Connects;
 use index::Index;
 use mesh::Handover;
 use search::Search;
+use standing::Standing;
 use storing::Storing;
 use transactions::Transactions;
 
@@ -103,6 +108,7 @@ pub struct Engine {
     /// Keyed by the process' secret: equal in every shard. Decides owners, keys and loop hashes.
     placement: KeyedHash,
     tokens: TokenKey,
+    verifier: Verifier,
     gruus: GruuKey,
     rng: Rng,
     flows: FlowTable,
@@ -110,6 +116,7 @@ pub struct Engine {
     location: Location,
     index: Index,
     connects: Connects,
+    standing: Standing,
     wheel: Wheel<Alarm>,
     /// When the next binding expires, if an alarm is set for it.
     expiry_alarm: Option<(Time, TimerId)>,
@@ -166,13 +173,15 @@ impl Engine {
             shards: setup.shards,
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
+            verifier: Verifier::new(&setup.secret, setup.epoch),
             gruus: GruuKey::new(&setup.secret),
             rng,
             flows: FlowTable::default(),
             transactions: Transactions::new(limits.transactions_max, tables.clone()),
             location: location(&setup, tables.clone()),
             index: Index::new(tables.clone()),
-            connects: Connects::new(tables),
+            connects: Connects::new(tables.clone()),
+            standing: Standing::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
             outputs: told_of_restart(&setup),
@@ -248,6 +257,7 @@ impl Engine {
             aors: self.location.aors() as u64,
             server_transactions: self.transactions.server.len() as u64,
             client_transactions: self.transactions.client.len() as u64,
+            targets_resting: self.standing.resting(self.now),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Where a request may go (RFC 3261 §16.5): by token, by address, by the routing rules, by the
 //! location service.
 
+use std::net::SocketAddr;
+
 use crate::base::config::{Config, RouteTo};
 use crate::base::host::parse_ip;
 use crate::base::id::{DatagramPath, FlowRef, Transport};
@@ -29,16 +31,20 @@ impl Engine {
         routing: Routing,
     ) -> Result<(), Reject> {
         self.scratch.targets.clear();
+        self.scratch.targets.strict = routing.strict;
         let next = message.values(HeaderName::Route).nth(routing.popped);
         let found = match routing.way {
             Way::Flow(flow, _) if self.aim_at_instance(uri, flow) => Ok(()),
             Way::Flow(flow, kind) => self.aim_at_flow(uri, flow, kind, sender),
+            Way::Dialled(transport, remote) => {
+                self.aim_at_dialled(next.map(|value| value.text), uri, (transport, remote))
+            }
             Way::Outgoing | Way::Stale => match next {
                 Some(value) => self.aim_at_route(value.text),
                 None => self.aim_at_remote_target(message, uri, arrival, sender, routing.way),
             },
             Way::Initial if next.is_some() => Err(Reject::because(403, "Route to a foreign host")),
-            Way::Initial => self.aim_at_request_uri(message, uri, arrival, sender),
+            Way::Initial => self.aim_at_request_uri(message, uri, sender),
         };
         found.and_then(|()| self.check_security(uri))
     }
@@ -111,7 +117,7 @@ impl Engine {
     fn aim_at_route(&mut self, value: &[u8]) -> Result<(), Reject> {
         let address = NameAddr::parse(value).map_err(|_| Reject::phrase(400, "Bad Route"))?;
         let uri = Uri::parse(address.uri).map_err(|_| Reject::phrase(400, "Bad Route URI"))?;
-        match route::dial(&self.config, &uri) {
+        match route::dial(&self.config, &uri, None) {
             Some(dial) => {
                 let hop = Hop::Dial { transport: dial.transport, remote: dial.remote };
                 self.scratch.targets.push(hop, &[], &[]);
@@ -119,6 +125,29 @@ impl Engine {
             }
             None => Err(Reject::because(403, "Route to a foreign host")),
         }
+    }
+
+    /// A token named whom we had dialled. A server is found by the URIs, the dialled one among
+    /// those of its name; a client where it was.
+    fn aim_at_dialled(
+        &mut self,
+        next: Option<&[u8]>,
+        uri: &Uri<'_>,
+        known: (Transport, SocketAddr),
+    ) -> Result<(), Reject> {
+        let address = next.and_then(|value| NameAddr::parse(value).ok());
+        let next = address.and_then(|address| Uri::parse(address.uri).ok());
+        let dial = route::dial(&self.config, next.as_ref().unwrap_or(uri), Some(known));
+        match dial {
+            Some(route::Dial { transport, remote, .. }) => {
+                self.scratch.targets.push(Hop::Dial { transport, remote }, &[], &[]);
+            }
+            None => {
+                let (transport, remote) = known;
+                self.scratch.targets.push_phone(Hop::Dial { transport, remote });
+            }
+        }
+        Ok(())
     }
 
     /// In a dialog of ours, no Route left: the Request-URI is the peer's Contact.
@@ -133,7 +162,7 @@ impl Engine {
         if naming::is_our_uri(&self.config, uri) {
             return self.aim_by_rules(message, uri, sender);
         }
-        if let Some(dial) = route::dial(&self.config, uri) {
+        if let Some(dial) = route::dial(&self.config, uri, None) {
             let hop = Hop::Dial { transport: dial.transport, remote: dial.remote };
             self.scratch.targets.push(hop, &[], &[]);
             return Ok(());
@@ -154,7 +183,6 @@ impl Engine {
         &mut self,
         message: Message<'_>,
         uri: &Uri<'_>,
-        _arrival: &Arrival,
         sender: Sender,
     ) -> Result<(), Reject> {
         let ours = uri.scheme == Scheme::Tel || naming::is_our_uri(&self.config, uri);
@@ -167,7 +195,7 @@ impl Engine {
         match target::first_route(&self.config, message, uri) {
             Some(RouteTo::Upstream(at)) => {
                 let at = *at;
-                self.aim_at_upstream(at)
+                self.aim_at_upstream(message, at)
             }
             Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
             _ if sender.is_upstream() => Err(Reject::new(404)),
@@ -217,20 +245,11 @@ impl Engine {
             Some(RouteTo::Location) => self.aim_at_location(uri, sender),
             Some(RouteTo::Upstream(at)) => {
                 let at = *at;
-                self.aim_at_upstream(at)
+                self.aim_at_upstream(message, at)
             }
             Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
             None => Err(Reject::new(404)),
         }
-    }
-
-    fn aim_at_upstream(&mut self, at: usize) -> Result<(), Reject> {
-        let Some(target) = self.config.upstreams[at].targets.first() else {
-            return Err(Reject::because(500, "The upstream has no target"));
-        };
-        let hop = Hop::Dial { transport: target.transport, remote: target.address };
-        self.scratch.targets.push(hop, &[], &[]);
-        Ok(())
     }
 
     /// The bindings of the address of record, one copy a client (RFC 3261 §16.5, RFC 5626 §7).
@@ -260,14 +279,16 @@ impl Engine {
             let reachable = bindings.filter(|binding| !binding.is_lost());
             choice.pick(reachable, &self.config, &mut self.scratch.targets)
         };
-        let known = self.location.was_known(&aor);
+        let known = self.location.was_known(&aor)
+            || self.config.auth.users().is_some_and(|users| users.by_aor(&aor).is_some());
         self.scratch.key = aor;
         if !self.scratch.targets.is_empty() {
             return Ok(());
         }
         Err(match refused {
             Some((code, why)) => Reject::warn(480, code, why),
-            None if !known && sender.is_upstream() => Reject::new(404),
+            // Strangers are not told who exists.
+            None if !known && sender != Sender::Stranger => Reject::new(404),
             None => Reject::new(480),
         })
     }
@@ -382,7 +403,7 @@ pub(super) fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
     let port = uri.port.unwrap_or(transport.default_port());
-    let remote = std::net::SocketAddr::new(parse_ip(uri.host)?, port);
+    let remote = SocketAddr::new(parse_ip(uri.host)?, port);
     if transport == Transport::Udp {
         let listener = binding.listener();
         let local = config.listener(listener).address;
@@ -396,7 +417,7 @@ pub(super) fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
 fn by_path(binding: &Binding, config: &Config) -> Option<Hop> {
     let address = NameAddr::parse(binding.path().next()?).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
-    let dial = route::dial(config, &uri)?;
+    let dial = route::dial(config, &uri, None)?;
     Some(Hop::Dial { transport: dial.transport, remote: dial.remote })
 }
 

@@ -53,7 +53,9 @@ fn claims(choices: &mut Choices<'_>) -> Claims {
     let kind = choices.of(&[TokenKind::Dialog, TokenKind::Path]);
     let client_key = u64::from(choices.byte()) << choices.below(57);
     let (caller, callee) = (end(choices), end(choices));
-    Claims { kind, caller, callee, client_key }
+    let is_dialled = callee.is_none() && client_key & 1 == 1;
+    let dialled = is_dialled.then(|| (Transport::Tls, ([192, 0, 2, 7], 5061).into()));
+    Claims { kind, caller, callee, dialled, client_key }
 }
 
 fn end(choices: &mut Choices<'_>) -> Option<FlowRef> {

@@ -31,6 +31,7 @@ const KIND_PATH: u8 = 1;
 const WITH_CLIENT_KEY: u8 = 2;
 
 const END_STREAM: u8 = 1;
+const END_DIALLED: u8 = 4;
 const END_DATAGRAM: u8 = 8;
 const LOCAL_IS_V6: u8 = 1;
 const REMOTE_IS_V6: u8 = 2;
@@ -55,6 +56,9 @@ pub struct Claims {
     /// Who received it, if it is a client of ours; `None`: the rest of the route set or the
     /// Request-URI leads there.
     pub callee: Option<FlowRef>,
+    /// The address that was dialled to reach the receiver, if `callee` is none. It leads to a
+    /// connection that we open, never to one that somebody opened to us.
+    pub dialled: Option<(Transport, SocketAddr)>,
     /// Names the client over its reconnects; 0 when it is not known.
     pub client_key: u64,
 }
@@ -88,14 +92,16 @@ impl TokenKey {
         let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
         let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };
         let with_key = if claims.client_key != 0 { WITH_CLIENT_KEY } else { 0 };
-        writer
-            .put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | form(claims.callee)]);
+        writer.put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | far_form(claims)]);
         writer.put(&self.epoch.to_be_bytes());
         if claims.client_key != 0 {
             writer.put(&claims.client_key.to_be_bytes());
         }
         writer.put_end(claims.caller);
-        writer.put_end(claims.callee);
+        match claims.dialled.filter(|_| claims.callee.is_none()) {
+            Some((transport, remote)) => writer.put_dialled(transport, remote),
+            None => writer.put_end(claims.callee),
+        }
         let tag = self.tag(claims.kind, writer.written(), call_id);
         writer.put(&tag);
 
@@ -144,6 +150,15 @@ fn form(end: Option<FlowRef>) -> u8 {
     }
 }
 
+/// How the receiver's end is written.
+fn far_form(claims: &Claims) -> u8 {
+    match (claims.callee, claims.dialled) {
+        (None, Some((_, remote))) if remote.is_ipv6() => END_DIALLED | REMOTE_IS_V6,
+        (None, Some(_)) => END_DIALLED,
+        (callee, _) => form(callee),
+    }
+}
+
 /// The claims and the epoch in a body whose tag was right. `None` when it is not of this version.
 fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
     let mut reader = Reader(body);
@@ -155,8 +170,13 @@ fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
     let client_key =
         if head & WITH_CLIENT_KEY != 0 { u64::from_be_bytes(reader.take()?) } else { 0 };
     let caller = reader.end(forms >> 4)?;
-    let callee = reader.end(forms & 0xf)?;
-    reader.0.is_empty().then_some((Claims { kind, caller, callee, client_key }, epoch))
+    let (callee, dialled) = match forms & 0xf {
+        form if form & !REMOTE_IS_V6 == END_DIALLED => {
+            (None, Some(reader.dialled(form & REMOTE_IS_V6 != 0)?))
+        }
+        form => (reader.end(form)?, None),
+    };
+    reader.0.is_empty().then_some((Claims { kind, caller, callee, dialled, client_key }, epoch))
 }
 
 struct Writer {
@@ -188,6 +208,11 @@ impl Writer {
                 self.put_address(path.remote);
             }
         }
+    }
+
+    fn put_dialled(&mut self, transport: Transport, remote: SocketAddr) {
+        self.put(&[transport as u8]);
+        self.put_address(remote);
     }
 
     fn put_address(&mut self, address: SocketAddr) {
@@ -229,6 +254,13 @@ impl Reader<'_> {
             }
             _ => None,
         }
+    }
+
+    fn dialled(&mut self, is_v6: bool) -> Option<(Transport, SocketAddr)> {
+        let [transport] = self.take()?;
+        let transport = *Transport::ALL.get(usize::from(transport))?;
+        let is_dialled = matches!(transport, Transport::Tcp | Transport::Tls | Transport::Udp);
+        is_dialled.then_some((transport, self.address(is_v6)?))
     }
 
     fn address(&mut self, is_v6: bool) -> Option<SocketAddr> {
@@ -281,8 +313,17 @@ mod tests {
         for kind in [TokenKind::Dialog, TokenKind::Path] {
             for caller in ends() {
                 for callee in ends() {
-                    all.push(Claims { kind, caller, callee, client_key: 0 });
-                    all.push(Claims { kind, caller, callee, client_key: u64::MAX - 5 });
+                    let plain = Claims { kind, caller, callee, dialled: None, client_key: 0 };
+                    all.push(plain);
+                    all.push(Claims { client_key: u64::MAX - 5, ..plain });
+                }
+                for remote in ["192.0.2.7:5060", "[2001:db8::7]:65535"] {
+                    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+                        let remote = remote.parse().expect("an address");
+                        let dialled = Some((transport, remote));
+                        let client_key = 0;
+                        all.push(Claims { kind, caller, callee: None, dialled, client_key });
+                    }
                 }
             }
         }
@@ -308,7 +349,13 @@ mod tests {
     #[test]
     fn two_streams_make_a_short_token() {
         let caller = ends()[1];
-        let claims = Claims { kind: TokenKind::Dialog, caller, callee: caller, client_key: 0 };
+        let claims = Claims {
+            kind: TokenKind::Dialog,
+            caller,
+            callee: caller,
+            dialled: None,
+            client_key: 0,
+        };
         assert_eq!(encode(&claims).len(), 57);
     }
 

@@ -22,6 +22,7 @@ use super::log_line::{self, Report};
 use super::protocol::Protocol;
 use super::publish::Published;
 use super::ring::{Completion, Op, Ring, RingError, Tag, Wait};
+use super::store::Keeper;
 use super::streams::{Later, Streams};
 use super::tls::{TlsContext, TlsContextError, TlsMaterial};
 use super::turn::Turn;
@@ -57,6 +58,8 @@ pub struct Station {
     pub sockets: ShardSockets,
     /// The time.
     pub clock: Clock,
+    /// Its end of the store, if there is one.
+    pub keeper: Option<Keeper>,
     /// Certificates and ticket keys in force.
     pub tls: Arc<TlsMaterial>,
     /// Whether control asked it to drain.
@@ -80,18 +83,18 @@ pub enum DriverError {
 /// One incarnation of a shard.
 pub struct Driver<P> {
     ring: Ring,
-    protocol: P,
+    pub(super) protocol: P,
     streams: Streams,
     datagrams: Datagrams,
     guests: Guests,
-    station: Station,
+    pub(super) station: Station,
     /// Messages of ours that found the work lane full.
     refused: VecDeque<(ShardId, LinkMessage)>,
     /// What the driver itself counts.
     counters: Counters,
     /// What former incarnations counted.
     carried: [u64; Counters::COUNT],
-    now: Time,
+    pub(super) now: Time,
     /// When the numbers are to be published; `None` while nothing has happened since.
     publish_at: Option<Time>,
     /// When to end although flows are left; `None` while running.
@@ -189,6 +192,7 @@ impl<P: Protocol> Driver<P> {
         self.streams.begin_turn();
         self.obey();
         let mut is_busy = self.take_linked();
+        is_busy |= self.hear_of_store();
         let mut handled = 0;
         while handled < COMPLETIONS_A_TURN {
             let Some(completion) = self.ring.next_completion() else { break };
@@ -209,6 +213,7 @@ impl<P: Protocol> Driver<P> {
         let (mut turn, streams, _) = self.parts();
         streams.resume_handshakes(&mut turn, is_idle);
         self.finish_outputs();
+        self.hand_over();
         is_busy |= !self.station.links.flush();
         self.arm();
         is_busy || self.ring.has_completions()
@@ -231,7 +236,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Drains the protocol's outputs, and what came up meanwhile.
-    fn perform_outputs(&mut self) {
+    pub(super) fn perform_outputs(&mut self) {
         loop {
             while let Some(output) = self.protocol.pop_output() {
                 self.perform(output);
@@ -285,6 +290,7 @@ impl<P: Protocol> Driver<P> {
                     Err(SendError::Lost) => self.counters.dropped_link_full += 1,
                 }
             }
+            Output::Store { serial, id, change } => self.store(serial, id, change),
             Output::Event(event) if log_line::is_wanted(&event) => {
                 let text = self.protocol.bytes(event.text()).into();
                 self.parts().0.report(Report::Event { event: Box::new(event), text });
@@ -329,7 +335,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Messages of other shards. True: some are left.
-    fn take_linked(&mut self) -> bool {
+    pub(super) fn take_linked(&mut self) -> bool {
         for _ in 0..LINK_MESSAGES_A_TURN {
             let Some((from, message)) = self.station.links.pop() else { return false };
             self.has_news();
@@ -377,9 +383,12 @@ impl<P: Protocol> Driver<P> {
         if is_busy || self.streams.has_put_off() || self.streams.has_starved() {
             return Some(Duration::ZERO);
         }
-        let station = &self.station;
-        let is_quiet = || !station.links.has_incoming() && station.inbox.is_empty();
-        if !station.links.bell().fall_asleep(is_quiet) {
+        let Station { keeper, links, inbox, .. } = &mut self.station;
+        let is_quiet = || {
+            let has_news = keeper.as_mut().is_some_and(Keeper::has_news);
+            !links.has_incoming() && inbox.is_empty() && !has_news
+        };
+        if !links.bell().fall_asleep(is_quiet) {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -387,6 +396,7 @@ impl<P: Protocol> Driver<P> {
             self.streams.next_deadline(),
             self.datagrams.next_deadline(),
             self.guests.next_deadline(),
+            self.store_deadline(),
             self.publish_at,
             self.stop_at,
         ];
@@ -399,7 +409,7 @@ impl<P: Protocol> Driver<P> {
 
     /// Something may be counted now: it is published soon. An idle shard publishes nothing and
     /// sleeps.
-    fn has_news(&mut self) {
+    pub(super) fn has_news(&mut self) {
         self.publish_at.get_or_insert(self.now + PUBLISH_INTERVAL);
     }
 

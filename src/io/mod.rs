@@ -2,7 +2,7 @@
 //!
 //! One shard, from the inside out: `ring` and `buffers` (the kernel), `slots`, `watch`, `writer`
 //! (tables), `streams` with `sending`, `secure`, `connect`, `closing` (stream sockets), `datagrams`
-//! (UDP), `link` (other shards), `driver` (the turn), `guests`, `shard` (the thread). Around the
+//! (UDP), `link` (other shards), `driver` (the turn), `keeping` (the store), `guests`, `shard` (the thread). Around the
 //! shards: `listen` (sockets), `publish` (numbers), `log_line`, `supervisor` (start, signals, end).
 
 mod buffers;
@@ -13,6 +13,7 @@ mod connect;
 mod datagrams;
 mod driver;
 mod guests;
+mod keeping;
 mod link;
 mod listen;
 pub mod log;

@@ -14,6 +14,7 @@ use std::thread::{Builder, JoinHandle};
 
 use super::driver::{Driver, Station};
 use super::protocol::Protocol;
+use super::store::Keeper;
 use super::sys;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
@@ -97,17 +98,20 @@ async fn serve<P: Protocol>(plan: Plan, mut station: Station, notices: Sender<No
             Err((error, _)) => return tell(News::Failed(error.to_string())),
         };
         if incarnation == 0 {
+            driver.restore();
             tell(News::Up);
         }
         let fault = match catch(driver.run()).await {
             Ok(Ok(())) => {
-                driver.dismantle();
+                let station = driver.dismantle();
+                station.keeper.into_iter().for_each(|mut keeper| keeper.finish());
                 return tell(News::Stopped);
             }
             Ok(Err(error)) => format!("the ring failed: {error}"),
             Err(panic) => describe(panic.as_ref()),
         };
         station = driver.dismantle();
+        station.keeper.iter_mut().for_each(Keeper::start_again);
         tell(News::Restarted(fault));
     }
     tell(News::Failed(format!("it failed {} times", u32::from(SHARD_RESTARTS_MAX) + 1)));

@@ -1,18 +1,23 @@
 //! Request forwarding (RFC 3261 §16.6): the copy for one target, as edits of the bytes that came
 //! in. Declared edits: Request-URI, Via, Max-Forwards, Route, Record-Route, Path, Max-Breadth,
-//! Content-Length when absent, and identity header fields from those who may not assert them (RFC
-//! 3325 §5).
+//! Content-Length when absent, identity header fields (RFC 3325 §5), and Proxy-Authorization for
+//! ourselves (RFC 3261 §22.3).
+
+use std::sync::Arc;
+
+use std::net::SocketAddr;
 
 use crate::base::config::Config;
 use crate::base::host::parse_ip;
 use crate::base::id::{FlowRef, ListenerId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenKey, TokenKind};
-use crate::sip::{Edits, HeaderName, Message, Method, Uri};
+use crate::sip::{Edits, HeaderName, Message, Method, NameAddr, Uri, split_first};
 
 use super::branch::BranchId;
+use super::identity::{self, Border};
 use super::naming;
-use super::response::{add_content_length, remove_identity};
+use super::response::add_content_length;
 
 /// What one copy needs besides the request.
 #[derive(Debug)]
@@ -33,10 +38,16 @@ pub struct Onward<'a> {
     pub caller: Option<FlowRef>,
     /// The target if it is a client of ours.
     pub callee: Option<FlowRef>,
+    /// The address that is dialled, if later requests of the dialog need to be told.
+    pub dialled: Option<(Transport, SocketAddr)>,
+    /// The first Route value that stays is of a strict router (RFC 3261 §16.6 step 6).
+    pub strict: bool,
     /// Max-Breadth of this copy (RFC 5393 §5.3.3).
     pub breadth: u8,
-    /// The sender may assert identities (RFC 3325 §4).
-    pub trusted: bool,
+    /// Who may assert identities (RFC 3325 §4).
+    pub border: Border,
+    /// The sender's own address of record, canonical, when the next hop is to be told.
+    pub asserted: Option<Arc<[u8]>>,
 }
 
 /// Whether a request may open a dialog, so that Record-Route keeps us in it (RFC 3261 §16.6 step
@@ -57,8 +68,11 @@ pub fn forward(
     out: &mut Vec<u8>,
 ) {
     edits.clear();
-    if let Some(uri) = onward.uri {
-        edits.replace(message.uri_span(), uri);
+    let (first, rest) = strict_route(onward.route);
+    match (first, onward.uri) {
+        (Some(first), _) => edits.replace(message.uri_span(), first),
+        (None, Some(uri)) => edits.replace(message.uri_span(), uri),
+        (None, None) => {}
     }
     edits.insert_with(message.first_header_start(), |out| {
         via(config, onward, out);
@@ -70,9 +84,9 @@ pub fn forward(
         } else if message.method() == Method::Register {
             path(config, tokens, onward, out);
         }
-        if !onward.route.is_empty() {
+        if !rest.is_empty() {
             out.extend_from_slice(b"Route: ");
-            out.extend_from_slice(onward.route);
+            out.extend_from_slice(rest);
             out.extend_from_slice(b"\r\n");
         }
     });
@@ -82,11 +96,52 @@ pub fn forward(
     for value in message.values(HeaderName::Route).take(onward.popped) {
         edits.remove_value(&value);
     }
-    if !onward.trusted {
-        remove_identity(message, edits);
+    if first.is_some() {
+        last_route(onward.uri.unwrap_or(message.uri()), message, edits);
+    } else if onward.strict && onward.route.is_empty() {
+        tighten(message, onward, edits);
+    }
+    identity::withhold(message, onward.border, edits);
+    if let Some(aor) = &onward.asserted {
+        identity::assert(message, aor, edits);
+    }
+    if !onward.border.from_trusted {
+        identity::remove_credentials(config, message, edits);
     }
     add_content_length(message, onward.transport, edits);
     edits.write_to(message.bytes(), out);
+}
+
+/// The URI of the first value if it is a strict router's, and the values that stay in Route then;
+/// all of them if it is not.
+fn strict_route(route: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    if route.is_empty() {
+        return (None, route);
+    }
+    let (first, rest) = split_first(route);
+    let Ok(address) = NameAddr::parse(first) else { return (None, route) };
+    match Uri::parse(address.uri) {
+        Ok(uri) if uri.param("lr").is_none() => (Some(address.uri), rest),
+        _ => (None, route),
+    }
+}
+
+/// RFC 3261 §16.6 step 6 for a strict router: its URI becomes the Request-URI, whose place is at
+/// the end of Route.
+fn tighten(message: Message<'_>, onward: &Onward<'_>, edits: &mut Edits) {
+    let Some(first) = message.values(HeaderName::Route).nth(onward.popped) else { return };
+    let Ok(address) = NameAddr::parse(first.text) else { return };
+    edits.replace(message.uri_span(), address.uri);
+    edits.remove_value(&first);
+    last_route(onward.uri.unwrap_or(message.uri()), message, edits);
+}
+
+fn last_route(uri: &[u8], message: Message<'_>, edits: &mut Edits) {
+    edits.insert_with(message.headers_end(), |out| {
+        out.extend_from_slice(b"Route: <");
+        out.extend_from_slice(uri);
+        out.extend_from_slice(b">\r\n");
+    });
 }
 
 /// RFC 3261 §16.6 step 8; `rport` asks for an answer to the source port (RFC 3581 §3).
@@ -115,8 +170,8 @@ fn record_route(
 ) {
     let sips = Uri::parse(message.uri()).is_ok_and(|uri| uri.scheme == crate::sip::Scheme::Sips);
     let call_id = message.call_id().unwrap_or_default();
-    let mut line = |listener, transport, caller, callee| {
-        let claims = Claims { kind: TokenKind::Dialog, caller, callee, client_key: 0 };
+    let mut line = |listener, transport, caller, callee, dialled| {
+        let claims = Claims { kind: TokenKind::Dialog, caller, callee, dialled, client_key: 0 };
         out.extend_from_slice(b"Record-Route: <");
         let facing = Facing { listener, transport, sips };
         own_uri(config, tokens, &claims, call_id, facing, out);
@@ -125,18 +180,18 @@ fn record_route(
     let (near, far) = (arrival.listener(), onward.egress);
     let (near_transport, far_transport) = (arrival.transport(), onward.transport);
     if near == far {
-        line(far, far_transport, onward.caller, onward.callee);
+        line(far, far_transport, onward.caller, onward.callee, onward.dialled);
     } else {
-        line(far, far_transport, None, onward.callee);
-        line(near, near_transport, onward.caller, None);
+        line(far, far_transport, None, onward.callee, onward.dialled);
+        line(near, near_transport, onward.caller, None, None);
     }
 }
 
 /// RFC 3327 §5.2 with RFC 5626 §5.1: the registrar behind us sends requests for this client back by
 /// it.
 fn path(config: &Config, tokens: &TokenKey, onward: &Onward<'_>, out: &mut Vec<u8>) {
-    let claims =
-        Claims { kind: TokenKind::Path, caller: onward.caller, callee: None, client_key: 0 };
+    let (kind, caller) = (TokenKind::Path, onward.caller);
+    let claims = Claims { kind, caller, callee: None, dialled: None, client_key: 0 };
     out.extend_from_slice(b"Path: <");
     let facing = Facing { listener: onward.egress, transport: onward.transport, sips: false };
     own_uri(config, tokens, &claims, b"", facing, out);
@@ -162,11 +217,23 @@ fn own_uri(
     tokens.encode(claims, call_id, out);
     out.push(b'@');
     naming::write_sent_by(config, facing.listener, out);
-    if facing.transport != Transport::Udp && !(facing.sips && facing.transport == Transport::Tls) {
+    let transport = shown_transport(config, facing);
+    if transport != Transport::Udp && !(facing.sips && transport == Transport::Tls) {
         out.extend_from_slice(b";transport=");
-        out.extend_from_slice(facing.transport.uri_name().as_bytes());
+        out.extend_from_slice(transport.uri_name().as_bytes());
     }
     out.extend_from_slice(b";lr");
+}
+
+/// What the next hop may speak to the listener that is shown: where we dialled over a transport
+/// that we do not listen on, the listener's own (RFC 3261 §16.6 step 4).
+fn shown_transport(config: &Config, facing: Facing) -> Transport {
+    let listener = config.listener(facing.listener).transport;
+    if facing.transport.is_websocket() || listener.is_websocket() {
+        facing.transport
+    } else {
+        listener
+    }
 }
 
 /// RFC 3261 §18.2.1 and RFC 3581 §4: where the request really came from. Not for WebSocket, whose

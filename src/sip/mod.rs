@@ -35,7 +35,7 @@ pub mod via;
 
 pub use address::NameAddr;
 pub use body::{datagram_body, looks_like_sip, websocket_body};
-pub use build::{ResponseParts, ViaParams, ack, cancel, response};
+pub use build::{ResponseParts, ViaParams, ack, cancel, response, response_room};
 pub use edit::Edits;
 pub use errors::{ParseError, ParseErrorKind};
 pub use frame::{Frame, FrameError, Scan, next};
@@ -46,5 +46,5 @@ pub use param::Params;
 pub use parse::parse;
 pub use status::reason_phrase;
 pub use uri::{Scheme, Uri, UriParams, unescape_into};
-pub use values::{Value, Values};
+pub use values::{Value, Values, split_first};
 pub use via::Via;

@@ -6,6 +6,7 @@
 
 pub mod balance;
 pub mod call;
+pub mod digest;
 pub mod draft;
 pub mod phone;
 pub mod text;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipring::base::config::{
-    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Strangers, Timers, Upstream,
+    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Timers, Upstream, UpstreamTarget,
 };
 use sipring::base::event::{CloseReason, Event, TransactionEvent};
 use sipring::base::hash::{KeyedHash, derive_key};
@@ -45,6 +46,12 @@ pub fn listener_of(transport: Transport) -> ListenerId {
 /// The server behind the proxy, reached by UDP, whose network (198.51.100.0/24) counts as upstream.
 pub const CORE: &str = "198.51.100.7:5060";
 
+/// A target of an upstream, by its address.
+pub fn target(transport: Transport, address: &str) -> UpstreamTarget {
+    let address: SocketAddr = address.parse().expect("an address");
+    UpstreamTarget { transport, address, host: address.ip().to_string(), priority: 0, weight: 1 }
+}
+
 /// A configuration with one listener a transport, the domain example.com, and an upstream for
 /// numbers that begin with 9.
 pub fn config() -> Config {
@@ -59,21 +66,18 @@ pub fn config() -> Config {
     };
     let core = Upstream {
         name: "core".into(),
-        targets: vec![sipring::base::config::UpstreamTarget {
-            transport: Transport::Udp,
-            address: CORE.parse().expect("an address"),
-            host: "198.51.100.7".into(),
-        }],
+        targets: vec![target(Transport::Udp, CORE)],
         from: vec!["198.51.100.0/24".parse().expect("a network")],
         address_lookup: false,
-        udp_max: 1300,
+        udp_max: Upstream::UDP_MAX,
+        timeout: Upstream::TIMEOUT,
     };
     let by_number = regex::Regex::new("^9").expect("an expression");
     Config {
         node: Node { name: "lab".into(), domains: vec!["example.com".into()] },
         listeners: Transport::ALL.into_iter().map(listener).collect(),
         registrar: Registrar::default(),
-        auth: Auth { strangers: Strangers::Route },
+        auth: Auth::default(),
         upstreams: vec![core],
         routes: vec![
             Route {

@@ -1,9 +1,10 @@
 //! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody
-//! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `listen`,
-//! `upstream` and `route` read one kind of table each, `store` one group of keys, `judge` looks at the whole, `default` is the
-//! embedded configuration, `bind` tries the addresses. Absent on purpose: reading it again while
-//! running.
+//! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `auth`,
+//! `listen`, `upstream` and `route` read one kind of table each, `store` some keys of one, `judge`
+//! looks at the whole, `default` is the embedded configuration, `bind` tries the addresses. Absent
+//! on purpose: reading it again while running.
 
+mod auth;
 mod bind;
 mod default;
 mod fault;
@@ -30,6 +31,7 @@ use crate::base::config::Config;
 use crate::io::store::StoreFile;
 use crate::io::tls::CertificateFiles;
 
+pub use auth::{UsersError, of_lines, read_users};
 pub use bind::try_addresses;
 pub use default::{SELF_SIGNED, embedded};
 pub use fault::{Fault, Severity};
@@ -55,6 +57,8 @@ pub struct ControlConfig {
     pub secret_file: Option<PathBuf>,
     /// Where bindings are kept; absent: in memory only.
     pub store: Option<StoreFile>,
+    /// The file with the users and their passwords, if users have any.
+    pub users_file: Option<PathBuf>,
     /// Certificates of TLS and WSS listeners.
     pub certificates: Vec<CertificateFiles>,
     /// PEM file with the authorities that upstreams' certificates are checked against; absent: the
@@ -162,7 +166,7 @@ fn read_table(
     let mut upstreams = upstream::upstreams(root.sections("upstream"), resolve);
     let routes = route::routes(root.sections("route"), &upstreams);
     let registrar = tables::registrar(root.section("registrar"), folder);
-    let auth = tables::auth(root.section("auth"));
+    let auth = auth::auth(root.section("auth"), &node.node.domains, folder);
     let timers = tables::timers(root.section("timers"));
     let limits = tables::limits(root.section("limits"));
     let upstream_ca = tables::tls(root.section("tls"), folder);
@@ -183,7 +187,7 @@ fn read_table(
             node: node.node,
             listeners: listens.into_iter().map(|listen| listen.listener).collect(),
             registrar: registrar.registrar,
-            auth,
+            auth: auth.auth,
             upstreams: upstreams.into_iter().map(|upstream| upstream.upstream).collect(),
             routes: routes.into_iter().filter_map(route::Drafted::into_route).collect(),
             timers,
@@ -193,6 +197,7 @@ fn read_table(
             shards: node.shards,
             secret_file: node.secret_file,
             store: registrar.store,
+            users_file: auth.users_file,
             certificates: certificates.into_iter().map(|certificate| certificate.files).collect(),
             upstream_ca: upstream_ca.map(|ca| ca.value),
             log,

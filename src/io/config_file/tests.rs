@@ -4,7 +4,7 @@ use super::*;
 use std::net::SocketAddr;
 
 /// The least that is accepted.
-const LEAST: &str = "\
+pub(super) const LEAST: &str = "\
 [node]
 domains = [\"example.com\"]
 [[listen]]
@@ -15,7 +15,7 @@ to = \"location\"
 ";
 
 /// A resolver with one name, of both families.
-fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     match host {
         "core.test" => Ok(vec![
             SocketAddr::new("::1".parse().expect("v6"), port),
@@ -32,9 +32,9 @@ fn judge(text: &str) -> Result<(Loaded, Vec<Fault>), Vec<Fault>> {
 
 /// Text behind [`LEAST`], whose next line is the 8th, then severity, line, and parts of message and
 /// hint.
-type Case = (&'static str, Severity, usize, &'static str, &'static str);
+pub(super) type Case = (&'static str, Severity, usize, &'static str, &'static str);
 
-fn assert_cases(cases: &[Case]) {
+pub(super) fn assert_cases(cases: &[Case]) {
     for (text, severity, line, message, hint) in cases {
         let whole = format!("{LEAST}{text}");
         let faults = match judge(&whole) {
@@ -89,7 +89,7 @@ fn values_arrive() {
         tls_terminated_from = [\"10.0.0.0/8\", \"::1\"]\n\
         [registrar]\nexpires_default = 60\nexpires_min = \"10s\"\ngrace = 0\nserial_ring = 9\n\
         [[upstream]]\nname = \"core\"\ntargets = [\"sips:core.test\", \"sip:[::2];transport=TCP\"]\n\
-        from = [\"192.0.2.0/24\"]\naddress_lookup = true\nudp_max = 1200\n\
+        from = [\"192.0.2.0/24\"]\naddress_lookup = true\nudp_max = 1200\ntimeout = \"2s\"\n\
         [[route]]\nuser = '^\\+?9'\ndomain = \"none\"\nmethods = [\"INVITE\"]\nto = \"upstream:core\"\n\
         [[route]]\nto = \"reject:403\"\n\
         [timers]\nt1 = \"200ms\"\n[limits]\nflows_max = 7\nping_interval = \"20s\"\n\
@@ -115,6 +115,7 @@ fn values_arrive() {
         ["tls [::1]:5061 core.test", "tls 192.0.2.9:5061 core.test", "tcp [::2]:5060 [::2]"];
     assert_eq!(targets, expected);
     assert!(upstream.address_lookup && upstream.udp_max == 1200 && upstream.from.len() == 1);
+    assert_eq!(upstream.timeout.as_secs(), 2);
     assert_eq!(config.routes[0].to, crate::base::config::RouteTo::Upstream(0));
     assert!(config.routes[0].user.as_ref().is_some_and(|user| user.is_match("+91")));
     assert_eq!(config.routes[1].to, crate::base::config::RouteTo::Reject(403));
@@ -158,13 +159,6 @@ fn keys_and_types() {
 #[test]
 fn what_does_not_exist_yet_is_not_ignored() {
     assert_cases(&[
-        ("[auth]\nmethod = \"digest\"\n", Error, 9, "`digest` is not supported yet", "none"),
-        ("[auth]\nmethod = \"foo\"\n", Error, 9, "not a value of `method`", "none"),
-        ("[auth]\nusers = \"u.txt\"\n", Error, 9, "`users` is not supported yet", "remove"),
-        ("[auth]\nrealm = \"a\"\n", Warning, 9, "no effect yet", ""),
-        ("[auth]\nalgorithms = [\"MD5\", \"SHA-256\"]\n", Warning, 9, "not the last", "JsSIP"),
-        ("[auth]\nalgorithms = [\"SHA1\"]\n", Error, 9, "RFC 8760", "SHA-256"),
-        ("[auth]\nstrangers = \"rejct\"\n", Error, 9, "`strangers`", "`reject`"),
         ("[registrar]\nstore = \"redis://x\"\n", Error, 9, "not supported yet", "memory"),
         ("[registrar]\ngrace = \"10s\"\n", Warning, 9, "not supported yet", "grace = 0"),
         (
@@ -177,25 +171,18 @@ fn what_does_not_exist_yet_is_not_ignored() {
         ),
         ("[[route]]\nto = \"relay\"\n", Error, 9, "`relay` is not supported yet", "upstream"),
         (
-            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\ntimeout = \"3s\"\n",
+            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\ntls_name = \"x\"\n",
             Error,
             11,
-            "`timeout` is not supported yet",
+            "`tls_name` is not supported yet",
             "remove",
         ),
         (
-            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\nudp_max = 900\n",
+            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\ntimeout = \"2s\"\n",
             Warning,
             11,
-            "`udp_max` has no effect yet",
-            "choose TCP",
-        ),
-        (
-            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\", \"sip:192.0.2.2\"]\n",
-            Warning,
-            10,
-            "only the first target",
-            "fail-over",
+            "`timeout` has no effect with one target",
+            "add one",
         ),
     ]);
     let off = "[auth]\nmethod = \"none\"\npin_identity = true\nalgorithms = [\"SHA-256\", \"MD5\"]\n\
@@ -384,6 +371,9 @@ fn upstreams() {
         ("sip:192.0.2.1;transport=upd", "`upd` is not a transport", "`udp`"),
         ("sips:192.0.2.1;transport=udp", "never goes over UDP", "tls"),
         ("sip:192.0.2.1;lr", "parameter `lr`", "transport"),
+        ("sip:192.0.2.1;wieght=1", "parameter `wieght`", "`weight`"),
+        ("sip:192.0.2.1;weight=many", "`weight=many`", "65535"),
+        ("sip:192.0.2.1;priority=65536", "`priority=65536`", "65535"),
         ("sip:nowhere.test", "cannot resolve `nowhere.test`: no such name", "resolver"),
         ("sip:empty.test", "no address", ""),
         ("sip:[2001:db8::1]", "no udp listener can reach [2001:db8::1]:5060 (IPv6)", "udp"),
@@ -397,12 +387,24 @@ fn upstreams() {
     let (loaded, _) = judge(&target("sip:core.test")).expect("one family is enough");
     let targets = &loaded.config.upstreams[0].targets;
     assert_eq!((targets.len(), targets[0].address.is_ipv4()), (1, true));
+    let text = format!(
+        "{LEAST}[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\", \"sip:192.0.2.2\", \
+         \"sip:192.0.2.3;weight=5\", \"sip:192.0.2.4;Priority=7;weight=0;transport=tcp\"]\n"
+    );
+    let (loaded, _) = judge(&text).expect("it is fine");
+    let places = loaded.config.upstreams[0].targets.iter().map(|it| (it.priority, it.weight));
+    assert_eq!(places.collect::<Vec<_>>(), [(0, 1), (1, 1), (0, 5), (7, 0)]);
+    let many: Vec<String> = (1..=33).map(|n| format!("\"sip:192.0.2.{n}\"")).collect();
+    let many = format!("{LEAST}[[upstream]]\nname = \"a\"\ntargets = [{}]\n", many.join(", "));
+    let faults = judge(&many).expect_err("too many");
+    assert!(faults.iter().any(|fault| fault.message == "33 targets, 32 at most"), "{faults:?}");
     let base = "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\n";
     for (more, severity, line, message) in [
         (base, Error, 12, "two upstreams are named `a`"),
         ("from = [\"x\"]\n", Error, 11, "not a network"),
         ("from = [\"0.0.0.0/0\"]\n", Warning, 11, "everybody counts"),
         ("udp_max = 1\n", Error, 11, "out of range"),
+        ("timeout = \"10ms\"\n", Error, 11, "out of range"),
         ("[[upstream]]\nname = \"b\"\n", Error, 11, "needs `targets`"),
         ("[[upstream]]\nname = \"b c\"\ntargets = [\"sip:192.0.2.1\"]\n", Error, 12, "route"),
     ] {

@@ -25,6 +25,8 @@ pub struct Keeper {
     /// The last change that the shard was told to be durable.
     told: u64,
     pages: Option<Receiver<Page>>,
+    /// A page that was seen before the shard slept.
+    seen: Option<Page>,
     requests: Sender<Request>,
 }
 
@@ -44,6 +46,7 @@ impl Keeper {
             is_late: false,
             told: 0,
             pages: None,
+            seen: None,
             requests,
         }
     }
@@ -96,15 +99,21 @@ impl Keeper {
         is_news.then_some(durable)
     }
 
-    /// Before the shard sleeps: whether a call of another method would do something at once. Pages
-    /// that have come are seen by asking for them.
-    pub fn has_news(&self) -> bool {
+    /// Before the shard sleeps: whether a call of another method would do something at once.
+    pub fn has_news(&mut self) -> bool {
+        self.seen = self.next_page();
+        if self.seen.is_some() {
+            return true;
+        }
         let is_durable = self.delay.is_zero() && self.shelf.durable() > self.told;
         is_durable || self.is_late && self.shelf.has_room()
     }
 
     /// The next page of what former runs left, if it is here.
     pub fn next_page(&mut self) -> Option<Page> {
+        if let Some(page) = self.seen.take() {
+            return Some(page);
+        }
         match self.pages.as_ref()?.try_recv() {
             Ok(page) => Some(page),
             Err(TryRecvError::Empty) => None,
@@ -125,11 +134,6 @@ impl Keeper {
                 Err(EndOfPages)
             }
         }
-    }
-
-    /// Whether pages may come.
-    pub fn awaits_pages(&self) -> bool {
-        self.pages.is_some()
     }
 
     /// The shard's table is lost and has to come back: first what it had gathered goes out.
