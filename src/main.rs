@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,9 +16,10 @@ use clap::{Parser, Subcommand};
 use sipring::admin::{self, Source};
 use sipring::base::config::{Config, Listener};
 use sipring::base::id::Transport;
-use sipring::base::metrics::{Counters, Gauges};
+use sipring::base::metrics::{Counters, Gauges, StoreNumbers};
 use sipring::io::config_file::{self, Fault, Loaded, SELF_SIGNED, Severity};
 use sipring::io::log::LinesDropped;
+use sipring::io::store::{Store, Tally};
 use sipring::io::tls::{TlsMaterial, TlsMaterialError};
 use sipring::io::{self, Runtime, log, secret};
 use tokio::signal::unix::{SignalKind, signal};
@@ -118,6 +120,8 @@ fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn Error>> {
         None => secret::generate()?,
     };
     let tls = tls_material(&loaded)?;
+    let log = log::start(control.log)?;
+    let store = control.store.as_ref().map(Store::open).transpose()?;
     let admin = match control.admin {
         Some(address) => {
             let bound = TcpListener::bind(address);
@@ -125,7 +129,6 @@ fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn Error>> {
         }
         None => None,
     };
-    let log = log::start(control.log)?;
     for warning in tls.warnings() {
         tracing::warn!("{warning}");
     }
@@ -139,7 +142,8 @@ fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn Error>> {
         }
         notify(sd_notify::NotifyState::Ready);
     };
-    serve(Prepared { loaded, secret, tls, admin, log_lines_dropped: log.lines_dropped() }, ready)
+    let log_lines_dropped = log.lines_dropped();
+    serve(Prepared { loaded, secret, tls, store, admin, log_lines_dropped }, ready)
 }
 
 /// What [`start`] got together.
@@ -147,6 +151,7 @@ struct Prepared {
     loaded: Loaded,
     secret: [u8; secret::SECRET_BYTES],
     tls: TlsMaterial,
+    store: Option<Store>,
     admin: Option<TcpListener>,
     log_lines_dropped: LinesDropped,
 }
@@ -237,18 +242,19 @@ fn how_to_try(config: &Config, admin: Option<SocketAddr>) -> String {
 
 /// Runs the shards and, beside them, what operators ask.
 fn serve(prepared: Prepared, ready: impl FnOnce(&Config)) -> Result<(), Box<dyn Error>> {
-    let Prepared { loaded, secret, tls, admin, log_lines_dropped } = prepared;
+    let Prepared { loaded, secret, tls, store, admin, log_lines_dropped } = prepared;
+    let tally = store.as_ref().map(|store| Arc::clone(store.tally()));
     let shards = io::shard_count(loaded.control.shards);
     let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
     let operate = move |runtime: Runtime| async move {
         tokio::task::spawn_local(announce_the_end());
         let Some(listener) = admin else { return };
-        let numbers = Numbers { runtime, started, log_lines_dropped };
+        let numbers = Numbers { runtime, tally, started, log_lines_dropped };
         if let Err(error) = admin::serve(listener, Rc::new(numbers)).await {
             tracing::error!(%error, "admin: ended");
         }
     };
-    Ok(io::run(loaded.config, shards, tls, secret, operate, ready)?)
+    Ok(io::run(loaded.config, shards, tls, secret, store, operate, ready)?)
 }
 
 /// Tells systemd that the drain began. The runtime hears the same signals and does the draining.
@@ -266,6 +272,7 @@ async fn announce_the_end() {
 /// What the admin pages show.
 struct Numbers {
     runtime: Runtime,
+    tally: Option<Arc<Tally>>,
     started: f64,
     log_lines_dropped: LinesDropped,
 }
@@ -286,6 +293,10 @@ impl Source for Numbers {
 
     fn started(&self) -> f64 {
         self.started
+    }
+
+    fn store(&self) -> Option<StoreNumbers> {
+        self.tally.as_ref().map(|tally| tally.numbers())
     }
 
     fn log_lines_dropped(&self) -> u64 {

@@ -29,6 +29,7 @@ use super::publish::{Phase, Published, RunState};
 use super::ring::{Ring, RingError};
 use super::shard::{self, News, Notice, Plan};
 use super::sys;
+use super::store::{Running, Store};
 use super::tls::TlsMaterial;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
@@ -112,10 +113,11 @@ pub fn run<F: Future<Output = ()> + 'static>(
     shards: u16,
     tls: TlsMaterial,
     secret: [u8; 32],
+    store: Option<Store>,
     admin: impl FnOnce(Runtime) -> F,
     ready: impl FnOnce(&Config),
 ) -> Result<(), StartError> {
-    run_protocol::<Engine, F>(config, shards, tls, secret, admin, ready)
+    run_protocol::<Engine, F>(config, shards, tls, secret, store, admin, ready)
 }
 
 pub(super) fn run_protocol<P: Protocol, F: Future<Output = ()> + 'static>(
@@ -123,20 +125,23 @@ pub(super) fn run_protocol<P: Protocol, F: Future<Output = ()> + 'static>(
     shards: u16,
     tls: TlsMaterial,
     secret: [u8; 32],
+    store: Option<Store>,
     admin: impl FnOnce(Runtime) -> F,
     ready: impl FnOnce(&Config),
 ) -> Result<(), StartError> {
     Ring::probe()?;
     look_after_descriptors(&config, shards)?;
-    let mut supervisor = Supervisor::start::<P>(config, shards, tls, secret)?;
+    let mut supervisor = Supervisor::start::<P>(config, shards, tls, secret, store)?;
     let started = supervisor.await_up();
     let control = tokio_uring::builder();
     control.start(async move {
         if let Err(error) = started {
             supervisor.stop_all();
+            supervisor.end_store();
             return Err(error);
         }
         let result = supervisor.control(admin, ready).await;
+        supervisor.end_store();
         supervisor.collect_reports();
         result
     })
@@ -161,6 +166,7 @@ struct Supervisor {
     reports: Vec<Consumer<Report>>,
     notices: Receiver<Notice>,
     threads: Vec<JoinHandle<()>>,
+    store: Option<Running>,
     has_stopped: Vec<bool>,
     clock: Clock,
 }
@@ -171,6 +177,7 @@ impl Supervisor {
         shards: u16,
         tls: TlsMaterial,
         secret: [u8; 32],
+        store: Option<Store>,
     ) -> Result<Supervisor, StartError> {
         let system = |what| move |error| StartError::System { what, error };
         let sockets = bind_all(&mut config, shards)?;
@@ -180,6 +187,15 @@ impl Supervisor {
         let mut epoch = [0; 4];
         sys::random(&mut epoch).map_err(system("random numbers"))?;
         let (sender, notices) = channel();
+        let bells: Vec<_> = links.iter().map(|links| Arc::clone(links.bell())).collect();
+        let (store, keepers) = match store.map(|store| store.start(clock, &secret, &bells)) {
+            Some(started) => {
+                let (running, keepers) = started.map_err(system("the store's thread"))?;
+                (Some(running), keepers)
+            }
+            None => (None, Vec::new()),
+        };
+        let mut keepers = keepers.into_iter();
         let mut supervisor = Supervisor {
             runtime: Runtime {
                 config: Arc::clone(&config),
@@ -191,6 +207,7 @@ impl Supervisor {
             reports: Vec::new(),
             notices,
             threads: Vec::new(),
+            store,
             has_stopped: vec![false; usize::from(shards)],
             clock,
         };
@@ -218,6 +235,7 @@ impl Supervisor {
                 reports: reporter,
                 published,
                 sockets,
+                keeper: keepers.next(),
                 clock,
                 tls,
                 is_draining,
@@ -362,6 +380,13 @@ impl Supervisor {
             if !inbox.send(command()) {
                 error!(shard, "shard does not take commands");
             }
+        }
+    }
+
+    /// Once the shards have ended: what they left is written.
+    fn end_store(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.end();
         }
     }
 

@@ -198,7 +198,7 @@ impl Protocol for Echo {
                 None => self.outputs.push_back(Output::Link { to: from, message }),
             },
             Input::LinkRefused { .. } => self.counters.refused_link_full += 1,
-            Input::Config(_) => {}
+            Input::Config(_) | Input::Restored { .. } | Input::Stored { .. } => {}
             Input::Drain => self.is_draining = true,
         }
     }
@@ -271,7 +271,7 @@ impl Running {
                 }
             };
             let ready = move |config: &Config| tell.send(config.clone()).unwrap();
-            supervisor::run_protocol::<Echo, _>(config, shards, tls, [7; 32], admin, ready)
+            supervisor::run_protocol::<Echo, _>(config, shards, tls, [7; 32], None, admin, ready)
         });
         let config = up.recv().expect("it starts");
         Running { config, published: numbers.recv().unwrap(), drain, thread }

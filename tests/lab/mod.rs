@@ -9,6 +9,7 @@ pub mod call;
 pub mod digest;
 pub mod draft;
 pub mod phone;
+pub mod shelf;
 pub mod text;
 
 use std::collections::{HashMap, VecDeque};
@@ -173,6 +174,8 @@ pub struct Lab {
     /// What the log was told.
     pub events: Vec<Event>,
     pub opens: Vec<(ShardId, ConnectId, ConnectTarget)>,
+    /// What shards gave to the store.
+    pub shelf: shelf::Shelf,
     /// What shards said to each other stays on its way until [`Lab::release`].
     pub hold: bool,
     /// By shard: slots that were used and are free, and the first that never was.
@@ -212,6 +215,7 @@ impl Lab {
             datagrams: VecDeque::new(),
             events: Vec::new(),
             opens: Vec::new(),
+            shelf: shelf::Shelf::default(),
             hold: false,
             slots: vec![(Vec::new(), 0); usize::from(shards)],
             generation: 1,
@@ -420,6 +424,7 @@ impl Lab {
                     assert_ne!(to.index(), shard, "nobody links to himself");
                     self.links.push_back((ShardId(shard as u16), to, message));
                 }
+                Output::Store { serial, id, change } => self.store(shard, serial, id, change),
                 Output::Event(event) => self.events.push(event),
             }
         }
