@@ -142,7 +142,11 @@ fn encode_store(store: &StoreNumbers, out: &mut DescriptorEncoder<'_>) -> fmt::R
     }
     for (name, help, value) in [
         ("commit_longest_seconds", "Time that the longest commit took.", commit_seconds_max),
-        ("durable_time_seconds", "When the last commit became durable, since the epoch.", durable_at),
+        (
+            "durable_time_seconds",
+            "When the last commit became durable, since the epoch.",
+            durable_at,
+        ),
     ] {
         let name = format!("sipring_store_{name}");
         let kind = MetricType::Gauge;

@@ -197,6 +197,7 @@ impl Lab {
         let engine = |shard: u16| {
             let mut seed = [7; 32];
             seed[0] = shard as u8;
+            seed[1] += epoch as u8 - 1;
             let setup = Setup {
                 shard: ShardId(shard),
                 shards,
