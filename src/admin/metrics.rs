@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use crate::base::id::Transport;
 use crate::base::metrics::{Counters, Gauges, StoreNumbers};
 
-use super::Source;
+use super::{Reloads, Source};
 
 /// The `Content-Type` of what [`render`] gives.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,6 +29,7 @@ pub fn render(source: &dyn Source) -> String {
         started: source.started(),
         store: source.store(),
         log_lines_dropped: source.log_lines_dropped(),
+        reloads: source.reloads(),
     }));
     let mut out = String::with_capacity(16 * 1024);
     text::encode(&mut out, &registry).expect("writing to a String never fails");
@@ -42,6 +43,7 @@ struct Snapshot {
     started: f64,
     store: Option<StoreNumbers>,
     log_lines_dropped: u64,
+    reloads: Reloads,
 }
 
 impl Collector for Snapshot {
@@ -57,12 +59,26 @@ impl Collector for Snapshot {
         if let Some(store) = &self.store {
             encode_store(store, &mut out)?;
         }
+        self.encode_reloads(&mut out)?;
         self.encode_counters(&mut out)?;
         self.encode_gauges(&mut out)
     }
 }
 
 impl Snapshot {
+    fn encode_reloads(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Reloads { taken, refused, last } = self.reloads;
+        let series = [("taken", taken), ("refused", refused)].into_iter();
+        let series = series
+            .map(|(result, count)| (vec![("result", result.to_owned())], ConstCounter::new(count)));
+        let help = "Times that the configuration was read again.";
+        family(out, "sipring_reloads", help, MetricType::Counter, series)?;
+        let last = ConstGauge::new(last);
+        let name = "sipring_configuration_time_seconds";
+        let help = "When the configuration in force was read, since the epoch.";
+        last.encode(out.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
     fn encode_counters(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let values: Vec<_> = self.shards.iter().map(|(counters, _)| counters.values()).collect();
         for (row, (name, help)) in Counters::ROWS.iter().enumerate() {
@@ -121,7 +137,7 @@ fn encode_store(store: &StoreNumbers, out: &mut DescriptorEncoder<'_>) -> fmt::R
     let StoreNumbers { errors, set_aside, records, pending, durable_at, .. } = *store;
     for (name, help, value) in [
         ("commits", "Commits of bindings that are durable.", commits),
-        ("changes", "Records of bindings written or removed.", changes),
+        ("writes", "Records of bindings written or removed.", changes),
         ("errors", "Attempts to write or read the store that failed.", errors),
         ("set_aside", "Stores that were damaged and set aside.", set_aside),
     ] {
@@ -205,6 +221,10 @@ mod tests {
         fn log_lines_dropped(&self) -> u64 {
             9
         }
+
+        fn reloads(&self) -> Reloads {
+            Reloads { taken: 4, refused: 2, last: 1.5e9 }
+        }
     }
 
     #[test]
@@ -230,6 +250,9 @@ mod tests {
             "sipring_store_commits_total 11",
             "sipring_store_pending 12",
             "sipring_store_commit_seconds_total 0.0",
+            "sipring_reloads_total{result=\"taken\"} 4",
+            "sipring_reloads_total{result=\"refused\"} 2",
+            "sipring_configuration_time_seconds 1500000000.0",
             "sipring_upgrades_total{shard=\"0\"} 7",
             "sipring_upgrades_total{shard=\"1\"} 0",
             "sipring_flows{shard=\"0\",transport=\"tcp\"} 1",

@@ -46,7 +46,7 @@ pub(super) struct Facts {
     pub(super) contact_hash: Option<u64>,
     pub(super) expires_at: Time,
     /// Bucket of the expiry list that it stands in: not after that of `expires_at`.
-    pub(super) bucket: u64,
+    pub(super) bucket: u32,
     pub(super) way: Way,
     pub(super) cseq: u32,
     /// Which registration of its instance it belongs to: a random number that stays while the

@@ -38,7 +38,7 @@ pub struct Location {
     /// By hash of the canonical Contact.
     by_contact: HashMap<u64, SlabKey, BuildHashed>,
     /// By [`BUCKET`]. A binding that was refreshed stays in its old bucket until that one is due.
-    by_expiry: BTreeMap<u64, SlabKey>,
+    by_expiry: BTreeMap<u32, SlabKey>,
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
     known: usize,
     bindings_max: usize,
@@ -64,6 +64,12 @@ impl Location {
             known: 0,
             bindings_max,
         }
+    }
+
+    /// Moves the bound of bindings. Those beyond a lower one live on until they end.
+    pub fn set_max(&mut self, bindings_max: usize) {
+        self.bindings.set_max(bindings_max);
+        self.bindings_max = bindings_max;
     }
 
     /// From here on [`Location::changes`] tells what changed.
@@ -217,7 +223,7 @@ impl Location {
 
     /// How many more bindings there is room for.
     pub(super) fn room(&self) -> usize {
-        self.bindings_max - self.bindings.len()
+        self.bindings_max.saturating_sub(self.bindings.len())
     }
 
     /// All bindings of `aor`, in force or not.
@@ -317,7 +323,7 @@ impl Location {
         self.bindings.remove(key);
     }
 
-    fn enter_bucket(&mut self, key: SlabKey, bucket: u64) {
+    fn enter_bucket(&mut self, key: SlabKey, bucket: u32) {
         let head = self.by_expiry.entry(bucket).or_insert(END);
         *head = push(&mut self.bindings, List::Expiry, *head, key);
         self.bindings.get_mut(key).expect("a living binding").facts.bucket = bucket;
@@ -380,13 +386,14 @@ fn leave(
 }
 
 /// The bucket in which a binding that ends at `at` is looked at.
-fn bucket_of(at: Time) -> u64 {
-    at.as_nanos() / BUCKET.as_nanos() as u64
+fn bucket_of(at: Time) -> u32 {
+    // The last bucket is a thousand years away.
+    u32::try_from(at.as_secs() / BUCKET.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The moment when everything in `bucket` that was not refreshed is out of force.
-fn end_of(bucket: u64) -> Time {
-    Time::from_nanos((bucket + 1).saturating_mul(BUCKET.as_nanos() as u64))
+fn end_of(bucket: u32) -> Time {
+    Time::ZERO + BUCKET * bucket.saturating_add(1)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `auth`,
 //! `listen`, `upstream` and `route` read one kind of table each, `store` some keys of one, `judge`
 //! looks at the whole, `default` is the embedded configuration, `bind` tries the addresses. Absent
-//! on purpose: reading it again while running.
+//! on purpose: what may change while running, which `io/reload` judges.
 
 mod auth;
 mod bind;

@@ -55,3 +55,88 @@ fn judge(section: &Section<'_>, text: &At<String>, path: &Path) {
         section.faults.warning(&text.at, message, hint);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::{Fault, Loaded, Severity, read};
+    use super::*;
+
+    const LEAST: &str = "[node]\ndomains = [\"a.example\"]\n[[route]]\nto = \"location\"\n\
+        [[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:5060\"\n[registrar]\n";
+
+    fn judge(folder: &Path, lines: &str) -> Result<(Loaded, Vec<Fault>), Vec<Fault>> {
+        read("test.toml", &format!("{LEAST}{lines}"), folder, &|_, _| Ok(Vec::new()))
+    }
+
+    #[test]
+    fn a_store_has_a_path_and_a_delay() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("b");
+        for (lines, delay, persistence) in [
+            ("store = \"file:b\"\n", STORE_DELAY, Persistence::Delayed),
+            (
+                "store = \"file:b\"\nstore_delay = \"2s\"\n",
+                Duration::from_secs(2),
+                Persistence::Delayed,
+            ),
+            (
+                "store = \"file:b\"\nstore_sync = true\n",
+                Duration::ZERO,
+                Persistence::Synchronous,
+            ),
+        ] {
+            let (loaded, faults) = judge(folder.path(), lines).expect("it is fine");
+            assert!(faults.iter().all(|it| it.severity == Severity::Note), "{faults:?}");
+            assert_eq!(loaded.control.store, Some(StoreFile { path: path.clone(), delay }));
+            assert_eq!(loaded.config.registrar.persistence, persistence);
+        }
+        let (loaded, _) = judge(folder.path(), "store = \"memory\"\n").expect("it is fine");
+        assert_eq!(loaded.control.store, None);
+        assert_eq!(loaded.config.registrar.persistence, Persistence::None);
+        assert!(!path.exists(), "judging makes nothing");
+    }
+
+    #[test]
+    fn what_cannot_work_is_told_with_its_line() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("folder")).expect("a folder");
+        std::fs::write(folder.path().join("open"), "x").expect("a file");
+        let open = std::fs::Permissions::from_mode(0o640);
+        std::fs::set_permissions(folder.path().join("open"), open).expect("its mode");
+        for (lines, severity, line, message, hint) in [
+            ("store = \"file:\"\n", Severity::Error, 9, "not supported", "file:/var"),
+            ("store = \"b\"\n", Severity::Error, 9, "not supported", "file:/var"),
+            ("store = \"file:folder\"\n", Severity::Error, 9, "not a regular file", ""),
+            ("store = \"file:open\"\n", Severity::Error, 9, "mode 0640", ""),
+            ("store = \"file:none/b\"\n", Severity::Warning, 9, "no folder", "StateDirectory"),
+            ("store_delay = \"1s\"\n", Severity::Warning, 9, "no effect", "file:PATH"),
+            ("store_sync = true\n", Severity::Warning, 9, "no effect", "file:PATH"),
+            ("store_dely = \"1s\"\n", Severity::Error, 9, "store_dely", "store_delay"),
+            (
+                "store = \"file:b\"\nstore_delay = \"1ms\"\n",
+                Severity::Error,
+                10,
+                "out of range",
+                "10ms",
+            ),
+            (
+                "store = \"file:b\"\nstore_delay = \"1s\"\nstore_sync = true\n",
+                Severity::Warning,
+                10,
+                "no effect",
+                "store_sync",
+            ),
+        ] {
+            let faults = match judge(folder.path(), lines) {
+                Ok((_, faults)) | Err(faults) => faults,
+            };
+            let is_told = faults.iter().any(|fault| {
+                let place = (fault.severity, fault.line) == (severity, line);
+                place && fault.message.contains(message) && fault.hint.contains(hint)
+            });
+            assert!(is_told, "{lines}: {faults:?}");
+        }
+    }
+}

@@ -17,6 +17,8 @@ pub struct Shelf {
     durable: AtomicU64,
     /// Changes that the shard has gathered.
     gathered: AtomicU64,
+    /// Changes that lie here.
+    lying: AtomicU64,
     bell: Arc<Doorbell>,
     /// The shard waits for its changes to be durable.
     is_awaited: bool,
@@ -29,6 +31,7 @@ impl Shelf {
             spare: Mutex::default(),
             durable: AtomicU64::new(0),
             gathered: AtomicU64::new(0),
+            lying: AtomicU64::new(0),
             bell,
             is_awaited,
         }
@@ -45,6 +48,7 @@ impl Shelf {
         if full.is_some() {
             return false;
         }
+        self.lying.store(batch.len() as u64, Ordering::Relaxed);
         let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
         *full = Some(std::mem::replace(batch, spare.unwrap_or_default()));
         true
@@ -57,6 +61,8 @@ impl Shelf {
             Some(earlier) => earlier.absorb(batch),
             None => *full = Some(Box::new(std::mem::take(batch))),
         }
+        let count = full.as_ref().map_or(0, |batch| batch.len());
+        self.lying.store(count as u64, Ordering::Relaxed);
         batch.clear();
     }
 
@@ -75,14 +81,16 @@ impl Shelf {
         self.gathered.store(count as u64, Ordering::Relaxed);
     }
 
-    pub fn gathered(&self) -> u64 {
-        self.gathered.load(Ordering::Relaxed)
+    /// How many changes have been gathered and left that nobody has taken.
+    pub fn waiting(&self) -> u64 {
+        self.gathered.load(Ordering::Relaxed) + self.lying.load(Ordering::Relaxed)
     }
 
     /// For the store: takes what lies there.
     pub fn take(&self) -> Option<Box<Batch>> {
         let batch = lock(&self.full).take();
         if batch.is_some() {
+            self.lying.store(0, Ordering::Relaxed);
             self.bell.ring();
         }
         batch

@@ -26,7 +26,7 @@ impl Tally {
     /// All of them.
     pub fn numbers(&self) -> StoreNumbers {
         let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
-        let gathered = self.shelves.get().into_iter().flatten().map(|shelf| shelf.gathered());
+        let waiting = self.shelves.get().into_iter().flatten().map(|shelf| shelf.waiting());
         StoreNumbers {
             commits: load(&self.commits),
             changes: load(&self.changes),
@@ -35,7 +35,7 @@ impl Tally {
             errors: load(&self.errors),
             set_aside: load(&self.set_aside),
             records: load(&self.records),
-            pending: gathered.sum::<u64>() + load(&self.in_flight),
+            pending: waiting.sum::<u64>() + load(&self.in_flight),
             durable_at: load(&self.durable_at_ms) as f64 / 1e3,
         }
     }

@@ -26,7 +26,7 @@ use crate::engine::Engine;
 use crate::io::clock::Clock;
 use crate::io::link::Doorbell;
 use crate::io::tls::TlsMaterial;
-use crate::io::{Runtime, StartError, supervisor, testing};
+use crate::io::{Runtime, Start, StartError, supervisor, testing};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -396,7 +396,8 @@ fn proxy(
         let ready = move |config: &Config| tell.send(config.listeners[0].address).unwrap();
         let tls = TlsMaterial::self_signed("test", &[]).unwrap();
         let store = Some(store);
-        supervisor::run_protocol::<Engine, _>(config, 2, tls, SECRET, store, admin, ready)
+        let start = Start { config, shards: 2, tls, secret: SECRET, store, reload: None };
+        supervisor::run_protocol::<Engine, _>(start, admin, ready)
     });
     let stop = move || {
         end.send(()).unwrap();
