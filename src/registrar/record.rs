@@ -227,3 +227,117 @@ fn address_into(address: SocketAddr, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&address.port().to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{Desk, canonical_aor, datagram, stream};
+    use super::*;
+    use crate::base::rng::Rng;
+
+    const ALICE: &str = "sip:alice@example.com";
+    const INSTANCE: &str = "+sip.instance=\"<urn:uuid:1>\"";
+
+    fn listener() -> SocketAddr {
+        "[2001:db8::1]:5060".parse().unwrap()
+    }
+
+    /// The record of the binding of one Contact line.
+    fn record_of(desk: &mut Desk, contact: &str) -> Vec<u8> {
+        desk.register(ALICE, ("call", 7), &format!("Contact: {contact}\n")).unwrap();
+        let mut record = Vec::new();
+        let aor = canonical_aor(ALICE);
+        let binding = desk.location.lookup(&aor, desk.now).next().unwrap();
+        binding.record_into(listener(), &mut record);
+        record
+    }
+
+    #[test]
+    fn a_record_tells_what_outlives_a_run() {
+        let udp = datagram("192.0.2.1:4000");
+        let tcp = stream(1, Transport::Tcp);
+        let local = "192.0.2.100:5060".parse().unwrap();
+        let remote = "192.0.2.1:4000".parse().unwrap();
+        for (source, contact, way) in [
+            (stream(1, Transport::Wss), "<sip:a@x.invalid;ob>", Recorded::Lost),
+            (tcp, "<sip:a@192.0.2.1:5070>", Recorded::Dial),
+            (tcp, "<sip:a@10.0.0.1:5070>", Recorded::Lost),
+            (udp, "<sip:a@10.0.0.1>", Recorded::Datagram { local, remote }),
+        ] {
+            let mut desk = Desk::new();
+            desk.source = source;
+            let line = format!("{contact};q=0.25;reg-id=3;{INSTANCE};x");
+            let plain = !matches!(way, Recorded::Dial);
+            let bytes = record_of(&mut desk, if plain { &line } else { contact });
+            let record = Record::read(&bytes).unwrap();
+            assert_eq!((record.way, record.transport), (way, source.transport()), "{contact}");
+            assert_eq!((record.cseq, record.call_id), (7, &b"call"[..]));
+            assert_eq!(record.aor, b"alice@example.com");
+            assert_eq!(format!("<{}>", String::from_utf8_lossy(record.contact)), contact);
+            assert_eq!((record.ob, record.listener), (contact.contains(";ob"), listener()));
+            if plain {
+                assert_eq!((record.q, record.reg_id), (250, 3));
+                assert_eq!(record.params, format!(";reg-id=3;{INSTANCE};x").as_bytes());
+                let (from, to) = record.instance.unwrap();
+                assert_eq!(&record.params[from..to], b"<urn:uuid:1>");
+            }
+        }
+        let mut desk = Desk::new();
+        let bytes =
+            record_of(&mut desk, "<sip:a@x>\nSupported: path\nPath: <sip:p;lr>, <sip:q;lr>");
+        let record = Record::read(&bytes).unwrap();
+        assert_eq!((record.way, record.path), (Recorded::Path, &b"<sip:p;lr>\n<sip:q;lr>"[..]));
+    }
+
+    #[test]
+    fn a_refresh_changes_no_lengths() {
+        let mut desk = Desk::new();
+        let first = record_of(&mut desk, "<sip:a@x.invalid>;expires=60");
+        desk.pass(30);
+        desk.register(ALICE, ("call", 90_000), "Contact: <sip:a@x.invalid>\n").unwrap();
+        let mut second = Vec::new();
+        let aor = canonical_aor(ALICE);
+        let binding = desk.location.lookup(&aor, desk.now).next().unwrap();
+        binding.record_into(listener(), &mut second);
+        assert_eq!(first.len(), second.len());
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn what_is_cut_or_longer_is_no_record() {
+        let mut desk = Desk::new();
+        desk.source = datagram("192.0.2.1:4000");
+        let bytes = record_of(&mut desk, &format!("<sip:a@h>;reg-id=1;{INSTANCE}"));
+        for end in 0..bytes.len() {
+            assert!(Record::read(&bytes[..end]).is_err(), "{end} bytes");
+        }
+        assert_eq!(aor_of(&[&bytes[..], b"x"].concat()), Err(RecordError::Form));
+        let other = [&[2], &bytes[1..]].concat();
+        assert_eq!(aor_of(&other), Err(RecordError::Kind));
+        assert_eq!(aor_of(&bytes), Ok(&b"alice@example.com"[..]));
+    }
+
+    /// Nothing that a message could be broken with, whatever the bytes are.
+    #[test]
+    fn what_is_bent_is_refused_or_sound() {
+        let mut desk = Desk::new();
+        desk.source = datagram("192.0.2.1:4000");
+        let bytes = record_of(&mut desk, &format!("<sip:a@h>;reg-id=1;{INSTANCE}"));
+        let mut rng = Rng::new([3; 32]);
+        let mut taken = 0;
+        for round in 0..20_000 {
+            let mut bent = bytes.clone();
+            for _ in 0..1 + round % 3 {
+                let at = rng.below(bent.len() as u64) as usize;
+                bent[at] = rng.next_u64() as u8;
+            }
+            let Ok(record) = Record::read(&bent) else { continue };
+            taken += 1;
+            for part in [record.aor, record.contact, record.call_id, record.params] {
+                assert!(!part.contains(&b'\r') && !part.contains(&b'\n'));
+            }
+            assert!(record.q <= 1000 && Uri::parse(record.contact).is_ok());
+            super::super::binding::Draft::default().fill(&record.parts());
+        }
+        assert!((1_000..19_000).contains(&taken), "{taken}");
+    }
+}

@@ -81,11 +81,7 @@ mod tests {
                 Duration::from_secs(2),
                 Persistence::Delayed,
             ),
-            (
-                "store = \"file:b\"\nstore_sync = true\n",
-                Duration::ZERO,
-                Persistence::Synchronous,
-            ),
+            ("store = \"file:b\"\nstore_sync = true\n", Duration::ZERO, Persistence::Synchronous),
         ] {
             let (loaded, faults) = judge(folder.path(), lines).expect("it is fine");
             assert!(faults.iter().all(|it| it.severity == Severity::Note), "{faults:?}");

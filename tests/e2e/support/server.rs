@@ -219,7 +219,18 @@ impl Setup {
         let ip = if self.ipv6 { "::1" } else { "127.0.0.1" }.parse().expect("address");
         let addresses = ports.into_iter().map(|(t, port)| (t, SocketAddr::new(ip, port))).collect();
         let shards = self.shards;
-        Server { command, child, exited: None, addresses, admin, log, lines, config, shards, folder }
+        Server {
+            command,
+            child,
+            exited: None,
+            addresses,
+            admin,
+            log,
+            lines,
+            config,
+            shards,
+            folder,
+        }
     }
 
     fn config(&self, ports: &BTreeMap<Transport, u16>, admin: SocketAddr) -> String {
