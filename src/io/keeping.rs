@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::driver::Driver;
 use super::protocol::Protocol;
-use super::store::{Keeper, Page};
+use super::store::{Keeper, Kept};
 use crate::base::time::Time;
 use crate::engine::{Input, StoreChange};
 
@@ -47,8 +47,8 @@ impl<P: Protocol> Driver<P> {
         page.is_some()
     }
 
-    fn take_page(&mut self, page: &Page) {
-        for (id, expires_at, record) in &page.records {
+    fn take_page(&mut self, page: &[Kept]) {
+        for Kept { id, expires_at, record } in page {
             let (id, expires_at) = (*id, *expires_at);
             self.protocol.handle(self.now, Input::Restored { id, expires_at, record });
             self.perform_outputs();

@@ -94,7 +94,7 @@ impl Load {
                 let user = turn % USERS;
                 turn += 1;
                 let number = self.users[user as usize].asked.len() as u32 + 1;
-                let change = (number % 9 != 0).then_some(number);
+                let change = (!number.is_multiple_of(9)).then_some(number);
                 self.users[user as usize].asked.push(change);
                 let request = self.request(user, Some(change), number);
                 self.socket.send(&request).expect("send");

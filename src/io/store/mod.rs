@@ -30,7 +30,7 @@ use crate::base::limits::STORE_END_TIME;
 pub use keeper::Keeper;
 pub use records::{Records, StoreError, inspect};
 pub use tally::Tally;
-pub use worker::Page;
+pub use worker::Kept;
 
 use shelf::Shelf;
 use worker::{Request, Worker};

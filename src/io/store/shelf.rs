@@ -1,7 +1,7 @@
 //! Where a shard leaves its batch and the store's thread finds it: a swap of one pointer under a
 //! lock that nobody holds longer than that, and that the shard only tries.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::super::link::Doorbell;
@@ -20,6 +20,8 @@ pub struct Shelf {
     /// Changes that lie here.
     lying: AtomicU64,
     bell: Arc<Doorbell>,
+    /// The shard found no room.
+    is_wanted: AtomicBool,
     /// The shard waits for its changes to be durable.
     is_awaited: bool,
 }
@@ -33,6 +35,7 @@ impl Shelf {
             gathered: AtomicU64::new(0),
             lying: AtomicU64::new(0),
             bell,
+            is_wanted: AtomicBool::new(false),
             is_awaited,
         }
     }
@@ -40,6 +43,8 @@ impl Shelf {
     /// For the shard: leaves the batch and takes an empty one. False: the one before lies there
     /// still; the bell rings when it does not.
     pub fn leave(&self, batch: &mut Box<Batch>) -> bool {
+        // Whoever takes what lies here after this sees it.
+        self.is_wanted.store(true, Ordering::SeqCst);
         let mut full = match self.full.try_lock() {
             Ok(full) => full,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
@@ -48,6 +53,7 @@ impl Shelf {
         if full.is_some() {
             return false;
         }
+        self.is_wanted.store(false, Ordering::SeqCst);
         self.lying.store(batch.len() as u64, Ordering::Relaxed);
         let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
         *full = Some(std::mem::replace(batch, spare.unwrap_or_default()));
@@ -91,7 +97,9 @@ impl Shelf {
         let batch = lock(&self.full).take();
         if batch.is_some() {
             self.lying.store(0, Ordering::Relaxed);
-            self.bell.ring();
+            if self.is_wanted.swap(false, Ordering::SeqCst) {
+                self.bell.ring();
+            }
         }
         batch
     }

@@ -345,9 +345,10 @@ fn a_shard_that_failed_gets_back_what_it_had_gathered() {
     keeper.put(now, 1, 42, true, expires, b"not a record, which the engine finds out");
     keeper.start_again();
     let page = keeper.await_page(Duration::from_secs(9)).unwrap().unwrap();
-    let (id, at, record) = &page.records[0];
-    assert_eq!((*id, &record[..7]), (42, &b"not a r"[..]));
-    assert!((Duration::from_secs(99)..Duration::from_secs(102)).contains(&(*at - now)), "{at:?}");
+    let kept = &page[0];
+    assert_eq!((kept.id, &kept.record[..7]), (42, &b"not a r"[..]));
+    let left = kept.expires_at - now;
+    assert!((Duration::from_secs(99)..Duration::from_secs(102)).contains(&left), "{left:?}");
     assert!(keeper.await_page(Duration::from_secs(9)).is_err());
     running.end();
 }

@@ -35,9 +35,16 @@ pub enum Request {
 }
 
 /// Some records of the file.
-pub struct Page {
-    /// Names, expiries by the engines' clock, records.
-    pub records: Vec<(u64, Time, Box<[u8]>)>,
+pub type Page = Vec<Kept>;
+
+/// One record of the file.
+pub struct Kept {
+    /// Its name.
+    pub id: u64,
+    /// When its binding expires, by the engines' clock.
+    pub expires_at: Time,
+    /// The record.
+    pub record: Box<[u8]>,
 }
 
 /// What the thread works with.
@@ -129,8 +136,8 @@ impl Worker {
             // A record that is not understood is for somebody to count and to remove.
             let owner =
                 aor_of(record).map_or(0, |aor| owner_of(&self.placement, aor, shards).index());
-            let at = now + Duration::from_millis(expires_ms.saturating_sub(wall));
-            desk.add(owner, (id, at, record.into()));
+            let expires_at = now + Duration::from_millis(expires_ms.saturating_sub(wall));
+            desk.add(owner, Kept { id, expires_at, record: record.into() });
         });
         desk.finish();
         if let Err(error) = outcome {
@@ -144,11 +151,11 @@ impl Worker {
 struct Desk<'a> {
     readers: Vec<Option<SyncSender<Page>>>,
     shelves: &'a [Arc<Shelf>],
-    pages: Vec<Vec<(u64, Time, Box<[u8]>)>>,
+    pages: Vec<Page>,
 }
 
 impl Desk<'_> {
-    fn add(&mut self, shard: usize, record: (u64, Time, Box<[u8]>)) {
+    fn add(&mut self, shard: usize, record: Kept) {
         if self.readers[shard].is_none() {
             return;
         }
@@ -159,10 +166,10 @@ impl Desk<'_> {
     }
 
     fn send(&mut self, shard: usize) {
-        let records = std::mem::take(&mut self.pages[shard]);
+        let page = std::mem::take(&mut self.pages[shard]);
         let Some(reader) = &self.readers[shard] else { return };
         // A shard that failed meanwhile asks again.
-        if reader.send(Page { records }).is_err() {
+        if reader.send(page).is_err() {
             self.readers[shard] = None;
         }
         self.shelves[shard].bell().ring();
