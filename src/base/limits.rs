@@ -206,6 +206,9 @@ pub struct Limits {
     /// TCP and TLS flows without traffic for this long are closed; re-armed by every message or
     /// keep-alive.
     pub idle_timeout: Duration,
+    /// Time that an accepted flow has to register or to have a request accepted before it is
+    /// closed.
+    pub prove_deadline: Duration,
     /// Time for an outgoing connection to be established, TLS included.
     pub connect_timeout: Duration,
     /// Time that living transactions get after SIGTERM before the process ends.
@@ -228,6 +231,7 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(900),
+            prove_deadline: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
         }

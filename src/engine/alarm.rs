@@ -51,13 +51,14 @@ impl Engine {
     fn on_keepalive(&mut self, name: FlowId) {
         let index = &self.transactions;
         let busy = index.by_source.has(name) || index.by_target.has(name);
+        let config = &self.config;
         let Some(flow) = self.flows.get_mut(name) else { return };
         flow.timer = None;
-        let after = match keepalive::look(flow, busy, self.now, &self.config.limits) {
+        let after = match keepalive::look(flow, busy, self.now, &config.limits, &config.timers) {
             Duty::Wait(after) => after,
             Duty::Close(why) => return self.close(name, why),
             Duty::Ping(after) => {
-                flow.awaits_pong = true;
+                flow.on_ping_sent(self.now);
                 self.write_raw(name, |out| write_frame(out, Opcode::Ping, b""));
                 after
             }

@@ -139,7 +139,8 @@ impl Engine {
     fn open_websocket(&mut self, path: StreamPath) {
         let Some(flow) = self.flows.get_mut(path.flow) else { return };
         flow.layer = Layer::Lent { text: Some(true), open: true };
-        let at = self.now + self.config.limits.ping_interval;
+        let limits = &self.config.limits;
+        let at = self.now + limits.ping_interval.min(limits.prove_deadline);
         let timer = self.wheel.arm(at, Alarm::Flow(path.flow));
         if let Some(old) = flow.timer.replace(timer) {
             self.wheel.cancel(old);
@@ -170,7 +171,7 @@ impl Engine {
                     if let Layer::Lent { text, .. } = &mut flow.layer {
                         *text = Some(is_text);
                     }
-                    flow.messages_in = flow.messages_in.wrapping_add(1);
+                    flow.on_message(self.now);
                     let arrival = flow.arrival();
                     self.on_websocket_message(&arrival, &payload);
                     payload.give_back(&mut self.pool);
@@ -182,6 +183,7 @@ impl Engine {
                 }
                 WsEvent::Pong(payload) => {
                     self.counters.keepalives_received += 1;
+                    self.flows.on_pong(name, self.now);
                     payload.give_back(&mut self.pool);
                 }
                 WsEvent::Close { code } => {
@@ -260,7 +262,7 @@ impl Engine {
                 Ok(Frame::Message { len }) => {
                     used += len;
                     let flow = self.flows.get_mut(name)?;
-                    flow.messages_in = flow.messages_in.wrapping_add(1);
+                    flow.on_message(self.now);
                     let arrival = flow.arrival();
                     self.on_message(&arrival, &rest[..len]);
                 }
@@ -423,6 +425,7 @@ impl Engine {
             CloseReason::Pong => self.counters.flows_closed_pong += 1,
             CloseReason::Slow => self.counters.flows_closed_slow += 1,
             CloseReason::Idle => self.counters.flows_closed_idle += 1,
+            CloseReason::Unproven => self.counters.flows_closed_unproven += 1,
             CloseReason::Protocol => self.counters.flows_closed_protocol += 1,
             _ => {}
         }

@@ -247,6 +247,7 @@ impl Engine {
             aors: self.location.aors() as u64,
             server_transactions: self.transactions.server.len() as u64,
             client_transactions: self.transactions.client.len() as u64,
+            round_trips: self.flows.by_rtt(),
             targets_resting: self.standing.resting(self.now),
         }
     }

@@ -7,7 +7,7 @@ use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, naming, place};
-use crate::registrar::{Binding, RegisterContext, Registered, register};
+use crate::registrar::{Binding, RegisterContext, Registered, register, shadow};
 use crate::sip::{HeaderName, Message, Uri};
 
 use super::Engine;
@@ -19,13 +19,6 @@ impl Engine {
     pub(super) fn register(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(transaction) = self.transactions.server.get(tx) else { return Ok(()) };
         let arrival = transaction.arrival;
-        if message.header(HeaderName::Path).is_some()
-            && !Sender::of(&self.config, &arrival).is_upstream()
-        {
-            // The route and Contact of such a binding would have the servers behind us, who trust
-            // us, send requests wherever the client likes (RFC 3327 §6).
-            return Err(Reject::because(403, "Paths are for servers"));
-        }
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
         let keeps_alive = arrival.transport().is_websocket();
@@ -54,6 +47,48 @@ impl Engine {
         }
         self.scratch.registered = outcome;
         Ok(())
+    }
+
+    /// RFC 3327 §6: a Path is for the servers behind us, who trust us, to send requests by. A
+    /// client's would lead them wherever it likes.
+    pub(super) fn check_path(&self, message: Message<'_>, sender: Sender) -> Result<(), Reject> {
+        match message.header(HeaderName::Path) {
+            Some(_) if !sender.is_upstream() => Err(Reject::because(403, "Paths are for servers")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A registrar behind us answered a REGISTER with 2xx: what it says of the client's Contacts is
+    /// kept beside the flow that they were registered on.
+    pub(super) fn keep_shadow(
+        &mut self,
+        tx: SlabKey,
+        request: Message<'_>,
+        response: Message<'_>,
+    ) {
+        let Some(transaction) = self.transactions.server.get(tx) else { return };
+        let arrival = transaction.arrival;
+        if transaction.orphaned || Sender::of(&self.config, &arrival).is_upstream() {
+            return;
+        }
+        let config = std::sync::Arc::clone(&self.config);
+        let context = RegisterContext {
+            now: self.now,
+            source: arrival.source,
+            source_ip: arrival.remote.ip(),
+            config: &config,
+            names_us: &|_| false,
+            random: self.rng.next_u64(),
+            gruu_key: &self.gruus,
+            flow_timer: None,
+        };
+        let mut outcome = std::mem::take(&mut self.scratch.registered);
+        let kept = shadow(&mut self.location, request, response, &context, &mut outcome);
+        self.counters.bindings_shadowed += kept.added as u64;
+        self.counters.shadows_refused += kept.refused as u64;
+        self.index_contacts(arrival.source, &outcome);
+        self.scratch.registered = outcome;
+        self.arm_expiry();
     }
 
     /// Keeps the index by host and port in step with the bindings.

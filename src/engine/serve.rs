@@ -157,6 +157,7 @@ impl Engine {
             return Err(Reject::because(403, "Strangers are not served"));
         }
         if ours && message.method() == Method::Register {
+            self.check_path(message, sender)?;
             match target::first_route(&self.config, message, &uri) {
                 Some(RouteTo::Location) => {
                     self.check_registrable(message)?;

@@ -55,6 +55,8 @@ pub(super) struct Facts {
     pub(super) ob: bool,
     /// The Contact can be dialled once its stream flow has ended.
     pub(super) dialable: bool,
+    /// Another registrar owns it: we only know of it.
+    pub(super) shadow: bool,
 }
 
 /// [`BindingFlow`] without what [`Facts`] hold anyway; the rare datagram addresses stand apart.
@@ -247,6 +249,11 @@ impl Binding {
         self.facts.contact_hash.is_some()
     }
 
+    /// Whether it is the shadow of a binding that a registrar behind us holds.
+    pub fn is_shadow(&self) -> bool {
+        self.facts.shadow
+    }
+
     /// Whether it is a binding of that instance.
     pub fn is_of(&self, instance: &[u8]) -> bool {
         self.instance().is_some_and(|ours| is_same_instance(ours, instance))
@@ -318,6 +325,7 @@ mod tests {
             transport: Transport::Wss,
             ob: false,
             dialable: false,
+            shadow: false,
         }
     }
 }

@@ -19,6 +19,7 @@ mod links;
 mod location;
 mod plan;
 mod register;
+mod shadow;
 mod way;
 
 pub use binding::{Binding, BindingFlow};
@@ -26,3 +27,4 @@ pub use contact::canonical_contact;
 pub use gruu::{Gruu, GruuKey};
 pub use location::Location;
 pub use register::{RegisterContext, Registered, Reject, register};
+pub use shadow::{Shadowed, shadow};

@@ -257,6 +257,7 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
         ping_interval: time("ping_interval", default.ping_interval),
         pong_timeout: time("pong_timeout", default.pong_timeout),
         idle_timeout: time("idle_timeout", default.idle_timeout),
+        prove_deadline: time("prove_deadline", default.prove_deadline),
         connect_timeout: time("connect_timeout", default.connect_timeout),
         drain_timeout: time("drain_timeout", default.drain_timeout),
     };
