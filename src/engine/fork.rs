@@ -2,6 +2,7 @@
 //! purpose: which target is next (`search`), and ACKs, which have no transaction (`ack`).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::base::config::Timers;
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
@@ -9,6 +10,7 @@ use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
 use crate::proxy::forward::{Onward, forward};
+use crate::proxy::identity::Border;
 use crate::proxy::route::{self, Sender};
 use crate::proxy::target::{Hop, TargetSet};
 use crate::proxy::{Reject, breadth, naming};
@@ -165,6 +167,10 @@ impl Engine {
         sender: Sender,
     ) -> Onward<'a> {
         let (target, uri, route) = targets.at(at);
+        let border =
+            Border { from_trusted: sender.is_upstream(), to_trusted: target.peer.is_server() };
+        let own = sender.aor(&self.config).filter(|_| border.to_trusted);
+        let asserted = own.map(Arc::clone);
         Onward {
             uri,
             route,
@@ -177,7 +183,8 @@ impl Engine {
             dialled: None,
             strict: targets.strict,
             breadth: 0,
-            trusted: sender.is_upstream(),
+            border,
+            asserted,
         }
     }
 

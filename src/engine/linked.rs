@@ -39,6 +39,7 @@ impl Engine {
             }
             LinkMessage::FlowClosed { flow, .. } => self.on_flow_gone(flow),
             LinkMessage::Restarted { incarnation } => self.on_restarted(from, incarnation),
+            LinkMessage::Vouched { flow, aor } => self.on_vouched(flow, aor),
             LinkMessage::Index(change) => self.change_index(*change),
         }
     }

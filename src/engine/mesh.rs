@@ -44,6 +44,14 @@ pub enum LinkMessage {
         /// How often, now.
         incarnation: u8,
     },
+    /// Duty: a registrar behind us said whose that flow of yours is.
+    Vouched {
+        /// The flow.
+        flow: FlowId,
+        /// The upper half of the hash of the canonical address of record, under the key that all
+        /// shards have.
+        aor: u32,
+    },
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),
 }

@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use crate::base::id::FlowRef;
+use crate::base::id::{FlowId, FlowRef};
 use crate::base::slab::SlabKey;
 use crate::proxy::route::Sender;
-use crate::proxy::{Reject, naming, place};
+use crate::proxy::{Reject, admission, naming, place};
 use crate::registrar::{Binding, RegisterContext, Registered, register, shadow};
-use crate::sip::{HeaderName, Message, Uri};
+use crate::sip::{Message, Uri};
 
 use super::Engine;
 use super::alarm::Alarm;
 use super::index::Entry;
+use super::mesh::LinkMessage;
+use super::output::Output;
 
 impl Engine {
     /// RFC 3261 §10.3, the domain being ours.
@@ -49,15 +51,6 @@ impl Engine {
         Ok(())
     }
 
-    /// RFC 3327 §6: a Path is for the servers behind us, who trust us, to send requests by. A
-    /// client's would lead them wherever it likes.
-    pub(super) fn check_path(&self, message: Message<'_>, sender: Sender) -> Result<(), Reject> {
-        match message.header(HeaderName::Path) {
-            Some(_) if !sender.is_upstream() => Err(Reject::because(403, "Paths are for servers")),
-            _ => Ok(()),
-        }
-    }
-
     /// A registrar behind us answered a REGISTER with 2xx: what it says of the client's Contacts is
     /// kept beside the flow that they were registered on.
     pub(super) fn keep_shadow(
@@ -86,9 +79,29 @@ impl Engine {
         let kept = shadow(&mut self.location, request, response, &context, &mut outcome);
         self.counters.bindings_shadowed += kept.added as u64;
         self.counters.shadows_refused += kept.refused as u64;
+        if kept.added > 0 {
+            let aor = admission::vouched(&self.placement, outcome.aor());
+            self.vouch(arrival.source, aor);
+        }
         self.index_contacts(arrival.source, &outcome);
         self.scratch.registered = outcome;
         self.arm_expiry();
+    }
+
+    /// Whose a flow is by the word of a registrar behind us. A datagram's source proves nothing.
+    fn vouch(&mut self, source: FlowRef, aor: u32) {
+        let Some(flow) = source.stream() else { return };
+        if flow.shard() == self.shard {
+            return self.on_vouched(flow, aor);
+        }
+        let message = LinkMessage::Vouched { flow, aor };
+        self.outputs.push_back(Output::Link { to: flow.shard(), message });
+    }
+
+    pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32) {
+        if let Some(flow) = self.flows.get_mut(flow) {
+            flow.vouched = aor;
+        }
     }
 
     /// Keeps the index by host and port in step with the bindings.
@@ -113,7 +126,7 @@ impl Engine {
     }
 
     /// The flow is gone, and with it the bindings that need it.
-    pub(super) fn unbind_flow(&mut self, flow: crate::base::id::FlowId) {
+    pub(super) fn unbind_flow(&mut self, flow: FlowId) {
         let mut gone = Vec::new();
         let removed = self.location.remove_flow(flow, |binding| gone.extend(indexed(binding)));
         self.counters.bindings_flow_closed += removed as u64;

@@ -1,11 +1,10 @@
-//! A request that opens a transaction: what is asked, by whom, and may they (RFC 3261 §16.3, §16.4,
-//! §9.2)?
+//! A request that opens a transaction: what is asked (RFC 3261 §16.3, §16.4, §9.2)?
 
 use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
-use crate::base::config::{RouteTo, Strangers};
+use crate::base::config::RouteTo;
 use crate::base::host::parse_ip;
 use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::base::limits::FLOW_REQUESTS_MAX;
@@ -21,6 +20,7 @@ use crate::transaction::ServerKey;
 use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
 use super::Engine;
+use super::admit::Errand;
 use super::transactions::{Armed, CancelReason, ServerMachine, ServerTransaction};
 
 impl Engine {
@@ -100,7 +100,7 @@ impl Engine {
     fn has_too_many(&self, arrival: &Arrival) -> bool {
         let waiting = |flow| self.transactions.by_source.count(flow) >= FLOW_REQUESTS_MAX;
         arrival.source.stream().is_some_and(waiting)
-            && !Sender::of(&self.config, arrival).is_upstream()
+            && Sender::upstream(&self.config, arrival).is_none()
     }
 
     /// Serves with the request outside its transaction, then puts it there.
@@ -138,7 +138,8 @@ impl Engine {
         let uri =
             Uri::parse(message.uri()).map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
         let ours = naming::is_our_uri(&self.config, &uri);
-        let for_us = ours && is_for_us(message, &uri);
+        let errand = self.errand(message, &uri, ours);
+        let for_us = is_for_us(message, &uri, errand);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         validate::validate(message, &uri, for_us, has_looped(message, hash))?;
         if for_us {
@@ -152,20 +153,20 @@ impl Engine {
             return Err(Reject::retry_after(503, 5, "Shutting down"));
         }
         let routing = route::preprocess(&self.config, &self.tokens, message, &arrival, sender)?;
-        let refuses = self.config.auth.strangers == Strangers::Reject;
-        if routing.way == route::Way::Initial && refuses && !sender.is_upstream() {
-            return Err(Reject::because(403, "Strangers are not served"));
-        }
-        if ours && message.method() == Method::Register {
-            self.check_path(message, sender)?;
-            match target::first_route(&self.config, message, &uri) {
-                Some(RouteTo::Location) => {
-                    self.check_registrable(message)?;
-                    return self.register(tx, message);
-                }
-                Some(_) => {}
-                None => return Err(Reject::new(404)),
+        let errand = errand.ok_or(Reject::new(404))?;
+        match errand {
+            Errand::Register => {
+                self.check_registrable(message)?;
+                check_path(message, sender)?;
             }
+            Errand::RegisterElsewhere => check_path(message, sender)?,
+            Errand::Request { .. } => {}
+        }
+        if !self.admit(tx, message, &arrival, sender, &routing, errand) {
+            return Ok(());
+        }
+        if errand == Errand::Register {
+            return self.register(tx, message);
         }
         self.find_targets(message, &uri, &arrival, sender, routing)?;
         if message.method() == Method::Invite {
@@ -187,6 +188,17 @@ impl Engine {
             transaction.merge = Some(key);
         }
         Ok(())
+    }
+
+    /// What a request wants of us; `None` when no rule says which registrar its REGISTER is for.
+    fn errand(&self, message: Message<'_>, uri: &Uri<'_>, ours: bool) -> Option<Errand> {
+        if !ours || message.method() != Method::Register {
+            return Some(Errand::Request { to_us: ours });
+        }
+        match target::first_route(&self.config, message, uri)? {
+            RouteTo::Location => Some(Errand::Register),
+            _ => Some(Errand::RegisterElsewhere),
+        }
     }
 
     /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours. One that is no SIP
@@ -226,12 +238,24 @@ impl Engine {
     }
 }
 
-/// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER for a domain of ours.
-fn is_for_us(message: Message<'_>, uri: &Uri<'_>) -> bool {
-    match message.method() {
-        Method::Register => true,
-        Method::Options => uri.user.is_none(),
-        _ => false,
+/// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER that no other registrar
+/// judges.
+fn is_for_us(message: Message<'_>, uri: &Uri<'_>, errand: Option<Errand>) -> bool {
+    match errand {
+        None | Some(Errand::Register) => true,
+        Some(Errand::RegisterElsewhere) => false,
+        Some(Errand::Request { to_us }) => {
+            to_us && message.method() == Method::Options && uri.user.is_none()
+        }
+    }
+}
+
+/// RFC 3327 §6: a Path is for the servers behind us, who trust us, to send requests by. A client's
+/// would lead them wherever it likes.
+fn check_path(message: Message<'_>, sender: Sender) -> Result<(), Reject> {
+    match message.header(HeaderName::Path) {
+        Some(_) if !sender.is_upstream() => Err(Reject::because(403, "Paths are for servers")),
+        _ => Ok(()),
     }
 }
 

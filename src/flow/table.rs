@@ -10,9 +10,10 @@ use crate::base::id::{FlowId, FlowRef, ShardId, StreamPath};
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
 use crate::base::metrics::RoundTrips;
 use crate::base::time::Time;
+use crate::base::users::UserId;
 use crate::base::wheel::TimerId;
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, Standing};
 use super::layers::Layer;
 
 /// Slots that are allocated together.
@@ -28,14 +29,19 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The peer connected to us.
     pub accepted: bool,
+    /// The user that the client at the other end proved to be last.
+    pub user: Option<UserId>,
+    /// Whose it is by the word of a registrar behind us: a hash of the address of record that was
+    /// registered on it last. 0: nobody's.
+    pub vouched: u32,
     /// The peer is a server that the configuration names: the traffic of many users shares it.
     pub trunk: bool,
     /// What is between its bytes and SIP messages.
     pub layer: Layer,
     /// Bytes written and not yet taken by the kernel.
-    queued_bytes: usize,
+    queued_bytes: u32,
     /// Writes, likewise.
-    queued_writes: usize,
+    queued_writes: u32,
     /// Writes that the kernel has taken, for telling a slow peer from a dead one.
     pub sent_writes: u32,
     /// Messages received, for telling a slow message from the next one.
@@ -78,6 +84,8 @@ impl Flow {
             local,
             remote,
             accepted,
+            user: None,
+            vouched: 0,
             trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
@@ -105,6 +113,7 @@ impl Flow {
             local: self.local,
             remote: self.remote,
             accepted: self.accepted,
+            standing: Standing::Unknown,
         }
     }
 
@@ -134,7 +143,7 @@ impl Flow {
 
     /// Writes pending.
     pub fn queued_writes(&self) -> usize {
-        self.queued_writes
+        self.queued_writes as usize
     }
 
     /// Notes that a shard may hold something of this flow.
@@ -149,8 +158,8 @@ impl Flow {
 
     /// The kernel took some of what was written.
     pub fn on_sent(&mut self, bytes: usize, writes: usize) {
-        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
-        self.queued_writes = self.queued_writes.saturating_sub(writes);
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes as u32);
+        self.queued_writes = self.queued_writes.saturating_sub(writes as u32);
         self.sent_writes = self.sent_writes.wrapping_add(writes as u32);
     }
 
@@ -163,8 +172,8 @@ impl Flow {
         let share = if self.trunk { TRUNK_FACTOR } else { 1 };
         let over = |factor: usize| {
             let factor = factor * share;
-            self.queued_bytes + len > limits.flow_queue_bytes_max * factor
-                || self.queued_writes >= limits.flow_queue_messages_max * factor
+            self.queued_bytes as usize + len > limits.flow_queue_bytes_max * factor
+                || self.queued_writes() >= limits.flow_queue_messages_max * factor
         };
         if over(DUTY_FACTOR) {
             Err(Refused::Overflow)
@@ -176,7 +185,7 @@ impl Flow {
     }
 
     fn note_write(&mut self, range: &Range<usize>) {
-        self.queued_bytes += range.len();
+        self.queued_bytes = self.queued_bytes.saturating_add(range.len() as u32);
         self.queued_writes += 1;
     }
 }
@@ -203,7 +212,7 @@ fn is_of_options(message: &[u8]) -> bool {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 200);
+const _: () = assert!(size_of::<Flow>() <= 224);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 pub mod balance;
 pub mod call;
+pub mod digest;
 pub mod draft;
 pub mod phone;
 pub mod text;
@@ -16,8 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipring::base::config::{
-    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Strangers, Timers, Upstream,
-    UpstreamTarget,
+    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Timers, Upstream, UpstreamTarget,
 };
 use sipring::base::event::{CloseReason, Event, TransactionEvent};
 use sipring::base::hash::{KeyedHash, derive_key};
@@ -77,7 +77,7 @@ pub fn config() -> Config {
         node: Node { name: "lab".into(), domains: vec!["example.com".into()] },
         listeners: Transport::ALL.into_iter().map(listener).collect(),
         registrar: Registrar::default(),
-        auth: Auth { strangers: Strangers::Route },
+        auth: Auth::default(),
         upstreams: vec![core],
         routes: vec![
             Route {
