@@ -127,6 +127,8 @@ pub const SHARD_RESTARTS_MAX: u8 = 16;
 /// Connections that wait to be accepted, for each listener of each shard.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// Time between two steps of the walk over bindings that need pings.
+pub const PING_TICK: Duration = Duration::from_millis(100);
 /// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path
 /// together.
 pub const BINDING_BYTES_MAX: usize = 8 * 1024;

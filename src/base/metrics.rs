@@ -135,6 +135,12 @@ counters! {
     shadows_refused;
     /// Bindings that ended by expiry.
     bindings_expired;
+    /// Bindings removed because their client answered no pings.
+    bindings_unanswered;
+    /// OPTIONS sent to keep the way to a client open.
+    pings_sent;
+    /// Answers to them.
+    pings_answered;
     /// Bindings that ended with their flow.
     bindings_flow_closed;
     /// Timer wheel entries that fired.

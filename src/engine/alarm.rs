@@ -29,6 +29,8 @@ pub(super) enum Alarm {
     Partial(FlowId, u32),
     /// Bindings may have expired.
     Expiry,
+    /// The next step of the walk over bindings that need pings.
+    Pings,
 }
 
 impl Engine {
@@ -44,6 +46,7 @@ impl Engine {
                 Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),
                 Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),
                 Alarm::Expiry => self.on_expiry(),
+                Alarm::Pings => self.on_ping_alarm(),
             }
         }
     }

@@ -31,6 +31,7 @@ mod linked;
 pub mod mesh;
 mod options;
 pub mod output;
+mod pings;
 mod registrations;
 mod report;
 mod search;
@@ -118,6 +119,7 @@ pub struct Engine {
     wheel: Wheel<Alarm>,
     /// When the next binding expires, if an alarm is set for it.
     expiry_alarm: Option<(Time, TimerId)>,
+    pings: pings::Pings,
     outputs: VecDeque<Output>,
     /// Bytes that queued outputs name; emptied when all outputs were popped.
     arena: Vec<u8>,
@@ -181,6 +183,7 @@ impl Engine {
             standing: Standing::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
+            pings: pings::Pings::default(),
             outputs: told_of_restart(&setup),
             arena: Vec::new(),
             deferred: VecDeque::new(),

@@ -42,6 +42,7 @@ impl Engine {
                 self.index_contacts(arrival.source, &outcome);
                 self.answer(tx, message, 200, None, outcome.headers());
                 self.arm_expiry();
+                self.arm_pings();
             }
             Err(reject) => {
                 self.answer(tx, message, reject.status, reject.phrase, outcome.headers());
@@ -86,6 +87,7 @@ impl Engine {
         self.index_contacts(arrival.source, &outcome);
         self.scratch.registered = outcome;
         self.arm_expiry();
+        self.arm_pings();
     }
 
     /// Whose a flow is by the word of a registrar behind us. A datagram's source proves nothing.
@@ -123,6 +125,14 @@ impl Engine {
         let Some(host) = index_host(contact) else { return };
         let entry = Entry::Contact { contact: contact.into(), owner, flow };
         self.change_index_at(host, entry, flow.is_some());
+    }
+
+    /// A client that answers no pings is not there any more.
+    pub(super) fn end_unanswered(&mut self, key: SlabKey) {
+        let mut gone = Vec::new();
+        self.location.give_up(key, |binding| gone.extend(indexed(binding)));
+        self.counters.bindings_unanswered += 1;
+        self.forget_contacts(gone);
     }
 
     /// The flow is gone, and with it the bindings that need it.

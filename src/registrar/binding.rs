@@ -57,6 +57,16 @@ pub(super) struct Facts {
     pub(super) dialable: bool,
     /// Another registrar owns it: we only know of it.
     pub(super) shadow: bool,
+    /// Pings in a row that were not answered.
+    pub(super) missed: u8,
+}
+
+impl Facts {
+    /// Whether nobody but us keeps the way open: a datagram's source that is not the client's own
+    /// address, of a client that did not promise to keep its flow alive (RFC 5626 §4.4.2).
+    pub(super) fn needs_pings(&self) -> bool {
+        matches!(self.way, Way::Datagram(_)) && self.reg_id == 0 && !self.ob
+    }
 }
 
 /// [`BindingFlow`] without what [`Facts`] hold anyway; the rare datagram addresses stand apart.
@@ -326,6 +336,7 @@ mod tests {
             ob: false,
             dialable: false,
             shadow: false,
+            missed: 0,
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Location {
     by_expiry: BTreeMap<u64, SlabKey>,
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
     known: usize,
+    /// How many bindings only we can keep reachable ([`Binding::needs_pings`]).
+    pinged: usize,
     bindings_max: usize,
 }
 
@@ -56,6 +58,7 @@ impl Location {
             by_contact: HashMap::default(),
             by_expiry: BTreeMap::new(),
             known: 0,
+            pinged: 0,
             bindings_max,
         }
     }
@@ -147,6 +150,55 @@ impl Location {
         self.by_expiry.first_key_value().map(|(&bucket, _)| end_of(bucket))
     }
 
+    /// The binding of that name, if it is there.
+    pub fn find(&self, key: SlabKey) -> Option<&Binding> {
+        self.bindings.get(key)
+    }
+
+    /// How many bindings need pings of ours.
+    pub fn pinged(&self) -> usize {
+        self.pinged
+    }
+
+    /// Appends those bindings in force that need pings among the next `max` of a walk over all of
+    /// them, and returns where the walk goes on; 0 when it begins anew.
+    pub fn to_ping(&self, from: u32, max: usize, now: Time, out: &mut Vec<SlabKey>) -> u32 {
+        let mut next = 0;
+        for (seen, (key, binding)) in self.bindings.iter_from(from).enumerate() {
+            if seen == max {
+                return next;
+            }
+            next = key.index + 1;
+            if binding.facts.needs_pings() && binding.is_live(now) {
+                out.push(key);
+            }
+        }
+        0
+    }
+
+    /// Event: a ping leaves. Returns how many before it have not been answered.
+    pub fn on_ping_sent(&mut self, key: SlabKey) -> u8 {
+        let Some(binding) = self.bindings.get_mut(key) else { return 0 };
+        let missed = binding.facts.missed;
+        binding.facts.missed = missed.saturating_add(1);
+        missed
+    }
+
+    /// Event: a ping was answered.
+    pub fn on_ping_answered(&mut self, key: SlabKey) {
+        if let Some(binding) = self.bindings.get_mut(key) {
+            binding.facts.missed = 0;
+        }
+    }
+
+    /// Event: a binding's client answers no pings. It is shown to `gone` and removed.
+    pub fn give_up(&mut self, key: SlabKey, gone: impl FnOnce(&Binding)) {
+        if let Some(binding) = self.bindings.get(key) {
+            gone(binding);
+            self.remove(key);
+        }
+    }
+
     /// How many bindings there are, those out of force that have not been removed yet included.
     pub fn len(&self) -> usize {
         self.bindings.len()
@@ -208,7 +260,9 @@ impl Location {
     /// Adds a binding; `None` when the table is full.
     pub(super) fn add(&mut self, draft: &Draft, facts: Facts) -> Option<SlabKey> {
         let (aor_hash, bucket) = (facts.aor_hash, bucket_of(facts.expires_at));
+        let needs_pings = facts.needs_pings();
         let key = self.bindings.insert(Binding::new(draft, facts))?;
+        self.pinged += usize::from(needs_pings);
         match self.by_aor.entry(aor_hash) {
             Entry::Vacant(entry) => {
                 entry.insert(push(&mut self.bindings, List::Aor, END, key));
@@ -231,6 +285,7 @@ impl Location {
     pub(super) fn update(&mut self, key: SlabKey, draft: &Draft, facts: Facts) {
         let old = &self.get(key).facts;
         let (old_bucket, old_contact) = (old.bucket, old.contact_hash);
+        let old_needs_pings = old.needs_pings();
         let bucket = bucket_of(facts.expires_at);
         let is_same_flow = self.get(key).stream() == facts.way.stream();
         if !is_same_flow {
@@ -240,6 +295,8 @@ impl Location {
             self.leave_contact(key);
         }
         let contact = facts.contact_hash;
+        self.pinged += usize::from(facts.needs_pings());
+        self.pinged -= usize::from(old_needs_pings);
         let binding = self.bindings.get_mut(key).expect("just seen");
         binding.update(draft, Facts { bucket: old_bucket, ..facts });
         if !is_same_flow {
@@ -258,6 +315,7 @@ impl Location {
 
     /// Removes a binding. Its address of record stays known.
     pub(super) fn remove(&mut self, key: SlabKey) {
+        self.pinged -= usize::from(self.get(key).facts.needs_pings());
         self.leave_bucket(key);
         self.leave_flow(key);
         self.leave_contact(key);

@@ -403,6 +403,7 @@ fn facts(
         ob,
         dialable,
         shadow: sender.shadow,
+        missed: 0,
     }
 }
 
