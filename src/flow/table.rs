@@ -303,10 +303,22 @@ impl FlowTable {
         self.by_rtt
     }
 
-    /// The flows of which a shard may hold something.
-    pub fn touched_by(&self, shard: ShardId) -> Vec<FlowId> {
+    /// The flows of which a shard may have held something at that time.
+    pub fn touched_by(&self, shard: ShardId, at: Time) -> Vec<FlowId> {
+        let flows = self.pages.iter().flatten().flatten().map(|flow| &**flow);
+        let held = |flow: &&Flow| flow.opened_at <= at && flow.is_touched_by(shard);
+        flows.filter(held).map(|flow| flow.path.flow).collect()
+    }
+
+    /// Every flow, in the order of their slots.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.pages.iter_mut().flatten().flatten().map(|flow| &mut **flow)
+    }
+
+    /// The first flows in the order of their slots, at most so many.
+    pub fn first(&self, most: usize) -> Vec<FlowId> {
         let flows = self.pages.iter().flatten().flatten();
-        flows.filter(|flow| flow.is_touched_by(shard)).map(|flow| flow.path.flow).collect()
+        flows.map(|flow| flow.path.flow).take(most).collect()
     }
 
     /// Living flows by transport.
