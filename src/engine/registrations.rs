@@ -54,12 +54,7 @@ impl Engine {
 
     /// A registrar behind us answered a REGISTER with 2xx: what it says of the client's Contacts is
     /// kept beside the flow that they were registered on.
-    pub(super) fn keep_shadow(
-        &mut self,
-        tx: SlabKey,
-        request: Message<'_>,
-        response: Message<'_>,
-    ) {
+    pub(super) fn keep_shadow(&mut self, tx: SlabKey, request: Message<'_>, response: Message<'_>) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
         let arrival = transaction.arrival;
         if transaction.orphaned || Sender::of(&self.config, &arrival).is_upstream() {

@@ -109,7 +109,10 @@ mod tests {
         let limits = Limits::default();
         let flow = flow(Transport::Wss);
         assert_eq!(first_look(&flow, &limits), limits.handshake_timeout);
-        assert_eq!(look(&flow, false, at(10), &limits, &Timers::default()), Duty::Close(CloseReason::Timeout));
+        assert_eq!(
+            look(&flow, false, at(10), &limits, &Timers::default()),
+            Duty::Close(CloseReason::Timeout)
+        );
     }
 
     #[test]
@@ -118,10 +121,19 @@ mod tests {
         let mut flow = flow(Transport::Wss);
         flow.layer = Layer::WebSocket { receiver: Receiver::new(), text: true };
         flow.heard_at = at(5);
-        assert_eq!(look(&flow, false, at(25), &limits, &Timers::default()), Duty::Wait(Duration::from_secs(5)));
-        assert_eq!(look(&flow, false, at(30), &limits, &Timers::default()), Duty::Ping(limits.pong_timeout));
+        assert_eq!(
+            look(&flow, false, at(25), &limits, &Timers::default()),
+            Duty::Wait(Duration::from_secs(5))
+        );
+        assert_eq!(
+            look(&flow, false, at(30), &limits, &Timers::default()),
+            Duty::Ping(limits.pong_timeout)
+        );
         flow.awaits_pong = true;
-        assert_eq!(look(&flow, true, at(40), &limits, &Timers::default()), Duty::Close(CloseReason::Pong));
+        assert_eq!(
+            look(&flow, true, at(40), &limits, &Timers::default()),
+            Duty::Close(CloseReason::Pong)
+        );
     }
 
     #[test]
@@ -129,8 +141,14 @@ mod tests {
         let limits = Limits::default();
         let mut flow = flow(Transport::Tcp);
         flow.proved = true;
-        assert_eq!(look(&flow, true, at(900), &limits, &Timers::default()), Duty::Wait(limits.idle_timeout));
-        assert_eq!(look(&flow, false, at(900), &limits, &Timers::default()), Duty::Close(CloseReason::Idle));
+        assert_eq!(
+            look(&flow, true, at(900), &limits, &Timers::default()),
+            Duty::Wait(limits.idle_timeout)
+        );
+        assert_eq!(
+            look(&flow, false, at(900), &limits, &Timers::default()),
+            Duty::Close(CloseReason::Idle)
+        );
     }
 
     #[test]

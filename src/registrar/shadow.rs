@@ -64,7 +64,8 @@ fn plan<'a>(
         let meant = plan.unclaimed(location, &wanted, out);
         let is_new = meant.is_empty();
         let has_room = |added: usize| {
-            location.room() > added && flow.is_none_or(|flow| location.has_flow_room(flow, added + 1))
+            location.room() > added
+                && flow.is_none_or(|flow| location.has_flow_room(flow, added + 1))
         };
         let bytes = out.aor.len() + value.text.len() + sender.call_id.len();
         if seconds > 0 && (bytes + 1 > BINDING_BYTES_MAX || is_new && !has_room(shadowed.added)) {
