@@ -21,6 +21,8 @@ use super::alarm::Alarm;
 #[derive(Debug, Default)]
 pub(super) struct Pings {
     next: u32,
+    /// What is owed of the walk: bindings, each as long as the interval.
+    credit: Duration,
     is_armed: bool,
     due: Vec<SlabKey>,
 }
@@ -35,13 +37,15 @@ impl Engine {
         }
     }
 
-    /// One step: as many bindings as make the whole walk take the interval.
+    /// One step: as many bindings as make the whole walk take the interval, often none.
     pub(super) fn on_ping_alarm(&mut self) {
         self.pings.is_armed = false;
         let mut due = std::mem::take(&mut self.pings.due);
         due.clear();
-        let max = share(self.location.len(), self.config.registrar.nat_ping);
-        self.pings.next = self.location.to_ping(self.pings.next, max, self.now, &mut due);
+        let max = self.pings.share(self.location.len(), self.config.registrar.nat_ping);
+        if max > 0 {
+            self.pings.next = self.location.to_ping(self.pings.next, max, self.now, &mut due);
+        }
         for key in due.drain(..) {
             self.ping(key);
         }
@@ -119,8 +123,17 @@ impl Engine {
     }
 }
 
-/// How many of `bindings` one step looks at, so that all are seen once in an interval.
-fn share(bindings: usize, interval: Duration) -> usize {
-    let steps = (interval.as_millis() / PING_TICK.as_millis()).max(1);
-    bindings.div_ceil(usize::try_from(steps).unwrap_or(usize::MAX)).max(1)
+impl Pings {
+    /// How many of `bindings` are looked at in this step, so that all are seen once in an interval.
+    fn share(&mut self, bindings: usize, interval: Duration) -> usize {
+        if interval.is_zero() {
+            return 0;
+        }
+        let bindings = u32::try_from(bindings).unwrap_or(u32::MAX);
+        self.credit += PING_TICK.saturating_mul(bindings);
+        let share = self.credit.as_nanos() / interval.as_nanos();
+        let share = u32::try_from(share).unwrap_or(u32::MAX).min(bindings);
+        self.credit = self.credit.saturating_sub(interval.saturating_mul(share)).min(interval);
+        share as usize
+    }
 }
