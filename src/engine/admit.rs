@@ -4,7 +4,8 @@
 //!
 //! A stream flow is its client's own when the client's Via is the only one. What was proved on it
 //! holds for it until it ends, or the user is gone or has another password: nobody else can write
-//! on it. So does the word of a registrar behind us that accepted a REGISTER on it. Datagrams, and what comes through another proxy, prove it each time.
+//! on it. So does the word of a registrar behind us that accepted a REGISTER on it. Datagrams, and
+//! what comes through another proxy, prove it each time.
 
 use crate::auth::{Challenge, Circumstances, Verdict};
 use crate::base::slab::SlabKey;

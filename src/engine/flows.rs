@@ -361,15 +361,6 @@ impl Engine {
         self.on_message(&arrival, bytes);
     }
 
-    /// A STUN binding request on the SIP port (RFC 5626 §4.4.2) hears its reflexive address.
-    fn answer_stun(&mut self, path: DatagramPath, bytes: &[u8]) {
-        let start = self.arena.len();
-        if crate::flow::stun::answer(bytes, path.remote, &mut self.arena) {
-            let range = start..self.arena.len();
-            self.outputs.push_back(Output::WriteTo { path, range });
-        }
-    }
-
     /// Queues bytes that are no SIP message. False when the flow takes none.
     pub(super) fn write_raw(&mut self, name: FlowId, put: impl FnOnce(&mut Vec<u8>)) -> bool {
         let limits = &self.config.limits;

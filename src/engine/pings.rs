@@ -1,7 +1,8 @@
-//! OPTIONS to clients behind address translation that registered by UDP and promised no keep-alive
-//! of their own (RFC 5626 §4.4 is for those who do): the way in stays open while something passes
-//! it. Absent on purpose: transactions and retransmissions. The next ping follows anyway, and an
-//! answer of any status says all that is asked.
+//! Keep-alives of datagrams: STUN binding requests are answered, and OPTIONS go to clients behind
+//! address translation that registered by UDP and promised no keep-alive of their own (RFC 5626 §4.4
+//! is for those who do): the way in stays open while something passes it. Absent on purpose:
+//! transactions and retransmissions. The next ping follows anyway, and an answer of any status says
+//! all that is asked.
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::sip::{Message, Method};
 
 use super::Engine;
 use super::alarm::Alarm;
+use super::output::Output;
 
 /// How far the walk over the bindings is.
 #[derive(Debug, Default)]
@@ -105,6 +107,15 @@ impl Engine {
         self.counters.pings_answered += 1;
         self.counters.responses_absorbed += 1;
         true
+    }
+
+    /// A STUN binding request on the SIP port (RFC 5626 §4.4.2) hears its reflexive address.
+    pub(super) fn answer_stun(&mut self, path: DatagramPath, bytes: &[u8]) {
+        let start = self.arena.len();
+        if crate::flow::stun::answer(bytes, path.remote, &mut self.arena) {
+            let range = start..self.arena.len();
+            self.outputs.push_back(Output::WriteTo { path, range });
+        }
     }
 
     fn pinged_path(&self, key: SlabKey) -> Option<DatagramPath> {

@@ -29,7 +29,7 @@ const BUCKET: Duration = Duration::from_secs(8);
 /// [`Location::expire`]. Bindings are added by [`super::register()`].
 pub struct Location {
     hash: KeyedHash,
-    bindings: Slab<Binding>,
+    pub(super) bindings: Slab<Binding>,
     /// By hash of the address of record. An entry without bindings says that there were some once.
     by_aor: HashMap<u64, SlabKey, BuildHashed>,
     /// By hash of the flow's name.
@@ -40,8 +40,8 @@ pub struct Location {
     by_expiry: BTreeMap<u64, SlabKey>,
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
     known: usize,
-    /// How many bindings only we can keep reachable ([`Binding::needs_pings`]).
-    pinged: usize,
+    /// How many bindings only we can keep reachable (see `pings`).
+    pub(super) pinged: usize,
     bindings_max: usize,
 }
 
@@ -159,50 +159,6 @@ impl Location {
     /// The binding of that name, if it is there.
     pub fn find(&self, key: SlabKey) -> Option<&Binding> {
         self.bindings.get(key)
-    }
-
-    /// How many bindings need pings of ours.
-    pub fn pinged(&self) -> usize {
-        self.pinged
-    }
-
-    /// Appends those bindings in force that need pings among the next `max` of a walk over all of
-    /// them, and returns where the walk goes on; 0 when it begins anew.
-    pub fn to_ping(&self, from: u32, max: usize, now: Time, out: &mut Vec<SlabKey>) -> u32 {
-        let mut next = 0;
-        for (seen, (key, binding)) in self.bindings.iter_from(from).enumerate() {
-            if seen == max {
-                return next;
-            }
-            next = key.index + 1;
-            if binding.facts.needs_pings() && binding.is_live(now) {
-                out.push(key);
-            }
-        }
-        0
-    }
-
-    /// Event: a ping leaves. Returns how many before it have not been answered.
-    pub fn on_ping_sent(&mut self, key: SlabKey) -> u8 {
-        let Some(binding) = self.bindings.get_mut(key) else { return 0 };
-        let missed = binding.facts.missed;
-        binding.facts.missed = missed.saturating_add(1);
-        missed
-    }
-
-    /// Event: a ping was answered.
-    pub fn on_ping_answered(&mut self, key: SlabKey) {
-        if let Some(binding) = self.bindings.get_mut(key) {
-            binding.facts.missed = 0;
-        }
-    }
-
-    /// Event: a binding's client answers no pings. It is shown to `gone` and removed.
-    pub fn give_up(&mut self, key: SlabKey, gone: impl FnOnce(&Binding)) {
-        if let Some(binding) = self.bindings.get(key) {
-            gone(binding);
-            self.remove(key);
-        }
     }
 
     /// How many bindings there are, those out of force that have not been removed yet included.

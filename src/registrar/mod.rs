@@ -17,6 +17,7 @@ mod gruu;
 mod harness;
 mod links;
 mod location;
+mod pings;
 mod plan;
 mod register;
 mod shadow;

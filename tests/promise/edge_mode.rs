@@ -127,7 +127,7 @@ fn a_path_whose_flow_is_gone_is_430_for_the_core() {
 fn a_430_for_a_binding_behind_another_edge_is_480_for_who_called() {
     for at in lab::placements() {
         let mut lab = Lab::new(at.shards, lab::config());
-        let user = lab::user_of(at.owner, at.shards, 0);
+        let user = user_of(at.owner, at.shards, 0);
         let edge = Phone::connect(&mut lab, at.flow, Transport::Udp, "198.51.100.8:5060");
         let caller = Phone::connect(&mut lab, at.arrival, Transport::Wss, "203.0.113.5:40001");
         let path = "<sip:token@198.51.100.8;lr;ob>";
