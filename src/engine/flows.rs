@@ -128,11 +128,16 @@ impl Engine {
                 *layer = Layer::WebSocket { receiver, text };
                 going_on
             }
-            Upgrade::Accepted { .. } => false,
-            Upgrade::Health => self.end(name, CloseReason::Peer),
-            Upgrade::Refused { .. } => {
-                self.counters.upgrades_refused += 1;
-                self.end(name, CloseReason::Protocol)
+            other => {
+                self.pool.put(held);
+                match other {
+                    Upgrade::Health => self.end(name, CloseReason::Peer),
+                    Upgrade::Refused { .. } => {
+                        self.counters.upgrades_refused += 1;
+                        self.end(name, CloseReason::Protocol)
+                    }
+                    _ => false,
+                }
             }
         }
     }
@@ -182,11 +187,17 @@ impl Engine {
                     self.counters.keepalives_received += 1;
                     self.write_raw(name, |out| write_frame(out, Opcode::Pong, &payload));
                     payload.give_back(&mut self.pool);
+                    if !receiver.is_partial() {
+                        self.count_whole(name);
+                    }
                 }
                 WsEvent::Pong(payload) => {
                     self.counters.keepalives_received += 1;
                     self.flows.on_pong(name, self.now);
                     payload.give_back(&mut self.pool);
+                    if !receiver.is_partial() {
+                        self.count_whole(name);
+                    }
                 }
                 WsEvent::Close { code } => {
                     let code = code.unwrap_or(CloseCode::NORMAL);
@@ -197,6 +208,14 @@ impl Engine {
             if !self.flows.has(name) {
                 return false;
             }
+        }
+    }
+
+    /// A keep-alive between messages is whole by itself: what is unfinished later began after it.
+    /// Between fragments it gives their message no more time.
+    fn count_whole(&mut self, name: FlowId) {
+        if let Some(flow) = self.flows.get_mut(name) {
+            flow.whole_in = flow.whole_in.wrapping_add(1);
         }
     }
 
@@ -253,10 +272,12 @@ impl Engine {
                 Ok(Frame::NeedMore { .. }) => break,
                 Ok(Frame::Ping) => {
                     used += 4;
+                    self.count_whole(name);
                     self.on_stream_ping(name);
                 }
                 Ok(Frame::Crlf) => {
                     used += 2;
+                    self.count_whole(name);
                     if scan.completes_ping() {
                         self.on_stream_ping(name);
                     }
@@ -440,7 +461,7 @@ impl Engine {
         let at = self.now + self.config.limits.message_timeout;
         let Some(flow) = self.flows.get_mut(name) else { return };
         if flow.partial_timer.is_none() && !matches!(flow.layer, Layer::Upgrade(_)) {
-            let mark = flow.messages_in;
+            let mark = flow.whole_in;
             flow.partial_timer = Some(self.wheel.arm(at, Alarm::Partial(name, mark)));
         }
     }

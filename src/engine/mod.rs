@@ -39,6 +39,7 @@ mod pings;
 mod reconfigure;
 mod registrations;
 mod report;
+mod resources;
 mod search;
 mod serve;
 mod server;
@@ -80,6 +81,7 @@ pub use blame::Mishap;
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
 pub use output::Output;
+pub use resources::Resources;
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
 #[derive(Clone, Debug)]
@@ -104,7 +106,7 @@ pub struct Setup {
 ///
 /// Events: [`Engine::handle`], [`Engine::handle_timeout`]. Polls: [`Engine::pop_output`]. Getters:
 /// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`],
-/// [`Engine::is_quiet`], [`Engine::unanswered`].
+/// [`Engine::resources`], [`Engine::is_quiet`], [`Engine::unanswered`].
 pub struct Engine {
     now: Time,
     shard: ShardId,

@@ -44,8 +44,8 @@ pub struct Flow {
     queued_writes: u32,
     /// Writes that the kernel has taken, for telling a slow peer from a dead one.
     pub sent_writes: u32,
-    /// Messages received, for telling a slow message from the next one.
-    pub messages_in: u32,
+    /// Messages and keep-alives received whole, for telling a slow message from the next one.
+    pub whole_in: u32,
     /// When it was opened.
     pub opened_at: Time,
     /// When something was last received.
@@ -91,7 +91,7 @@ impl Flow {
             queued_bytes: 0,
             queued_writes: 0,
             sent_writes: 0,
-            messages_in: 0,
+            whole_in: 0,
             opened_at: now,
             heard_at: now,
             awaits_pong: false,
@@ -119,7 +119,7 @@ impl Flow {
 
     /// A whole message came.
     pub fn on_message(&mut self, now: Time) {
-        self.messages_in = self.messages_in.wrapping_add(1);
+        self.whole_in = self.whole_in.wrapping_add(1);
         self.asked_ms = (now.saturating_since(self.opened_at).as_millis() as u32).max(1);
     }
 
