@@ -2,6 +2,7 @@
 //! with one series a shard; nothing is named twice.
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -12,7 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::base::id::Transport;
-use crate::base::metrics::{Counters, Gauges, StoreNumbers};
+use crate::base::metrics::{Counters, Gauges, RoundTrips, StoreNumbers};
 
 use super::{Reloads, Source};
 
@@ -112,7 +113,26 @@ impl Snapshot {
         family(out, "sipring_aors", help, MetricType::Gauge, aors)?;
         let resting = self.series(|gauges, series| series(None, gauges.targets_resting));
         let help = "Targets of upstreams that failed of late and are tried last.";
-        family(out, "sipring_targets_resting", help, MetricType::Gauge, resting)
+        family(out, "sipring_targets_resting", help, MetricType::Gauge, resting)?;
+        self.encode_round_trips(out)
+    }
+
+    /// Each series holds those of lower bounds, as in a histogram, so that quantiles can be asked
+    /// for; it is a gauge, since flows leave it.
+    fn encode_round_trips(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut list = Vec::new();
+        for (shard, (_, gauges)) in self.shards.iter().enumerate() {
+            let mut series = |le: String, flows| {
+                let labels = vec![("shard", shard.to_string()), ("le", le)];
+                list.push((labels, ConstGauge::new(flows)));
+            };
+            for bound in RoundTrips::BOUNDS_MS.map(Duration::from_millis) {
+                series(bound.as_secs_f64().to_string(), gauges.round_trips.within(bound));
+            }
+            series("+Inf".to_owned(), gauges.round_trips.flows());
+        }
+        let help = "Living WebSocket flows by what a ping and its pong took last, in seconds.";
+        family(out, "sipring_flows_rtt", help, MetricType::Gauge, list.into_iter())
     }
 
     /// One or more series a shard, each with its shard label and at most one other.
@@ -201,6 +221,13 @@ mod tests {
                 flows: [0, 1, 2, 3, 4],
                 bindings: 5,
                 server_transactions: 6,
+                round_trips: {
+                    let mut round_trips = RoundTrips::default();
+                    [7, 8, 9000].into_iter().for_each(|ms| {
+                        round_trips.add(Duration::from_millis(ms));
+                    });
+                    round_trips
+                },
                 ..Gauges::default()
             };
             vec![(counters, gauges), (Counters::default(), Gauges::default())]
@@ -261,6 +288,9 @@ mod tests {
             "sipring_flows{shard=\"0\",transport=\"wss\"} 4",
             "sipring_bindings{shard=\"0\"} 5",
             "sipring_aors{shard=\"1\"} 0",
+            "sipring_flows_rtt{shard=\"0\",le=\"0.005\"} 0",
+            "sipring_flows_rtt{shard=\"0\",le=\"0.01\"} 2",
+            "sipring_flows_rtt{shard=\"0\",le=\"+Inf\"} 3",
             "sipring_transactions{shard=\"0\",side=\"server\"} 6",
             "# HELP sipring_upgrades WebSocket upgrades accepted.",
         ] {

@@ -85,6 +85,10 @@ pub struct Registrar {
     /// Time that bindings of equal q have to answer while bindings of a lower q wait (RFC 3261
     /// §16.6): then those are tried, and the INVITEs of these are cancelled.
     pub serial_ring: Duration,
+    /// Time between two OPTIONS to a UDP client behind address translation; zero: none are sent.
+    pub nat_ping: Duration,
+    /// Unanswered ones in a row after which its binding is removed; 0: it stays until it expires.
+    pub nat_ping_misses: usize,
     /// Contacts on another host than their source are resolved instead of delivered on the flow.
     pub foreign_contacts: bool,
     /// Values of Service-Route in the answer to a REGISTER (RFC 3608): what the client is to put in
@@ -277,6 +281,8 @@ impl Default for Registrar {
             expires_max: Duration::from_secs(7200),
             contacts_max: 10,
             serial_ring: Duration::from_secs(20),
+            nat_ping: Duration::ZERO,
+            nat_ping_misses: 0,
             foreign_contacts: false,
             service_route: Vec::new(),
             sips_to_sip_contact: false,

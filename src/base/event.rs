@@ -81,6 +81,8 @@ pub enum CloseReason {
     Slow,
     /// Nothing was received for the idle time.
     Idle,
+    /// Its client neither registered nor had a request accepted in time.
+    Unproven,
     /// A handshake or message took too long.
     Timeout,
     /// The peer broke a protocol.
@@ -102,6 +104,7 @@ impl CloseReason {
             CloseReason::Pong => "pong",
             CloseReason::Slow => "slow",
             CloseReason::Idle => "idle",
+            CloseReason::Unproven => "unproven",
             CloseReason::Timeout => "timeout",
             CloseReason::Protocol => "protocol",
             CloseReason::Limit => "limit",

@@ -137,6 +137,8 @@ pub const LOG_MISHAP_BYTES_MAX: usize = 4096;
 /// Connections that wait to be accepted, for each listener of each shard.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// Time between two steps of the walk over bindings that need pings.
+pub const PING_TICK: Duration = Duration::from_millis(100);
 /// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path
 /// together.
 pub const BINDING_BYTES_MAX: usize = 8 * 1024;
@@ -255,6 +257,9 @@ pub struct Limits {
     /// TCP and TLS flows without traffic for this long are closed; re-armed by every message or
     /// keep-alive.
     pub idle_timeout: Duration,
+    /// Time that an accepted flow has to register or to have a request accepted before it is
+    /// closed.
+    pub prove_deadline: Duration,
     /// Time for an outgoing connection to be established, TLS included.
     pub connect_timeout: Duration,
     /// Time that living transactions get after SIGTERM before the process ends.
@@ -280,6 +285,7 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(900),
+            prove_deadline: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
             drain_spread: Duration::from_secs(10),

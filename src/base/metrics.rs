@@ -2,6 +2,8 @@
 //! driver publishes them to the shard's atomics; `admin/metrics` shows them. One row a counter;
 //! everything else derives from it.
 
+use std::time::Duration;
+
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $field:ident;)+) => {
         /// Monotonic counters of one shard, plain numbers with a single writer.
@@ -43,6 +45,8 @@ counters! {
     flows_closed_pong;
     /// Flows closed because a write was pending too long or its queue overflowed.
     flows_closed_slow;
+    /// Flows closed because their client neither registered nor had a request accepted in time.
+    flows_closed_unproven;
     /// Flows closed because nothing came from them for the idle time.
     flows_closed_idle;
     /// Flows closed because the peer broke a protocol (framing, WebSocket, handshake).
@@ -126,8 +130,19 @@ counters! {
     identities_refused;
     /// REGISTER requests answered 200.
     registrations;
+    /// Bindings of registrars behind us that we keep a shadow of, counted when they are new or on
+    /// another flow.
+    bindings_shadowed;
+    /// Bindings of registrars behind us of which no shadow is kept: no room, or too long.
+    shadows_refused;
     /// Bindings that ended by expiry.
     bindings_expired;
+    /// Bindings removed because their client answered no pings.
+    bindings_unanswered;
+    /// OPTIONS sent to keep the way to a client open.
+    pings_sent;
+    /// Answers to them.
+    pings_answered;
     /// Bindings that ended with their flow.
     bindings_flow_closed;
     /// Bindings that came back from the store after a start.
@@ -187,6 +202,49 @@ pub struct StoreNumbers {
     pub durable_at: f64,
 }
 
+/// How many flows have which round-trip time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoundTrips {
+    /// By the bound of [`RoundTrips::BOUNDS_MS`] that is the first not to be less; the last holds
+    /// all above.
+    pub flows: [u64; RoundTrips::BUCKETS],
+}
+
+impl RoundTrips {
+    /// Upper bounds in milliseconds, rising.
+    pub const BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000];
+    /// One more than there are bounds.
+    pub const BUCKETS: usize = RoundTrips::BOUNDS_MS.len() + 1;
+
+    /// One more flow with that time.
+    pub fn add(&mut self, rtt: Duration) {
+        self.flows[RoundTrips::bucket(rtt)] += 1;
+    }
+
+    /// One flow less with that time.
+    pub fn remove(&mut self, rtt: Duration) {
+        self.flows[RoundTrips::bucket(rtt)] -= 1;
+    }
+
+    /// How many flows have a known time.
+    pub fn flows(&self) -> u64 {
+        self.flows.iter().sum()
+    }
+
+    /// How many flows have a time of at most `bound`, which is one of the bounds.
+    pub fn within(&self, bound: Duration) -> u64 {
+        let up_to = |(at, _): &(usize, &u64)| {
+            RoundTrips::BOUNDS_MS.get(*at).is_some_and(|ms| Duration::from_millis(*ms) <= bound)
+        };
+        self.flows.iter().enumerate().filter(up_to).map(|(_, flows)| flows).sum()
+    }
+
+    fn bucket(rtt: Duration) -> usize {
+        let bounds = RoundTrips::BOUNDS_MS;
+        bounds.partition_point(|bound| Duration::from_millis(*bound) < rtt)
+    }
+}
+
 /// Values that go up and down, of one shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -200,6 +258,8 @@ pub struct Gauges {
     pub server_transactions: u64,
     /// Living client transactions.
     pub client_transactions: u64,
+    /// Living flows by round-trip time.
+    pub round_trips: RoundTrips,
     /// Targets of upstreams that failed of late and are tried last.
     pub targets_resting: u64,
 }

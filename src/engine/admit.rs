@@ -4,7 +4,8 @@
 //!
 //! A stream flow is its client's own when the client's Via is the only one. What was proved on it
 //! holds for it until it ends, or the user is gone or has another password: nobody else can write
-//! on it. Datagrams, and what comes through another proxy, prove it each time.
+//! on it. So does the word of a registrar behind us that accepted a REGISTER on it. Datagrams, and
+//! what comes through another proxy, prove it each time.
 
 use crate::auth::{Challenge, Circumstances, Verdict};
 use crate::base::slab::SlabKey;
@@ -33,7 +34,7 @@ pub(super) enum Errand {
 impl Engine {
     /// What is known of the sender of a request, which came in at this shard.
     pub(super) fn identify(&mut self, arrival: &Arrival, message: Message<'_>) -> Standing {
-        let Some(digest) = self.config.auth.digest() else { return Standing::Unknown };
+        let Some(digest) = self.config.auth.digest() else { return self.vouched(arrival, message) };
         let is_never_asked = matches!(message.method(), Method::Ack | Method::Cancel);
         if is_never_asked || Sender::upstream(&self.config, arrival).is_some() {
             return Standing::Unknown;
@@ -53,11 +54,22 @@ impl Engine {
             }
             Verdict::Absent => match flow.and_then(|flow| flow.user) {
                 Some(user) => Standing::Pinned(user),
-                None => Standing::Unknown,
+                None => self.vouched(arrival, message),
             },
             Verdict::Stale => Standing::Stale,
             Verdict::Refused => Standing::Refused,
             Verdict::Malformed => Standing::Malformed,
+        }
+    }
+
+    /// What a registrar behind us has said of the flow's client, if it is that who speaks.
+    fn vouched(&self, arrival: &Arrival, message: Message<'_>) -> Standing {
+        let flow = arrival.source.stream().and_then(|flow| self.flows.get(flow));
+        match flow {
+            Some(flow) if flow.vouched != 0 && message.values(HeaderName::Via).nth(1).is_none() => {
+                Standing::Vouched(flow.vouched)
+            }
+            _ => Standing::Unknown,
         }
     }
 
@@ -87,14 +99,18 @@ impl Engine {
         let is_user = aor.is_some();
         let admission = match errand {
             Errand::Register => admission::register(&self.config, message, standing, aor),
-            Errand::RegisterElsewhere => admission::register_elsewhere(&self.config, aor),
-            Errand::Request { .. } => admission::request(&self.config, message, standing, aor),
+            // Whose it is, that registrar finds out.
+            Errand::RegisterElsewhere => Admission::Admitted,
+            Errand::Request { .. } => {
+                let hash = &self.placement;
+                admission::request(&self.config, message, standing, aor, hash)
+            }
         };
         match standing {
             Standing::Proven(_) => self.counters.credentials_accepted += 1,
             Standing::Stale => self.counters.credentials_stale += 1,
             Standing::Refused | Standing::Malformed => self.counters.credentials_refused += 1,
-            Standing::Unknown | Standing::Pinned(_) => {}
+            Standing::Unknown | Standing::Pinned(_) | Standing::Vouched(_) => {}
         }
         match admission {
             Admission::Admitted => true,

@@ -31,6 +31,8 @@ pub(super) enum Alarm {
     Expiry,
     /// The REGISTER that waits longest for the store has waited long enough.
     Store,
+    /// The next step of the walk over bindings that need pings.
+    Pings,
 }
 
 impl Engine {
@@ -47,6 +49,7 @@ impl Engine {
                 Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),
                 Alarm::Expiry => self.on_expiry(),
                 Alarm::Store => self.on_store_alarm(),
+                Alarm::Pings => self.on_ping_alarm(),
             }
         }
     }
@@ -54,13 +57,14 @@ impl Engine {
     fn on_keepalive(&mut self, name: FlowId) {
         let index = &self.transactions;
         let busy = index.by_source.has(name) || index.by_target.has(name);
+        let config = &self.config;
         let Some(flow) = self.flows.get_mut(name) else { return };
         flow.timer = None;
-        let after = match keepalive::look(flow, busy, self.now, &self.config.limits) {
+        let after = match keepalive::look(flow, busy, self.now, &config.limits, &config.timers) {
             Duty::Wait(after) => after,
             Duty::Close(why) => return self.close(name, why),
             Duty::Ping(after) => {
-                flow.awaits_pong = true;
+                flow.on_ping_sent(self.now);
                 self.write_raw(name, |out| write_frame(out, Opcode::Ping, b""));
                 after
             }

@@ -6,7 +6,7 @@ use crate::proxy::context::{Consequence, Verdict};
 use crate::proxy::identity::Border;
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, naming, response};
-use crate::sip::{self, Message, ResponseParts, ViaParams};
+use crate::sip::{self, Message, Method, ResponseParts, ViaParams};
 
 use super::Engine;
 use super::serve::reply_to;
@@ -240,6 +240,8 @@ impl Engine {
             Verdict::Forward => self.with_request(tx, |engine, request| {
                 if accepts {
                     engine.expect_ack(tx, request);
+                } else if trusted && request.method() == Method::Register {
+                    engine.keep_shadow(tx, request, message);
                 }
                 engine.forward_with(tx, request, message, trusted);
             }),

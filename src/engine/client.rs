@@ -44,7 +44,10 @@ impl Engine {
         branch: BranchId,
     ) {
         let Some(client) = self.matching(message, branch) else {
-            return self.drop_stray(arrival, message);
+            if !self.on_ping_response(arrival, message, branch) {
+                self.drop_stray(arrival, message);
+            }
+            return;
         };
         let transaction = self.transactions.client.get_mut(client).expect("it matched");
         if !came_from(transaction, arrival) {

@@ -146,7 +146,8 @@ impl Engine {
     fn open_websocket(&mut self, path: StreamPath) {
         let Some(flow) = self.flows.get_mut(path.flow) else { return };
         flow.layer = Layer::Lent { text: Some(true), open: true };
-        let at = self.now + self.config.limits.ping_interval;
+        let limits = &self.config.limits;
+        let at = self.now + limits.ping_interval.min(limits.prove_deadline);
         let timer = self.wheel.arm(at, Alarm::Flow(path.flow));
         if let Some(old) = flow.timer.replace(timer) {
             self.wheel.cancel(old);
@@ -177,7 +178,7 @@ impl Engine {
                     if let Layer::Lent { text, .. } = &mut flow.layer {
                         *text = Some(is_text);
                     }
-                    flow.whole_in = flow.whole_in.wrapping_add(1);
+                    flow.on_message(self.now);
                     let arrival = flow.arrival();
                     self.on_websocket_message(&arrival, &payload);
                     payload.give_back(&mut self.pool);
@@ -192,6 +193,7 @@ impl Engine {
                 }
                 WsEvent::Pong(payload) => {
                     self.counters.keepalives_received += 1;
+                    self.flows.on_pong(name, self.now);
                     payload.give_back(&mut self.pool);
                     if !receiver.is_partial() {
                         self.count_whole(name);
@@ -283,7 +285,7 @@ impl Engine {
                 Ok(Frame::Message { len }) => {
                     used += len;
                     let flow = self.flows.get_mut(name)?;
-                    flow.whole_in = flow.whole_in.wrapping_add(1);
+                    flow.on_message(self.now);
                     let arrival = flow.arrival();
                     self.on_message(&arrival, &rest[..len]);
                 }
@@ -380,15 +382,6 @@ impl Engine {
         self.on_message(&arrival, bytes);
     }
 
-    /// A STUN binding request on the SIP port (RFC 5626 §4.4.2) hears its reflexive address.
-    fn answer_stun(&mut self, path: DatagramPath, bytes: &[u8]) {
-        let start = self.arena.len();
-        if crate::flow::stun::answer(bytes, path.remote, &mut self.arena) {
-            let range = start..self.arena.len();
-            self.outputs.push_back(Output::WriteTo { path, range });
-        }
-    }
-
     /// Queues bytes that are no SIP message. False when the flow takes none.
     pub(super) fn write_raw(&mut self, name: FlowId, put: impl FnOnce(&mut Vec<u8>)) -> bool {
         let limits = &self.config.limits;
@@ -447,6 +440,7 @@ impl Engine {
             CloseReason::Pong => self.counters.flows_closed_pong += 1,
             CloseReason::Slow => self.counters.flows_closed_slow += 1,
             CloseReason::Idle => self.counters.flows_closed_idle += 1,
+            CloseReason::Unproven => self.counters.flows_closed_unproven += 1,
             CloseReason::Protocol => self.counters.flows_closed_protocol += 1,
             _ => {}
         }

@@ -43,6 +43,7 @@ impl Engine {
             LinkMessage::Restarted { incarnation, at } => {
                 self.on_restarted(from, incarnation, at);
             }
+            LinkMessage::Vouched { flow, aor } => self.on_vouched(flow, aor),
             LinkMessage::Index(change) => self.change_index(*change),
         }
     }

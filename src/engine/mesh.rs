@@ -47,6 +47,14 @@ pub enum LinkMessage {
         /// When I ended: flows that are younger have nothing at my former self.
         at: Time,
     },
+    /// Duty: a registrar behind us said whose that flow of yours is.
+    Vouched {
+        /// The flow.
+        flow: FlowId,
+        /// The upper half of the hash of the canonical address of record, under the key that all
+        /// shards have.
+        aor: u32,
+    },
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),
 }

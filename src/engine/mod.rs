@@ -35,6 +35,7 @@ mod linked;
 pub mod mesh;
 mod options;
 pub mod output;
+mod pings;
 mod reconfigure;
 mod registrations;
 mod report;
@@ -132,6 +133,7 @@ pub struct Engine {
     wheel: Wheel<Alarm>,
     /// When the next binding expires, if an alarm is set for it.
     expiry_alarm: Option<(Time, TimerId)>,
+    pings: pings::Pings,
     outputs: VecDeque<Output>,
     /// Bytes that queued outputs name; emptied when all outputs were popped.
     arena: Vec<u8>,
@@ -198,6 +200,7 @@ impl Engine {
             standing: Standing::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
+            pings: pings::Pings::default(),
             outputs: told_of_restart(now, &setup),
             arena: Vec::new(),
             deferred: VecDeque::new(),
@@ -272,6 +275,7 @@ impl Engine {
             aors: self.location.aors() as u64,
             server_transactions: self.transactions.server.len() as u64,
             client_transactions: self.transactions.client.len() as u64,
+            round_trips: self.flows.by_rtt(),
             targets_resting: self.standing.resting(self.now),
         }
     }

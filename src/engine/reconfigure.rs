@@ -22,6 +22,7 @@ impl Engine {
         self.location.set_max(limits.bindings_max);
         if !naming::has_same_names(&old, &self.config) || !has_same_sources(&old, &self.config) {
             self.settle_trunks();
+            self.arm_pings();
             self.former = Some(old);
         }
         if looked_up != self.looks_up_addresses() {

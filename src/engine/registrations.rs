@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use crate::base::id::FlowRef;
+use crate::base::id::{FlowId, FlowRef};
 use crate::base::slab::SlabKey;
 use crate::proxy::route::Sender;
-use crate::proxy::{Reject, naming, place};
-use crate::registrar::{Binding, RegisterContext, Registered, register};
-use crate::sip::{HeaderName, Message, Uri};
+use crate::proxy::{Reject, admission, naming, place};
+use crate::registrar::{Binding, RegisterContext, Registered, register, shadow};
+use crate::sip::{Message, Uri};
 
 use super::Engine;
 use super::alarm::Alarm;
 use super::index::Entry;
+use super::mesh::LinkMessage;
+use super::output::Output;
 
 impl Engine {
     /// RFC 3261 §10.3, the domain being ours.
@@ -20,13 +22,6 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get(tx) else { return Ok(()) };
         let arrival = transaction.arrival;
         self.check_store_room()?;
-        if message.header(HeaderName::Path).is_some()
-            && !Sender::of(&self.config, &arrival).is_upstream()
-        {
-            // The route and Contact of such a binding would have the servers behind us, who trust
-            // us, send requests wherever the client likes (RFC 3327 §6).
-            return Err(Reject::because(403, "Paths are for servers"));
-        }
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
         let keeps_alive = arrival.transport().is_websocket();
@@ -49,6 +44,7 @@ impl Engine {
                 let stored = self.store_changes();
                 self.answer_when_stored(tx, message, outcome.headers(), stored);
                 self.arm_expiry();
+                self.arm_pings();
             }
             Err(reject) => {
                 self.answer(tx, message, reject.status, reject.phrase, outcome.headers());
@@ -56,6 +52,56 @@ impl Engine {
         }
         self.scratch.registered = outcome;
         Ok(())
+    }
+
+    /// A registrar behind us answered a REGISTER with 2xx: what it says of the client's Contacts is
+    /// kept beside the flow that they were registered on.
+    pub(super) fn keep_shadow(&mut self, tx: SlabKey, request: Message<'_>, response: Message<'_>) {
+        let Some(transaction) = self.transactions.server.get(tx) else { return };
+        let arrival = transaction.arrival;
+        if transaction.orphaned || Sender::of(&self.config, &arrival).is_upstream() {
+            return;
+        }
+        let config = std::sync::Arc::clone(&self.config);
+        let context = RegisterContext {
+            now: self.now,
+            source: arrival.source,
+            source_ip: arrival.remote.ip(),
+            config: &config,
+            names_us: &|_| false,
+            random: self.rng.next_u64(),
+            gruu_key: &self.gruus,
+            flow_timer: None,
+        };
+        let mut outcome = std::mem::take(&mut self.scratch.registered);
+        let kept = shadow(&mut self.location, request, response, &context, &mut outcome);
+        self.counters.bindings_shadowed += kept.added as u64;
+        self.counters.shadows_refused += kept.refused as u64;
+        if kept.added > 0 {
+            let aor = admission::vouched(&self.placement, outcome.aor());
+            self.vouch(arrival.source, aor);
+        }
+        self.index_contacts(arrival.source, &outcome);
+        self.store_changes();
+        self.scratch.registered = outcome;
+        self.arm_expiry();
+        self.arm_pings();
+    }
+
+    /// Whose a flow is by the word of a registrar behind us. A datagram's source proves nothing.
+    fn vouch(&mut self, source: FlowRef, aor: u32) {
+        let Some(flow) = source.stream() else { return };
+        if flow.shard() == self.shard {
+            return self.on_vouched(flow, aor);
+        }
+        let message = LinkMessage::Vouched { flow, aor };
+        self.outputs.push_back(Output::Link { to: flow.shard(), message });
+    }
+
+    pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32) {
+        if let Some(flow) = self.flows.get_mut(flow) {
+            flow.vouched = aor;
+        }
     }
 
     /// Keeps the index by host and port in step with the bindings.
@@ -79,8 +125,17 @@ impl Engine {
         self.change_index_at(host, entry, flow.is_some());
     }
 
+    /// A client that answers no pings is not there any more.
+    pub(super) fn end_unanswered(&mut self, key: SlabKey) {
+        let mut gone = Vec::new();
+        self.location.give_up(key, |binding| gone.extend(indexed(binding)));
+        self.counters.bindings_unanswered += 1;
+        self.store_changes();
+        self.forget_contacts(gone);
+    }
+
     /// The flow is gone, and with it the bindings that need it.
-    pub(super) fn unbind_flow(&mut self, flow: crate::base::id::FlowId) {
+    pub(super) fn unbind_flow(&mut self, flow: FlowId) {
         let mut gone = Vec::new();
         let removed = self.location.remove_flow(flow, |binding| gone.extend(indexed(binding)));
         self.counters.bindings_flow_closed += removed as u64;

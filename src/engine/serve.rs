@@ -139,7 +139,8 @@ impl Engine {
         let uri =
             Uri::parse(message.uri()).map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
         let ours = naming::is_our_uri(&self.config, &uri);
-        let for_us = ours && is_for_us(message, &uri);
+        let errand = self.errand(message, &uri, ours);
+        let for_us = is_for_us(message, &uri, errand);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         validate::validate(message, &uri, for_us, has_looped(message, hash))?;
         if for_us {
@@ -153,11 +154,15 @@ impl Engine {
             return Err(Reject::retry_after(503, 5, "Shutting down"));
         }
         let routing = route::preprocess(&self.config, &self.tokens, message, &arrival, sender)?;
-        let errand = if ours && message.method() == Method::Register {
-            self.register_errand(message, &uri)?
-        } else {
-            Errand::Request { to_us: ours }
-        };
+        let errand = errand.ok_or(Reject::new(404))?;
+        match errand {
+            Errand::Register => {
+                self.check_registrable(message)?;
+                check_path(message, sender)?;
+            }
+            Errand::RegisterElsewhere => check_path(message, sender)?,
+            Errand::Request { .. } => {}
+        }
         if !self.admit(tx, message, &arrival, sender, &routing, errand) {
             return Ok(());
         }
@@ -186,15 +191,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Which registrar a REGISTER for a domain of ours is for.
-    fn register_errand(&self, message: Message<'_>, uri: &Uri<'_>) -> Result<Errand, Reject> {
-        match target::first_route(&self.config, message, uri) {
-            Some(RouteTo::Location) => {
-                self.check_registrable(message)?;
-                Ok(Errand::Register)
-            }
-            Some(_) => Ok(Errand::RegisterElsewhere),
-            None => Err(Reject::new(404)),
+    /// What a request wants of us; `None` when no rule says which registrar its REGISTER is for.
+    fn errand(&self, message: Message<'_>, uri: &Uri<'_>, ours: bool) -> Option<Errand> {
+        if !ours || message.method() != Method::Register {
+            return Some(Errand::Request { to_us: ours });
+        }
+        match target::first_route(&self.config, message, uri)? {
+            RouteTo::Location => Some(Errand::Register),
+            _ => Some(Errand::RegisterElsewhere),
         }
     }
 
@@ -235,12 +239,24 @@ impl Engine {
     }
 }
 
-/// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER for a domain of ours.
-fn is_for_us(message: Message<'_>, uri: &Uri<'_>) -> bool {
-    match message.method() {
-        Method::Register => true,
-        Method::Options => uri.user.is_none(),
-        _ => false,
+/// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER that no other registrar
+/// judges.
+fn is_for_us(message: Message<'_>, uri: &Uri<'_>, errand: Option<Errand>) -> bool {
+    match errand {
+        None | Some(Errand::Register) => true,
+        Some(Errand::RegisterElsewhere) => false,
+        Some(Errand::Request { to_us }) => {
+            to_us && message.method() == Method::Options && uri.user.is_none()
+        }
+    }
+}
+
+/// RFC 3327 §6: a Path is for the servers behind us, who trust us, to send requests by. A client's
+/// would lead them wherever it likes.
+fn check_path(message: Message<'_>, sender: Sender) -> Result<(), Reject> {
+    match message.header(HeaderName::Path) {
+        Some(_) if !sender.is_upstream() => Err(Reject::because(403, "Paths are for servers")),
+        _ => Ok(()),
     }
 }
 

@@ -30,6 +30,9 @@ pub enum Standing {
     Proven(UserId),
     /// The client at the other end of its flow has proved before who it is.
     Pinned(UserId),
+    /// A registrar behind us has accepted a REGISTER of it on its flow, for an address of record
+    /// with this hash.
+    Vouched(u32),
     /// It knows a password, but what it says is old or was said before.
     Stale,
     /// Its proof is wrong.

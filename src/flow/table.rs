@@ -4,9 +4,11 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::base::id::{FlowId, FlowRef, ShardId, StreamPath};
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
+use crate::base::metrics::RoundTrips;
 use crate::base::time::Time;
 use crate::base::users::UserId;
 use crate::base::wheel::TimerId;
@@ -29,12 +31,15 @@ pub struct Flow {
     pub accepted: bool,
     /// The user that the client at the other end proved to be last.
     pub user: Option<UserId>,
+    /// Whose it is by the word of a registrar behind us: a hash of the address of record that was
+    /// registered on it last. 0: nobody's.
+    pub vouched: u32,
     /// The peer is a server that the configuration names: the traffic of many users shares it.
     pub trunk: bool,
     /// What is between its bytes and SIP messages.
     pub layer: Layer,
     /// Bytes written and not yet taken by the kernel.
-    queued_bytes: usize,
+    queued_bytes: u32,
     /// Writes, likewise.
     queued_writes: u32,
     /// Writes that the kernel has taken, for telling a slow peer from a dead one.
@@ -47,6 +52,14 @@ pub struct Flow {
     pub heard_at: Time,
     /// A ping is out, nothing came since.
     pub awaits_pong: bool,
+    /// Its client has registered, or had a request accepted, or was sent one.
+    pub proved: bool,
+    /// When the last ping left of which no pong came, in microseconds modulo 2^32; 0: none.
+    pinged_us: u32,
+    /// How long a ping and its pong took last, in microseconds; 0: not known.
+    rtt_us: u32,
+    /// When the last message came, in milliseconds since the flow was opened; 0: none.
+    asked_ms: u32,
     /// The keep-alive or handshake alarm.
     pub timer: Option<TimerId>,
     /// The alarm that watches pending writes.
@@ -72,6 +85,7 @@ impl Flow {
             remote,
             accepted,
             user: None,
+            vouched: 0,
             trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
@@ -81,6 +95,10 @@ impl Flow {
             opened_at: now,
             heard_at: now,
             awaits_pong: false,
+            proved: false,
+            pinged_us: 0,
+            rtt_us: 0,
+            asked_ms: 0,
             timer: None,
             write_timer: None,
             partial_timer: None,
@@ -97,6 +115,30 @@ impl Flow {
             accepted: self.accepted,
             standing: Standing::Unknown,
         }
+    }
+
+    /// A whole message came.
+    pub fn on_message(&mut self, now: Time) {
+        self.whole_in = self.whole_in.wrapping_add(1);
+        self.asked_ms = (now.saturating_since(self.opened_at).as_millis() as u32).max(1);
+    }
+
+    /// How long ago the last message came; `None` when none did.
+    pub fn since_message(&self, now: Time) -> Option<Duration> {
+        let age = now.saturating_since(self.opened_at);
+        let asked = Duration::from_millis(u64::from(self.asked_ms));
+        (self.asked_ms != 0).then(|| age.saturating_sub(asked))
+    }
+
+    /// A ping leaves.
+    pub fn on_ping_sent(&mut self, now: Time) {
+        self.awaits_pong = true;
+        self.pinged_us = micros(now).max(1);
+    }
+
+    /// How long a ping and its pong took last.
+    pub fn rtt(&self) -> Option<Duration> {
+        (self.rtt_us != 0).then(|| Duration::from_micros(u64::from(self.rtt_us)))
     }
 
     /// Writes pending.
@@ -116,7 +158,7 @@ impl Flow {
 
     /// The kernel took some of what was written.
     pub fn on_sent(&mut self, bytes: usize, writes: usize) {
-        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes as u32);
         self.queued_writes = self.queued_writes.saturating_sub(writes as u32);
         self.sent_writes = self.sent_writes.wrapping_add(writes as u32);
     }
@@ -130,7 +172,7 @@ impl Flow {
         let share = if self.trunk { TRUNK_FACTOR } else { 1 };
         let over = |factor: usize| {
             let factor = factor * share;
-            self.queued_bytes + len > limits.flow_queue_bytes_max * factor
+            self.queued_bytes as usize + len > limits.flow_queue_bytes_max * factor
                 || self.queued_writes() >= limits.flow_queue_messages_max * factor
         };
         if over(DUTY_FACTOR) {
@@ -143,13 +185,34 @@ impl Flow {
     }
 
     fn note_write(&mut self, range: &Range<usize>) {
-        self.queued_bytes += range.len();
+        self.queued_bytes = self.queued_bytes.saturating_add(range.len() as u32);
         self.queued_writes += 1;
     }
 }
 
+/// Microseconds since the start, modulo 2^32: more than an hour, which no pong takes.
+fn micros(now: Time) -> u32 {
+    (now.as_nanos() / 1000) as u32
+}
+
+/// Whether a response shows that a request of its receiver was accepted: it is on its way, or done.
+/// What everybody hears from the proxy itself, an answer to OPTIONS, shows nothing.
+fn is_acceptance(message: &[u8]) -> bool {
+    const VERSION: &[u8] = b"SIP/2.0 ";
+    let status = message.strip_prefix(VERSION).and_then(|rest| rest.first());
+    matches!(status, Some(b'1' | b'2')) && !is_of_options(message)
+}
+
+/// Whether the CSeq line names OPTIONS. Looked at until the flow has proved something, no longer.
+fn is_of_options(message: &[u8]) -> bool {
+    memchr::memmem::find_iter(message, b" OPTIONS\r\n").any(|at| {
+        let line = memchr::memrchr(b'\n', &message[..at]).map_or(0, |end| end + 1);
+        message[line..at].get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"cseq:"))
+    })
+}
+
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 208);
+const _: () = assert!(size_of::<Flow>() <= 224);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +230,7 @@ pub enum Refused {
 pub struct FlowTable {
     pages: Vec<Vec<Option<Box<Flow>>>>,
     by_transport: [u64; 5],
+    by_rtt: RoundTrips,
 }
 
 impl FlowTable {
@@ -211,7 +275,32 @@ impl FlowTable {
         let slot = name.slot() as usize;
         let flow = self.pages[slot / PAGE][slot % PAGE].take()?;
         self.by_transport[flow.path.transport.index()] -= 1;
+        if let Some(rtt) = flow.rtt() {
+            self.by_rtt.remove(rtt);
+        }
         Some(*flow)
+    }
+
+    /// A pong came: what the ping and it took is the flow's round-trip time, unless no ping is out.
+    pub fn on_pong(&mut self, name: FlowId, now: Time) {
+        let Some(flow) = self.get_mut(name) else { return };
+        if flow.pinged_us == 0 {
+            return;
+        }
+        let (old, sent) = (flow.rtt(), std::mem::take(&mut flow.pinged_us));
+        flow.rtt_us = micros(now).wrapping_sub(sent).max(1);
+        let new = flow.rtt();
+        if let Some(old) = old {
+            self.by_rtt.remove(old);
+        }
+        if let Some(new) = new {
+            self.by_rtt.add(new);
+        }
+    }
+
+    /// Living flows by their round-trip time, those of which it is known.
+    pub fn by_rtt(&self) -> RoundTrips {
+        self.by_rtt
     }
 
     /// The flows of which a shard may have held something at that time.
@@ -254,6 +343,9 @@ impl FlowTable {
         }
         let range = start..arena.len();
         flow.note_write(&range);
+        if !flow.proved {
+            flow.proved = is_request || is_acceptance(message);
+        }
         Ok(range)
     }
 
@@ -299,6 +391,42 @@ mod tests {
         assert!(!table.has(old) && table.remove(old).is_none());
         let refused = table.write(old, b"x", true, &Limits::default(), &mut Vec::new());
         assert_eq!(refused, Err(Refused::Gone));
+    }
+
+    #[test]
+    fn a_round_trip_counts_once_while_its_flow_lives() {
+        let mut table = FlowTable::default();
+        table.insert(flow(0, 1));
+        let name = flow(0, 1).path.flow;
+        let at = |ms: u64| Time::ZERO + Duration::from_millis(ms);
+        table.on_pong(name, at(5));
+        assert_eq!(table.by_rtt().flows(), 0, "no ping was out");
+        for (sent, heard, bucket) in [(10, 13, 5), (100, 190, 100), (200, 203, 5)] {
+            table.get_mut(name).expect("it lives").on_ping_sent(at(sent));
+            table.on_pong(name, at(heard));
+            table.on_pong(name, at(heard + 500));
+            let rtt = table.get(name).and_then(Flow::rtt);
+            assert_eq!(rtt, Some(Duration::from_millis(heard - sent)));
+            let within = |ms| table.by_rtt().within(Duration::from_millis(ms));
+            assert_eq!((within(bucket), within(bucket / 2)), (1, 0));
+            assert_eq!(table.by_rtt().flows(), 1);
+        }
+        table.remove(name);
+        assert_eq!(table.by_rtt(), RoundTrips::default());
+    }
+
+    #[test]
+    fn what_is_accepted_proves_a_flow_and_what_everybody_hears_does_not() {
+        for (message, proves) in [
+            ("SIP/2.0 100 Trying\r\nCSeq: 1 INVITE\r\n\r\n", true),
+            ("SIP/2.0 200 OK\r\nCSeq: 1 REGISTER\r\n\r\n", true),
+            ("SIP/2.0 200 OK\r\nSubject: 1 OPTIONS\r\nCSeq: 1 MESSAGE\r\n\r\n", true),
+            ("SIP/2.0 200 OK\r\nCSeq: 1 OPTIONS\r\n\r\n", false),
+            ("SIP/2.0 401 Unauthorized\r\nCSeq: 1 REGISTER\r\n\r\n", false),
+            ("SIP/2.0 404 Not Found\r\nCSeq: 1 INVITE\r\n\r\n", false),
+        ] {
+            assert_eq!(is_acceptance(message.as_bytes()), proves, "{message}");
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use crate::base::metrics::{Counters, Gauges};
+use crate::base::metrics::{Counters, Gauges, RoundTrips};
 
-const GAUGES: usize = 10;
+const GAUGES: usize = 10 + RoundTrips::BUCKETS;
 
 /// One shard's published numbers, on cache lines of their own.
 #[repr(align(128))]
@@ -74,20 +74,24 @@ fn flatten(gauges: &Gauges) -> [u64; GAUGES] {
         server_transactions: server,
         client_transactions: client,
         targets_resting,
+        round_trips,
     } = *gauges;
-    let [udp, tcp, tls, ws, wss] = flows;
-    [udp, tcp, tls, ws, wss, bindings, aors, server, client, targets_resting]
+    let single = [bindings, aors, server, client, targets_resting];
+    let mut all = flows.into_iter().chain(single).chain(round_trips.flows);
+    std::array::from_fn(|_| all.next().expect("as many as there are"))
 }
 
 fn gather(values: [u64; GAUGES]) -> Gauges {
-    let [udp, tcp, tls, ws, wss, bindings, aors, server, client, targets_resting] = values;
+    let mut all = values.into_iter();
+    let mut next = || all.next().expect("as many as there are");
     Gauges {
-        flows: [udp, tcp, tls, ws, wss],
-        bindings,
-        aors,
-        server_transactions: server,
-        client_transactions: client,
-        targets_resting,
+        flows: std::array::from_fn(|_| next()),
+        bindings: next(),
+        aors: next(),
+        server_transactions: next(),
+        client_transactions: next(),
+        targets_resting: next(),
+        round_trips: RoundTrips { flows: std::array::from_fn(|_| next()) },
     }
 }
 
@@ -136,6 +140,7 @@ mod tests {
             aors: 6,
             server_transactions: 7,
             client_transactions: 8,
+            round_trips: RoundTrips { flows: std::array::from_fn(|at| 20 + at as u64) },
             targets_resting: 9,
         };
         for one in &all {

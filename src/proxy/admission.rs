@@ -3,6 +3,7 @@
 //! request arrived, and challenges are written by whoever answers.
 
 use crate::base::config::{Auth, Config, Strangers};
+use crate::base::hash::KeyedHash;
 use crate::flow::arrival::Standing;
 use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
 
@@ -47,28 +48,27 @@ pub fn register(
     }
 }
 
-/// Whether a REGISTER that another registrar judges may go there.
-pub fn register_elsewhere(config: &Config, aor: Option<&[u8]>) -> Admission {
-    match aor {
-        Some(_) => Admission::Admitted,
-        None => stranger(&config.auth),
-    }
-}
-
-/// Whether any other request may go on, of which no dialog token says so.
+/// Whether any other request may go on, of which no dialog token says so. `hash` is the one that
+/// [`Standing::Vouched`] speaks of. Where passwords are asked for by a registrar behind us alone, it
+/// is for the servers there to say in whose name its clients may speak.
 pub fn request(
     config: &Config,
     message: Message<'_>,
     standing: Standing,
     aor: Option<&[u8]>,
+    hash: &KeyedHash,
 ) -> Admission {
     let auth = &config.auth;
     if auth.digest().is_none() {
-        return stranger(auth);
+        let is_known = matches!(standing, Standing::Vouched(_));
+        return if is_known { Admission::Admitted } else { stranger(auth) };
     }
     let names = Names::read(config, message);
     let Some(aor) = aor else {
         return match standing {
+            Standing::Vouched(owner) if names.are_all_of(message, owner, hash) => {
+                Admission::Admitted
+            }
             Standing::Stale | Standing::Refused | Standing::Malformed => challenge(standing),
             _ if names.is_ours => challenge(standing),
             _ => stranger(auth),
@@ -82,6 +82,11 @@ pub fn request(
         Standing::Pinned(_) if names.is_ours => challenge(standing),
         _ => Admission::Refused(Reject::because(403, "Not your identity")),
     }
+}
+
+/// What [`Standing::Vouched`] says of a canonical address of record; never 0.
+pub fn vouched(hash: &KeyedHash, aor: &[u8]) -> u32 {
+    ((hash.of(aor) >> 32) as u32).max(1)
 }
 
 fn challenge(standing: Standing) -> Admission {
@@ -115,6 +120,14 @@ impl Names {
                 || preferred(message).flatten().any(|uri| is_here(&uri)),
             is_anonymous: from.is_some_and(|uri| uri.host.eq_ignore_ascii_case(ANONYMOUS)),
         }
+    }
+
+    /// Whether From names the address of record with that hash, and nobody else is preferred.
+    fn are_all_of(&self, message: Message<'_>, owner: u32, hash: &KeyedHash) -> bool {
+        let mut aor = Vec::new();
+        let Some(from) = from(message) else { return false };
+        from.aor_into(&mut aor);
+        vouched(hash, &aor) == owner && self.are_all(message, &aor)
     }
 
     /// Whether every name is that address of record (RFC 3325 §9.2 for the preferred one).

@@ -82,7 +82,7 @@ pub fn forward(
         if opens_dialog(message) {
             record_route(config, tokens, message, arrival, onward, out);
         } else if message.method() == Method::Register {
-            path(config, tokens, onward, out);
+            path(config, tokens, message, onward, out);
         }
         if !rest.is_empty() {
             out.extend_from_slice(b"Route: ");
@@ -187,15 +187,22 @@ fn record_route(
     }
 }
 
-/// RFC 3327 §5.2 with RFC 5626 §5.1: the registrar behind us sends requests for this client back by
-/// it.
-fn path(config: &Config, tokens: &TokenKey, onward: &Onward<'_>, out: &mut Vec<u8>) {
+/// RFC 3327 §5.2: the registrar behind us sends requests for this client back by it. `ob` says that
+/// the client is at the other end of the flow, nobody between (RFC 5626 §5.1).
+fn path(
+    config: &Config,
+    tokens: &TokenKey,
+    message: Message<'_>,
+    onward: &Onward<'_>,
+    out: &mut Vec<u8>,
+) {
     let (kind, caller) = (TokenKind::Path, onward.caller);
     let claims = Claims { kind, caller, callee: None, dialled: None, client_key: 0 };
     out.extend_from_slice(b"Path: <");
     let facing = Facing { listener: onward.egress, transport: onward.transport, sips: false };
     own_uri(config, tokens, &claims, b"", facing, out);
-    out.extend_from_slice(b";ob>\r\n");
+    let is_first_hop = message.values(HeaderName::Via).nth(1).is_none();
+    out.extend_from_slice(if is_first_hop { b";ob>\r\n" } else { b">\r\n" });
 }
 
 #[derive(Clone, Copy)]

@@ -92,7 +92,13 @@ fn push_number(number: u64, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::harness::{Desk, stream};
+    use super::super::location::Location;
     use super::*;
+    use crate::base::hash::KeyedHash;
+    use crate::base::id::Transport;
+
+    const ALICE: &str = "sip:alice@example.com";
 
     #[test]
     fn numbers_and_q_are_written_shortest() {
@@ -115,5 +121,41 @@ mod tests {
         let mut out = Vec::new();
         line("Path", b"<sip:a>,\r\n <sip:b>", &mut out);
         assert_eq!(out, b"Path: <sip:a>,   <sip:b>\r\n");
+    }
+
+    /// Ten thousand clients that register at once, as after a restart, do not refresh at once.
+    #[test]
+    fn refreshes_of_clients_that_came_at_once_are_spread() {
+        use crate::base::rng::Rng;
+        const CLIENTS: u32 = 10_000;
+        let mut desk = Desk::new();
+        desk.location = Location::new(KeyedHash::new([1; 16]), CLIENTS as usize);
+        let mut rng = Rng::new([9; 32]);
+        let mut by_second = std::collections::BTreeMap::new();
+        for client in 0..CLIENTS {
+            desk.random = rng.next_u64();
+            desk.source = stream(client, Transport::Wss);
+            let aor = format!("sip:user{client}@example.com");
+            desk.register(&aor, ("c", 1), "Contact: <sip:a@h>;expires=3600\n").unwrap();
+            let listed = desk.listed().remove(0);
+            let seconds: u32 = listed.rsplit('=').next().unwrap().parse().unwrap();
+            *by_second.entry(seconds).or_insert(0_u32) += 1;
+        }
+        let (first, last) = (by_second.keys().next(), by_second.keys().next_back());
+        assert_eq!((first, last), (Some(&3240), Some(&3600)));
+        // 361 seconds take 27.7 each on average; six deviations above that is 60.
+        let most = by_second.values().max().unwrap();
+        assert!(*most < 60, "{most} in one second");
+        assert_eq!(by_second.len(), 361);
+    }
+
+    /// RFC 8599 §4: what a push service needs stands in the Contact URI, and comes back in it.
+    #[test]
+    fn push_parameters_are_kept_with_the_binding() {
+        let uri = "sip:a@h;pn-provider=fcm;pn-param=project;pn-prid=token:%41;ob";
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), &format!("Contact: <{uri}>;expires=60\n")).unwrap();
+        assert_eq!(desk.listed(), [format!("<{uri}>;expires=60")]);
+        assert_eq!(desk.contacts(ALICE), [uri]);
     }
 }

@@ -58,8 +58,28 @@ pub(super) struct Facts {
     pub(super) listener: ListenerId,
     pub(super) transport: Transport,
     pub(super) ob: bool,
-    /// The Contact can be dialled once its stream flow has ended.
-    pub(super) dialable: bool,
+    pub(super) tenure: Tenure,
+    /// Pings in a row that were not answered.
+    pub(super) missed: u8,
+}
+
+/// Whose a binding is, and what becomes of it when its stream flow has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tenure {
+    /// Ours; it goes with its flow.
+    Bound,
+    /// Ours; its Contact is dialled from then on.
+    Dialable,
+    /// Another registrar's, which we only know of; it goes with its flow.
+    Shadow,
+}
+
+impl Facts {
+    /// Whether nobody but us keeps the way open: a datagram's source that is not the client's own
+    /// address, of a client that did not promise to keep its flow alive (RFC 5626 §4.4.2).
+    pub(super) fn needs_pings(&self) -> bool {
+        matches!(self.way, Way::Datagram(_)) && self.reg_id == 0 && !self.ob
+    }
 }
 
 /// [`BindingFlow`] without what [`Facts`] hold anyway; the rare datagram addresses stand apart.
@@ -270,6 +290,11 @@ impl Binding {
         self.facts.contact_hash.is_some()
     }
 
+    /// Whether it is the shadow of a binding that a registrar behind us holds.
+    pub fn is_shadow(&self) -> bool {
+        self.facts.tenure == Tenure::Shadow
+    }
+
     /// Whether it is a binding of that instance.
     pub fn is_of(&self, instance: &[u8]) -> bool {
         self.instance().is_some_and(|ours| is_same_instance(ours, instance))
@@ -341,7 +366,8 @@ mod tests {
             listener: ListenerId(0),
             transport: Transport::Wss,
             ob: false,
-            dialable: false,
+            tenure: Tenure::Bound,
+            missed: 0,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::sip::Uri;
 
-use super::binding::{Binding, Draft, Facts, Way};
+use super::binding::{Binding, Draft, Facts, Tenure, Way};
 use super::journal::{Change, Journal};
 use super::links::{BuildHashed, END, List, push, unlink, walk};
 
@@ -30,7 +30,7 @@ const BUCKET: Duration = Duration::from_secs(8);
 /// [`Location::expire`]. Bindings are added by [`super::register()`].
 pub struct Location {
     hash: KeyedHash,
-    bindings: Slab<Binding>,
+    pub(super) bindings: Slab<Binding>,
     /// By hash of the address of record. An entry without bindings says that there were some once.
     by_aor: HashMap<u64, SlabKey, BuildHashed>,
     /// By hash of the flow's name.
@@ -41,6 +41,8 @@ pub struct Location {
     by_expiry: BTreeMap<u32, SlabKey>,
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
     known: usize,
+    /// How many bindings only we can keep reachable (see `pings`).
+    pub(super) pinged: usize,
     bindings_max: usize,
     /// Name of the next binding.
     next_id: u64,
@@ -62,6 +64,7 @@ impl Location {
             by_contact: HashMap::default(),
             by_expiry: BTreeMap::new(),
             known: 0,
+            pinged: 0,
             bindings_max,
         }
     }
@@ -144,7 +147,7 @@ impl Location {
                 continue;
             }
             gone(binding);
-            if binding.facts.dialable {
+            if binding.facts.tenure == Tenure::Dialable {
                 self.leave_flow(key);
                 self.bindings.get_mut(key).expect("just seen").facts.way = Way::Dial;
             } else {
@@ -183,6 +186,11 @@ impl Location {
     /// seconds.
     pub fn next_expiry(&self) -> Option<Time> {
         self.by_expiry.first_key_value().map(|(&bucket, _)| end_of(bucket))
+    }
+
+    /// The binding of that name, if it is there.
+    pub fn find(&self, key: SlabKey) -> Option<&Binding> {
+        self.bindings.get(key)
     }
 
     /// How many bindings there are, those out of force that have not been removed yet included.
@@ -255,7 +263,9 @@ impl Location {
     /// Adds a binding that the store has under its name; `None` when the table is full.
     pub(super) fn restore(&mut self, draft: &Draft, facts: Facts) -> Option<SlabKey> {
         let (aor_hash, bucket) = (facts.aor_hash, bucket_of(facts.expires_at));
+        let needs_pings = facts.needs_pings();
         let key = self.bindings.insert(Binding::new(draft, facts))?;
+        self.pinged += usize::from(needs_pings);
         match self.by_aor.entry(aor_hash) {
             Entry::Vacant(entry) => {
                 entry.insert(push(&mut self.bindings, List::Aor, END, key));
@@ -278,6 +288,7 @@ impl Location {
     pub(super) fn update(&mut self, key: SlabKey, draft: &Draft, facts: Facts) {
         let old = &self.get(key).facts;
         let (id, old_bucket, old_contact) = (old.id, old.bucket, old.contact_hash);
+        let old_needs_pings = old.needs_pings();
         self.journal.note(Change { id, is_new: false, key });
         let bucket = bucket_of(facts.expires_at);
         let is_same_flow = self.get(key).stream() == facts.way.stream();
@@ -288,6 +299,8 @@ impl Location {
             self.leave_contact(key);
         }
         let contact = facts.contact_hash;
+        self.pinged += usize::from(facts.needs_pings());
+        self.pinged -= usize::from(old_needs_pings);
         let binding = self.bindings.get_mut(key).expect("just seen");
         binding.update(draft, Facts { id, bucket: old_bucket, ..facts });
         if !is_same_flow {
@@ -306,6 +319,7 @@ impl Location {
 
     /// Removes a binding. Its address of record stays known.
     pub(super) fn remove(&mut self, key: SlabKey) {
+        self.pinged -= usize::from(self.get(key).facts.needs_pings());
         self.leave_bucket(key);
         self.leave_flow(key);
         self.leave_contact(key);

@@ -18,10 +18,12 @@ mod harness;
 mod journal;
 mod links;
 mod location;
+mod pings;
 mod plan;
 mod record;
 mod register;
 mod restore;
+mod shadow;
 mod way;
 
 pub use binding::{Binding, BindingFlow};
@@ -32,3 +34,4 @@ pub use location::Location;
 pub use record::{RecordError, aor_of};
 pub use register::{RegisterContext, Registered, Reject, register};
 pub use restore::{NotRestored, restore};
+pub use shadow::{Shadowed, shadow};

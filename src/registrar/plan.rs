@@ -12,7 +12,7 @@ use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Scheme, Uri};
 
 use super::answer::number_line;
-use super::binding::{Binding, BindingFlow, DraftParts, Facts, Way, is_same_instance};
+use super::binding::{Binding, BindingFlow, DraftParts, Facts, Tenure, Way, is_same_instance};
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
 use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
@@ -35,12 +35,12 @@ pub(super) struct Plan<'a> {
 }
 
 /// One Contact value's effect.
-struct Change<'a> {
-    wanted: Wanted<'a>,
+pub(super) struct Change<'a> {
+    pub(super) wanted: Wanted<'a>,
     /// Granted; 0 removes.
-    seconds: u64,
+    pub(super) seconds: u64,
     /// The bindings that it means, claimed by no other change.
-    meant: SmallVec<[SlabKey; 2]>,
+    pub(super) meant: SmallVec<[SlabKey; 2]>,
 }
 
 impl<'a> Plan<'a> {
@@ -77,11 +77,40 @@ impl<'a> Plan<'a> {
             if seconds > 0 {
                 check_target(sender, &wanted, out)?;
             }
-            plan.changes.retain(|earlier| !earlier.wanted.repeats(&wanted));
+            plan.forget_repeated(&wanted);
             plan.add(sender, location, wanted, seconds, out)?;
         }
         plan.check(sender, location, out)?;
         Ok(plan)
+    }
+
+    /// Every binding of the address of record goes, in whatever order the requests came.
+    pub(super) fn of_all(location: &Location, out: &Registered) -> Plan<'a> {
+        let removals = location.of_aor(&out.aor).map(|(key, _)| key).collect();
+        Plan { changes: SmallVec::new(), removals }
+    }
+
+    /// The bindings that a Contact means and no change has claimed.
+    pub(super) fn unclaimed(
+        &self,
+        location: &Location,
+        wanted: &Wanted<'_>,
+        out: &Registered,
+    ) -> SmallVec<[SlabKey; 2]> {
+        let all = location.of_aor(&out.aor);
+        let meant = all.filter(|(_, binding)| wanted.means(binding)).map(|(key, _)| key);
+        let is_free = |key: &SlabKey| !self.changes.iter().any(|it| it.meant.contains(key));
+        meant.filter(is_free).collect()
+    }
+
+    /// Of Contacts that mean the same in one request the last one counts.
+    pub(super) fn forget_repeated(&mut self, wanted: &Wanted<'_>) {
+        self.changes.retain(|earlier| !earlier.wanted.repeats(wanted));
+    }
+
+    /// One more change.
+    pub(super) fn push(&mut self, change: Change<'a>) {
+        self.changes.push(change);
     }
 
     /// Whether a reg-id was understood in it.
@@ -376,7 +405,12 @@ fn facts(
         listener: context.source.listener(),
         transport: context.source.transport(),
         ob,
-        dialable,
+        tenure: match (sender.shadow, dialable) {
+            (true, _) => Tenure::Shadow,
+            (false, true) => Tenure::Dialable,
+            (false, false) => Tenure::Bound,
+        },
+        missed: 0,
     }
 }
 

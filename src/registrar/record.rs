@@ -16,12 +16,14 @@ use crate::base::id::Transport;
 use crate::base::limits::BINDING_BYTES_MAX;
 use crate::sip::{NameAddr, Uri};
 
-use super::binding::{Binding, DraftParts, Way};
+use super::binding::{Binding, DraftParts, Tenure, Way};
 
 /// The kind of record of a binding that a client registered here.
 const REGISTERED: u8 = 1;
 /// The Contact URI has `ob`.
 const OB: u8 = 1;
+/// It is the shadow of a binding that a registrar behind us holds.
+const SHADOW: u8 = 2;
 /// Largest value of q, in thousandths.
 const Q_MAX: u16 = 1000;
 
@@ -49,6 +51,7 @@ pub(super) struct Record<'a> {
     pub(super) way: Recorded,
     pub(super) transport: Transport,
     pub(super) ob: bool,
+    pub(super) shadow: bool,
     pub(super) cseq: u32,
     pub(super) registration: u32,
     pub(super) reg_id: u32,
@@ -70,11 +73,12 @@ impl Binding {
         let way = match &facts.way {
             Way::Path => 0,
             Way::Dial => 1,
-            Way::Stream(_) if facts.dialable => 1,
+            Way::Stream(_) if facts.tenure == Tenure::Dialable => 1,
             Way::Datagram(_) => 2,
             Way::Stream(_) | Way::Lost => 3,
         };
-        out.extend_from_slice(&[REGISTERED, way, facts.transport as u8, u8::from(facts.ob) * OB]);
+        let flags = (u8::from(facts.ob) * OB) | (u8::from(self.is_shadow()) * SHADOW);
+        out.extend_from_slice(&[REGISTERED, way, facts.transport as u8, flags]);
         for number in [facts.cseq, facts.registration, facts.reg_id] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -199,6 +203,7 @@ impl<'a> Rest<'a> {
             way,
             transport,
             ob: flags & OB != 0,
+            shadow: flags & SHADOW != 0,
             cseq,
             registration,
             reg_id,

@@ -96,7 +96,7 @@ impl Registered {
         self.removed.iter().map(|range| &self.contacts[range.clone()])
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.bound = None;
         self.released.clear();
         self.headers.clear();
@@ -156,6 +156,8 @@ pub(super) struct Sender<'a> {
     pub(super) takes_outbound: bool,
     /// Of the Expires header field.
     pub(super) expires: Option<u32>,
+    /// Another registrar has accepted it.
+    pub(super) shadow: bool,
 }
 
 /// The kinds of Contact that a REGISTER has.
@@ -204,6 +206,34 @@ impl<'a> Sender<'a> {
             supports_outbound: has_option(request, HeaderName::Supported, b"outbound"),
             takes_outbound: is_direct || first_hop_has_ob(&out.path),
             expires: request.expires().unwrap_or(Some(EXPIRES_IF_MALFORMED)),
+            shadow: false,
+        })
+    }
+
+    /// Who registers at another registrar; `None` when that is not the client itself, or for an
+    /// address of record that is not of ours.
+    pub(super) fn of_shadow(
+        request: Message<'a>,
+        context: &'a RegisterContext<'a>,
+        out: &mut Registered,
+    ) -> Option<Sender<'a>> {
+        let (call_id, cseq) = (request.call_id()?, request.cseq().ok()?);
+        let is_first_hop = request.values(HeaderName::Via).nth(1).is_none();
+        if !is_first_hop || request.header(HeaderName::Path).is_some() {
+            return None;
+        }
+        read_aor(request, context, out).ok()?;
+        Some(Sender {
+            request,
+            context,
+            call_id,
+            cseq: cseq.number,
+            is_direct: true,
+            has_path: false,
+            supports_outbound: has_option(request, HeaderName::Supported, b"outbound"),
+            takes_outbound: true,
+            expires: None,
+            shadow: true,
         })
     }
 

@@ -9,7 +9,7 @@ use crate::base::id::{DatagramPath, ListenerId, Transport};
 use crate::base::time::Time;
 use crate::sip::Uri;
 
-use super::binding::{Binding, Draft, Facts, Way};
+use super::binding::{Binding, Draft, Facts, Tenure, Way};
 use super::canonical_contact;
 use super::location::Location;
 use super::record::{Record, RecordError, Recorded};
@@ -102,7 +102,8 @@ fn facts(
         listener: listener.unwrap_or(ListenerId(0)),
         transport: record.transport,
         ob: record.ob,
-        dialable: false,
+        tenure: if record.shadow { Tenure::Shadow } else { Tenure::Bound },
+        missed: 0,
     }
 }
 

@@ -166,6 +166,8 @@ pub struct Wire {
     pub stuck: bool,
     /// Do not answer pings.
     pub silent: bool,
+    /// Pings that came.
+    pub pings: usize,
 }
 
 /// The engines and everything around them.
@@ -417,6 +419,7 @@ impl Lab {
                     let wire = self.wires.get_mut(&flow).expect("writes go to flows that exist");
                     assert!(wire.closed.is_none(), "a write after the close of {flow}");
                     if bytes == PING {
+                        wire.pings += 1;
                         pongs.extend((!wire.silent).then_some(flow));
                     } else {
                         wire.bytes.extend_from_slice(bytes);

@@ -18,10 +18,18 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// Whoever is silent for that long is idle, whatever it has proved.
+fn idle_after(time: Duration) -> Config {
+    lab::config_with(|it| {
+        it.limits.idle_timeout = time;
+        it.limits.prove_deadline = seconds(86_400);
+    })
+}
+
 #[test]
 fn a_plain_stream_is_closed_when_idle_and_kept_while_a_call_rings() {
     for transport in [Transport::Tcp, Transport::Tls] {
-        let mut lab = Lab::new(1, lab::config_with(|it| it.limits.idle_timeout = seconds(60)));
+        let mut lab = Lab::new(1, idle_after(seconds(60)));
         let idle = Phone::connect(&mut lab, 0, transport, ADDRESS);
         let callee = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.6:40002");
         callee.register(&mut lab, "callee", "<sip:z@zz.invalid;transport=ws>");
@@ -45,7 +53,7 @@ fn a_plain_stream_is_closed_when_idle_and_kept_while_a_call_rings() {
 #[test]
 fn keep_alives_keep_a_stream_and_are_answered() {
     for transport in [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {
-        let mut lab = Lab::new(1, lab::config_with(|it| it.limits.idle_timeout = seconds(60)));
+        let mut lab = Lab::new(1, idle_after(seconds(60)));
         let client = Phone::connect(&mut lab, 0, transport, ADDRESS);
         let flow = client.flow.expect("one");
         for _ in 0..5 {

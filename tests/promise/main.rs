@@ -8,6 +8,7 @@ mod attackers;
 mod calls;
 mod edge_mode;
 mod finding;
+mod flow_life;
 mod limits;
 mod lookup;
 mod reload;

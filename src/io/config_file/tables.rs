@@ -120,6 +120,7 @@ pub(super) fn registrar(section: Section<'_>, folder: &Path) -> RegistrarTable {
     let serial_ring = section
         .duration("serial_ring", second..=Duration::from_secs(180), default.serial_ring)
         .value;
+    let (nat_ping, nat_ping_misses) = nat_ping(&section);
     let foreign_contacts = section.boolean("foreign_contacts", default.foreign_contacts).value;
     let sips_to_sip_contact =
         section.boolean("sips_to_sip_contact", default.sips_to_sip_contact).value;
@@ -137,12 +138,29 @@ pub(super) fn registrar(section: Section<'_>, folder: &Path) -> RegistrarTable {
         expires_max: max.value,
         contacts_max,
         serial_ring,
+        nat_ping,
+        nat_ping_misses,
         foreign_contacts,
         service_route,
         sips_to_sip_contact,
         persistence,
     };
     RegistrarTable { registrar, store }
+}
+
+fn nat_ping(section: &Section<'_>) -> (Duration, usize) {
+    let default = Registrar::default();
+    let interval = section.duration("nat_ping", Duration::ZERO..=HOUR, default.nat_ping);
+    let misses = section.number("nat_ping_misses", 0..=100, default.nat_ping_misses);
+    if !interval.value.is_zero() && interval.value < Duration::from_secs(5) {
+        let hint = "use 20s to 30s: address translators keep a UDP mapping for 30 s or longer";
+        section.faults.error(&interval.at, "`nat_ping` is too short", hint);
+    }
+    if misses.value > 0 && interval.value.is_zero() {
+        let hint = "set nat_ping = \"30s\", or remove it";
+        section.faults.warning(&misses.at, "`nat_ping_misses` has no effect", hint);
+    }
+    (interval.value, misses.value)
 }
 
 /// RFC 3608 §5: each value is a name-addr whose URI is a loose route.
@@ -222,6 +240,7 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
         ping_interval: time("ping_interval", default.ping_interval),
         pong_timeout: time("pong_timeout", default.pong_timeout),
         idle_timeout: time("idle_timeout", default.idle_timeout),
+        prove_deadline: time("prove_deadline", default.prove_deadline),
         connect_timeout: time("connect_timeout", default.connect_timeout),
         drain_timeout: time("drain_timeout", default.drain_timeout),
         drain_spread: section
