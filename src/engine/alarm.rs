@@ -93,10 +93,10 @@ impl Engine {
         if !flow.layer.is_partial() {
             return;
         }
-        if flow.messages_in == mark {
+        if flow.whole_in == mark {
             return self.close(name, CloseReason::Timeout);
         }
-        let mark = flow.messages_in;
+        let mark = flow.whole_in;
         let at = self.now + self.config.limits.message_timeout;
         flow.partial_timer = Some(self.wheel.arm(at, Alarm::Partial(name, mark)));
     }

@@ -99,7 +99,7 @@ impl Engine {
         message: Message<'_>,
         reject: &Reject,
     ) {
-        let tag = tag_text(self.rng.next_u64());
+        let tag = tag_text(self.own_tag(message));
         let mut lines = Vec::new();
         write_lines(&self.config.node.name, reject, &mut lines);
         let parts = ResponseParts {
@@ -117,6 +117,25 @@ impl Engine {
             self.counters.dropped_response_flow_gone += 1;
         }
         self.pool.put(block);
+    }
+
+    /// The To tag of what we say ourselves to an INVITE, with and without a transaction: equal
+    /// whenever it is asked for (RFC 3261 §8.2.7), so that the ACK shows whom it is for.
+    pub(super) fn own_tag(&mut self, message: Message<'_>) -> u64 {
+        let key = &mut self.scratch.key;
+        key.clear();
+        key.extend_from_slice(b"tag ");
+        key.extend_from_slice(message.call_id().unwrap_or_default());
+        key.push(b' ');
+        let from = message.from().ok();
+        key.extend_from_slice(from.and_then(|from| from.tag()).unwrap_or_default());
+        self.placement.of(key)
+    }
+
+    /// Whether an ACK is for an answer of ours, although no transaction waits for it (any more).
+    pub(super) fn acknowledges_us(&mut self, ack: Message<'_>) -> bool {
+        let own = tag_text(self.own_tag(ack));
+        ack.to().ok().and_then(|to| to.tag()).is_some_and(|tag| *tag == own)
     }
 
     /// Gives a response to the server machine, which sends it or not.

@@ -38,6 +38,7 @@ pub mod output;
 mod reconfigure;
 mod registrations;
 mod report;
+mod resources;
 mod search;
 mod serve;
 mod server;
@@ -81,6 +82,7 @@ pub use blame::Mishap;
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
 pub use output::{Output, StoreChange};
+pub use resources::Resources;
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
 #[derive(Clone, Debug)]
@@ -105,7 +107,7 @@ pub struct Setup {
 ///
 /// Events: [`Engine::handle`], [`Engine::handle_timeout`]. Polls: [`Engine::pop_output`]. Getters:
 /// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`],
-/// [`Engine::is_quiet`], [`Engine::unanswered`].
+/// [`Engine::resources`], [`Engine::is_quiet`], [`Engine::unanswered`].
 pub struct Engine {
     now: Time,
     shard: ShardId,

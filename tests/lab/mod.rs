@@ -181,6 +181,8 @@ pub struct Lab {
     pub shelf: shelf::Shelf,
     /// What shards said to each other stays on its way until [`Lab::release`].
     pub hold: bool,
+    /// A shard failed, and what it held was lost.
+    pub restarted: bool,
     /// By shard: slots that were used and are free, and the first that never was.
     slots: Vec<(Vec<u32>, u32)>,
     generation: u32,
@@ -221,6 +223,7 @@ impl Lab {
             opens: Vec::new(),
             shelf: shelf::Shelf::default(),
             hold: false,
+            restarted: false,
             slots: vec![(Vec::new(), 0); usize::from(shards)],
             generation: 1,
             serial: 0,
@@ -240,6 +243,7 @@ impl Lab {
             config: Arc::new(config),
         };
         self.engines[usize::from(shard)] = Engine::new(self.now, setup);
+        self.restarted = true;
         self.settle();
     }
 
