@@ -303,10 +303,7 @@ impl World {
                     None => refused.push((to, message)),
                 }
             }
-            Output::Store { id, .. } => {
-                let what = format!("{from:?} stores {id:x}, and there is no store");
-                self.books.fail(Checker::Bounded, what);
-            }
+            Output::Store { .. } => panic!("no configuration here has a store"),
             Output::Event(event) => self.event(shard, &event),
         }
     }
