@@ -5,7 +5,8 @@
 //! (UDP), `link` (other shards), `driver` (the turn), `keeping` (the store), `commands`, `pace`,
 //! `guests`, `shard` (the thread). Around the
 //! shards: `listen` (sockets), `publish` (numbers), `log_line`, `supervisor` (start, signals, end),
-//! `in_force`, `reload` and `config_file` (what to do), `systemd` (who is told).
+//! `in_force`, `reload` and `config_file` (what to do), `store` (bindings in a file), `systemd` (who
+//! is told).
 
 mod buffers;
 mod clock;

@@ -18,11 +18,13 @@ pub(super) fn read(section: &Section<'_>, folder: &Path) -> (Option<StoreFile>, 
     let sync = section.boolean("store_sync", false);
     let file = section.string("store").filter(|store| store.value != "memory");
     let Some(text) = file else {
-        for key in ["store_delay", "store_sync"] {
-            if let Some(at) = section.place(key) {
-                let message = format!("`{key}` has no effect on a store in memory");
-                section.faults.warning(&at, message, "remove it, or set store = \"file:PATH\"");
-            }
+        let unused = [
+            ("store_delay", &delay.at, delay.value != STORE_DELAY),
+            ("store_sync", &sync.at, sync.value),
+        ];
+        for (key, at, _) in unused.into_iter().filter(|(_, _, is_set)| *is_set) {
+            let message = format!("`{key}` has no effect on a store in memory");
+            section.faults.warning(at, message, "remove it, or set store = \"file:PATH\"");
         }
         return (None, Persistence::None);
     };
