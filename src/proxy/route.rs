@@ -215,8 +215,11 @@ fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Re
     } else {
         return Err(Reject::because(403, "Not a party of this dialog"));
     };
+    // Whoever holds an end is not the other, even on one host.
+    let has_end = is_source(caller) || is_source(callee);
     let is_first = so_far == Way::Initial && !sender.is_upstream();
-    let dialled = claims.dialled.filter(|end| !is_dialled_peer(*end, arrival, is_first));
+    let by_own = is_first && !has_end;
+    let dialled = claims.dialled.filter(|end| !is_dialled_peer(*end, arrival, by_own));
     Ok(match (other, dialled, so_far) {
         (Some(flow), ..) => Way::Flow(flow, TokenKind::Dialog),
         (None, Some((transport, remote)), _) => Way::Dialled(transport, remote),
@@ -225,12 +228,12 @@ fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Re
     })
 }
 
-/// Whether the sender is who was dialled: at that address, or, as the first token of a client says,
-/// by a connection of its own from there.
-fn is_dialled_peer(end: (Transport, SocketAddr), arrival: &Arrival, is_first: bool) -> bool {
+/// Whether the sender is who was dialled: at that address, or, where that may be, by a connection of
+/// its own from there.
+fn is_dialled_peer(end: (Transport, SocketAddr), arrival: &Arrival, by_own: bool) -> bool {
     let (transport, remote) = end;
-    let by_own = is_first && arrival.accepted && arrival.remote.ip() == remote.ip();
-    by_own || transport == arrival.transport() && remote == arrival.remote
+    let is_own = by_own && arrival.accepted && arrival.remote.ip() == remote.ip();
+    is_own || transport == arrival.transport() && remote == arrival.remote
 }
 
 /// Datagrams of one host whose NAT changed the port in the middle of a dialog.

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { balance, reached } from "../interop/support/books.mjs";
 import { Browser } from "./support/browser.mjs";
 import { Proxy } from "./support/proxy.mjs";
 import { token } from "./support/sip.mjs";
@@ -95,6 +96,23 @@ test("a MESSAGE before any REGISTER is answered with the password", async (t) =>
   assert.equal((await from.received("SIP/2.0 407")).length, 1);
 });
 
+for (const [from, to] of [["jssip", "sipjs"], ["sipjs", "jssip"]]) {
+  test(`an INVITE of ${from} before any REGISTER is answered with the password`, async (t) => {
+    const callee = await open(t, to);
+    await callee.event("registered");
+    const caller = await open(t, from, { register: false });
+    await caller.event("connected");
+    await caller.call("invite", callee.address);
+    await callee.event("ringing");
+    assert.equal((await caller.received("SIP/2.0 407")).length, 1);
+    await callee.call("answer");
+    await caller.event("confirmed");
+    await callee.event("confirmed");
+    await caller.call("hangup");
+    await callee.event("ended");
+  });
+}
+
 test("two users with passwords call each other", async (t) => {
   const caller = await open(t, "jssip");
   const callee = await open(t, "sipjs");
@@ -107,4 +125,17 @@ test("two users with passwords call each other", async (t) => {
   await callee.event("confirmed");
   await callee.call("hangup");
   await caller.event("ended");
+});
+
+test("both stay registered by refreshes of their own, and the books balance when they have left", async (t) => {
+  const clients = await Promise.all([open(t, "jssip", { expires: 10 }), open(t, "sipjs", { expires: 10 })]);
+  await Promise.all(clients.map(async (client) => {
+    for (let granted = 0; granted < 4; granted++) await client.message("200 REGISTER");
+    assert.deepEqual(await answers(client), [401, 200, 200, 200, 200], "asked for its password once");
+    await client.call("unregister");
+    await client.event("unregistered");
+    await client.message("200 REGISTER");
+  }));
+  await reached(proxy, ({ bindings }) => bindings === 0, "bindings are left");
+  await balance(proxy);
 });

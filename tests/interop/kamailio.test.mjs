@@ -1,6 +1,7 @@
 // Kamailio as the core behind the proxy. Numbers that begin with 9 (over UDP) or 8 (over TCP) go to it and come back for
 // the user behind the digit, so that the proxy stands twice in the call; core.example.com has its registrar there, and
-// clients of the proxy reach it by Path (RFC 3327). Phones are sipp, baresip and, in a browser, JsSIP.
+// clients of the proxy reach it by Path (RFC 3327); private.example.com likewise, and there the core asks for passwords.
+// Phones are sipp, baresip, linphone and, in a browser, JsSIP.
 
 import { after, before, describe, test } from "node:test";
 import assert from "node:assert/strict";
@@ -10,14 +11,19 @@ import { Baresip } from "./support/baresip.mjs";
 import { balance } from "./support/books.mjs";
 import { wholeCall } from "./support/call.mjs";
 import { Kamailio } from "./support/kamailio.mjs";
+import { Linphone } from "./support/linphone.mjs";
 import { host, nextPort } from "./support/network.mjs";
 import { withPeers } from "./support/peer.mjs";
 import { Callee, Caller, registration } from "./support/scenario.mjs";
 import { Sipp, contactOf } from "./support/sipp.mjs";
+import { answers, stayAndLeave } from "./support/trace.mjs";
 
 const EDGE = host(1);
 const CORE = host(2);
 const PAIRS = [["udp", "udp"], ["tcp", "tcp"], ["udp", "tcp"], ["tcp", "udp"]];
+const PASSWORD = "wonderland";
+const EXPIRES_S = 5;
+const REFRESHES = 3;
 const PROXIED = 3; // hops of a call through the core: the proxy, the core, the proxy
 
 let proxy;
@@ -27,7 +33,7 @@ let users = 0;
 
 before(async () => {
   proxy = await Proxy.run(configuration(), { admin: `${EDGE}:9090`, host: EDGE });
-  core = await Kamailio.start(CORE, EDGE);
+  core = await Kamailio.start(CORE, EDGE, PASSWORD);
   browser = await Browser.start("jssip");
 });
 
@@ -122,15 +128,21 @@ each("between clients that are registered at the core", {
 
 describe("JsSIP behind the proxy", () => {
   /** A page whose JsSIP is registered as `user`, closed when the test ends. */
-  async function phone(t, user, { domain = "example.com", transport = "wss" } = {}) {
+  async function phone(t, user, options) {
+    const client = await open(t, user, options);
+    await client.event("registered");
+    client.contact = await client.call("contact");
+    return client;
+  }
+
+  /** A page whose JsSIP begins to register. */
+  async function open(t, user, { domain = "example.com", transport = "wss", ...options } = {}) {
     const client = await browser.open("jssip");
     t.after(() => client.close());
     const url = transport === "wss" ? `wss://${EDGE}:8443/` : `ws://${EDGE}:8080/`;
-    await client.call("start", { url, user, domain });
+    await client.call("start", { url, user, domain, ...options });
     client.user = user;
     client.address = `sip:${user}@${domain}`;
-    await client.event("registered");
-    client.contact = await client.call("contact");
     return client;
   }
 
@@ -202,6 +214,24 @@ describe("JsSIP behind the proxy", () => {
     await callee.event("message");
     await talk(caller, callee, callee.address, callee);
   });
+
+  test("registered at the core with a password: calls prove it, and a wrong one gets nowhere", async (t) => {
+    const options = { domain: "private.example.com", password: PASSWORD };
+    const callee = await phone(t, "heidi", options);
+    const caller = await phone(t, "ivan", options);
+    await talk(caller, callee, callee.address, callee);
+    for (const status of [401, 407]) assert.equal((await caller.received(`SIP/2.0 ${status}`)).length, 1, `${status}`);
+    await callee.message("200 REGISTER");
+    await callee.call("refresh");
+    await callee.message("200 REGISTER");
+    await callee.call("unregister");
+    await callee.event("unregistered");
+    await caller.call("invite", callee.address);
+    assert.equal((await caller.event("failed")).cause, "Not Found");
+
+    const stranger = await open(t, "judy", { ...options, password: "guess" });
+    assert.equal((await stranger.event("registration-failed")).status, 401);
+  });
 });
 
 describe("baresip, registered at the core by way of the proxy", { concurrency: 3 }, () => {
@@ -217,13 +247,42 @@ describe("baresip, registered at the core by way of the proxy", { concurrency: 3
   }
 });
 
+describe("phones with a password at the core", { concurrency: true }, () => {
+  const by = (transport) => ({
+    domain: "private.example.com", transport, proxy: `${EDGE}:${transport === "tls" ? 5061 : 5060}`, ca: proxy.certificate,
+    password: PASSWORD, expires: EXPIRES_S, trace: true,
+  });
+
+  for (const [index, transport] of ["udp", "tcp", "tls"].entries()) {
+    test(`${transport}: baresip calls linphone, both stay registered and leave`, () => withPeers(proxy, async (peers) => {
+      const [caller, callee] = await Promise.all([
+        Baresip.start(peers, { user: `kate-${transport}`, address: host(5 + 2 * index), ...by(transport) }),
+        Linphone.start(peers, { user: `leo-${transport}`, ...by(transport) }),
+      ]);
+      await caller.command("dial", callee.uri);
+      await caller.event("CALL_ESTABLISHED");
+      await callee.printed(/Media streams established/);
+      await caller.command("hangup");
+      await callee.printed(/Call \d+ with .* ended/);
+      await caller.event("CALL_CLOSED");
+      assert.deepEqual(answers(caller, "INVITE").filter((status) => [200, 407].includes(status)), [407, 200]);
+      await stayAndLeave([caller, callee], REFRESHES);
+    }));
+
+    test(`${transport}: a baresip with a wrong password says that it was refused`, () => withPeers(proxy, (peers) => {
+      const options = { user: `mike-${transport}`, address: host(6 + 2 * index), ...by(transport), password: "guess" };
+      return Baresip.refused(peers, options);
+    }));
+  }
+});
+
 test("the proxy's books balance", () => balance(proxy));
 
 function configuration() {
   return `
 [node]
 name = "interop-kamailio"
-domains = ["example.com", "core.example.com"]
+domains = ["example.com", "core.example.com", "private.example.com"]
 shards = 2
 
 [[listen]]
@@ -264,6 +323,10 @@ targets = ["sip:${CORE}:5060;transport=tcp"]
 
 [[route]]
 domain = "core.example.com"
+to = "upstream:core-udp"
+
+[[route]]
+domain = "private.example.com"
 to = "upstream:core-udp"
 
 [[route]]

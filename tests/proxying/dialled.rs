@@ -19,12 +19,17 @@ struct Scene {
     transport: Transport,
 }
 
-fn every_scene(mut each: impl FnMut(&mut Scene)) {
+fn every_scene(each: impl FnMut(&mut Scene)) {
+    every_scene_from(Some(Transport::Wss), "203.0.113.5:40001", each);
+}
+
+/// The caller is at that address, over that transport or the phone's.
+fn every_scene_from(by: Option<Transport>, address: &str, mut each: impl FnMut(&mut Scene)) {
     for at in lab::placements() {
         for transport in [Transport::Tcp, Transport::Tls] {
             let mut lab = Lab::new(at.shards, lab::config());
             let user = user_of(at.owner, at.shards, 0);
-            let browser = Phone::connect(&mut lab, at.arrival, Transport::Wss, "203.0.113.5:40001");
+            let browser = Phone::connect(&mut lab, at.arrival, by.unwrap_or(transport), address);
             let phone = Phone::connect(&mut lab, at.flow, transport, "203.0.113.6:40002");
             let contact = format!("sip:p@203.0.113.6:5080;transport={}", transport.uri_name());
             phone.register(&mut lab, &user, &format!("<{contact}>"));
@@ -117,6 +122,18 @@ fn a_dialog_with_a_dialled_phone_works_in_both_directions() {
         let bye = scene.by_browser("BYE", 3, &route);
         scene.exchange(browser, phone, &bye);
         assert!(scene.lab.opens.is_empty(), "the connection is used again");
+    });
+}
+
+#[test]
+fn a_caller_on_the_dialled_phones_host_is_not_taken_for_it() {
+    every_scene_from(None, "203.0.113.6:40001", |scene| {
+        let (phone, invite, route) = scene.call();
+        let browser = scene.browser;
+        let info = scene.by_browser("INFO", 2, &route);
+        scene.exchange(browser, phone, &info);
+        let bye = scene.by_phone(&phone, "BYE", &invite);
+        scene.exchange(phone, browser, &bye);
     });
 }
 

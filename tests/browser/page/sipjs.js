@@ -11,7 +11,7 @@ let session;
 
 window.phone = {
   /** Connects to `url` and registers `user` at example.com; `keepAlive` (seconds) sends CRLF CRLF. */
-  async start({ url, user, password, keepAlive = 0 }) {
+  async start({ url, user, password, register = true, expires = 600, keepAlive = 0 }) {
     agent = new UserAgent({
       uri: UserAgent.makeURI(`sip:${user}@example.com`),
       logLevel: "error",
@@ -35,10 +35,12 @@ window.phone = {
       },
     });
     await agent.start();
-    registerer = new Registerer(agent, { expires: 600 });
+    report("connected");
+    registerer = new Registerer(agent, { expires, refreshFrequency: 50 });
     registerer.stateChange.addListener((state) => {
       if (state === RegistererState.Unregistered) report("unregistered");
     });
+    if (!register) return;
     registerer.register({
       requestDelegate: {
         onAccept: () => report("registered"),

@@ -101,6 +101,9 @@ const DIGEST = `
 [auth]
 method = "digest"
 users = "users.txt"
+
+[registrar]
+expires_min = "5s"
 `;
 
 function configuration(ports, shards) {

@@ -20,25 +20,36 @@ export class Baresip {
 
   /**
    * Starts one for `user@domain` that has `address` for itself and sends everything to `proxy` (`host:port`) over
-   * `transport`; `ca` is the file with the authority of TLS. `account` adds parameters to its account. Resolves when it
-   * is registered and takes commands.
+   * `transport`; `ca` is the file with the authority of TLS, `password` is what it proves itself by, `expires` for how
+   * many seconds it registers. Resolves when it is registered and takes commands.
    */
-  static async start(peers, { user, domain = "example.com", address, transport, proxy, ca, account = "" }) {
+  static async start(peers, options) {
+    const phone = Baresip.#run(peers, options);
+    await phone.peer.printed(/baresip is ready/);
+    await phone.peer.printed(/ 200 OK .*\[\d+ binding/);
+    phone.control = net.connect(CONTROL, options.address);
+    phone.control.on("data", (bytes) => phone.#hear(bytes)).on("error", () => {});
+    await once(phone.control, "connect");
+    return phone;
+  }
+
+  /** Starts one likewise and resolves when it says that its registration was refused. */
+  static async refused(peers, options) {
+    await Baresip.#run(peers, options).peer.printed(/reg: .*: 40[13] \w+/);
+  }
+
+  static #run(peers, { user, domain = "example.com", address, transport, proxy, ca, password, expires = 600 }) {
     const phone = new Baresip();
     phone.name = `baresip ${user}`;
     phone.uri = `sip:${user}@${domain}`;
     phone.directory = mkdtempSync(join(tmpdir(), "sipring-baresip-"));
     const outbound = `outbound="sip:${proxy};transport=${transport}"`;
-    const accounts = `<${phone.uri};transport=${transport}>;${outbound};regint=600;answermode=manual${account}\n`;
+    const proof = password ? `;auth_user=${user};auth_pass=${password}` : "";
+    const accounts = `<${phone.uri};transport=${transport}>;${outbound};regint=${expires};answermode=manual${proof}\n`;
     writeFileSync(join(phone.directory, "accounts"), accounts);
     writeFileSync(join(phone.directory, "config"), configuration(address, ca));
     phone.peer = new Peer(phone.name, "baresip", ["-4", "-s", "-n", address, "-f", phone.directory]);
     peers.push(phone);
-    await phone.peer.printed(/baresip is ready/);
-    await phone.peer.printed(/ 200 OK .*\[\d+ binding/);
-    phone.control = net.connect(CONTROL, address);
-    phone.control.on("data", (bytes) => phone.#hear(bytes)).on("error", () => {});
-    await once(phone.control, "connect");
     return phone;
   }
 

@@ -13,14 +13,17 @@ const CONFIGURATION = fileURLToPath(new URL("../kamailio.cfg", import.meta.url))
 
 /** A running Kamailio. */
 export class Kamailio {
-  /** Starts it at `address`, in front of the proxy at `edge`; resolves when it serves. */
-  static async start(address, edge) {
+  /**
+   * Starts it at `address`, in front of the proxy at `edge`; `password` is that of everybody at private.example.com.
+   * Resolves when it serves.
+   */
+  static async start(address, edge, password) {
     const core = new Kamailio();
     core.address = address;
     core.directory = mkdtempSync(join(tmpdir(), "sipring-kamailio-"));
     core.peer = new Peer("kamailio", "kamailio", [
       "-f", CONFIGURATION, "-l", `udp:${address}:5060`, "-l", `tcp:${address}:5060`, 
-      "-A", `CORE=${address}`, "-A", `EDGE=${edge}:5060`,
+      "-A", `CORE=${address}`, "-A", `EDGE=${edge}:5060`, "-A", `PASSWORD=${password}`,
       "-DD", "-E", "-m", "32", "-M", "4", "-w", core.directory, "-Y", core.directory,
     ], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` } });
     core.name = "kamailio";

@@ -14,22 +14,34 @@ export class Linphone {
 
   /**
    * Starts one for `user@domain` that sends everything to `proxy` (`host:port`) over `transport`; `ca` is the file with
-   * the authority of TLS. Resolves when it is registered.
+   * the authority of TLS, `password` is what it proves itself by, `expires` for how many seconds it registers; with
+   * `trace` it prints every message. Resolves when it is registered.
    */
-  static async start(peers, { user, domain = "example.com", transport, proxy, ca }) {
+  static async start(peers, options) {
+    const phone = Linphone.#run(peers, options);
+    await phone.#registered();
+    return phone;
+  }
+
+  /** Starts one likewise and resolves when it asks for another password, since that one was refused. */
+  static async refused(peers, options) {
+    await Linphone.#run(peers, options).printed(/Password for \S+ on /);
+  }
+
+  static #run(peers, { user, domain = "example.com", transport, proxy, ca, password, expires = 600, trace = false }) {
     const phone = new Linphone();
     phone.name = `linphone ${user}`;
     phone.uri = `sip:${user}@${domain}`;
     phone.directory = mkdtempSync(join(tmpdir(), "sipring-linphone-"));
     mkdirSync(join(phone.directory, ".local/share/linphone"), { recursive: true });
-    writeFileSync(join(phone.directory, "linphonerc"), configuration(phone.uri, transport, proxy, ca));
+    writeFileSync(join(phone.directory, "linphonerc"), configuration(phone.uri, { transport, proxy, ca, expires }) + proof(user, password));
     // Its output goes to us line by line.
-    phone.peer = new Peer(phone.name, "stdbuf", ["-oL", "linphonec", "-c", "linphonerc", "-a"], {
+    const verbose = trace ? ["-d", "6"] : [];
+    phone.peer = new Peer(phone.name, "stdbuf", ["-oL", "linphonec", "-c", "linphonerc", "-a", ...verbose], {
       cwd: phone.directory, env: { ...process.env, HOME: phone.directory },
     });
     peers.push(phone);
     phone.peer.say("soundcard use files");
-    await phone.#registered();
     return phone;
   }
 
@@ -71,7 +83,7 @@ export class Linphone {
   }
 }
 
-function configuration(uri, transport, proxy, ca) {
+function configuration(uri, { transport, proxy, ca, expires }) {
   const port = (name) => (name === transport ? (name === "udp" ? -1 : -2) : 0); // any port; none, but connections; no
   return `
 [sip]
@@ -91,8 +103,12 @@ enabled=0
 reg_proxy=<sip:${proxy};transport=${transport}>
 reg_route=<sip:${proxy};transport=${transport};lr>
 reg_identity=${uri}
-reg_expires=600
+reg_expires=${expires}
 reg_sendregister=1
 publish=0
 `;
+}
+
+function proof(user, password) {
+  return password ? `\n[auth_info_0]\nusername=${user}\npasswd=${password}\n` : "";
 }

@@ -36,11 +36,15 @@ class Scenario {
     return this.step(`<pause milliseconds="${duration_ms}"/>`);
   }
 
-  /** Waits for a response; `opens` when it makes the dialog (Contact, route set and To tag are kept). */
-  status(status, { opens = false, fields = {} } = {}) {
+  /**
+   * Waits for a response; `opens` when it makes the dialog (Contact, route set and To tag are kept), `asks` when it
+   * challenges (the challenge is kept for {@link proof}).
+   */
+  status(status, { opens = false, asks = false, fields = {} } = {}) {
     const kept = opens ? [keep("to", "To:", "&lt;.*")] : [];
     if (opens) this.remote = "[$to]";
-    return this.receive(`response="${status}"${opens ? ' rrs="true"' : ""}`, [...kept, ...checks(fields)]);
+    const flags = `${opens ? ' rrs="true"' : ""}${asks ? ' auth="true"' : ""}`;
+    return this.receive(`response="${status}"${flags}`, [...kept, ...checks(fields)]);
   }
 
   /** A response that may come first. */
@@ -136,6 +140,7 @@ export class Caller extends Scenario {
   /** The first request. */
   begin(method, { sdp = method === "INVITE", fields = [], again = true } = {}) {
     this.first = this.next;
+    this.remote = `<${this.target}>`;
     this.invited = ++this.cseq;
     const contact = method === "MESSAGE" ? [] : [`Contact: ${CONTACT}`];
     return this.send([...this.#head(method, "[branch]"), ...contact, ...fields], { sdp, again });
@@ -152,9 +157,9 @@ export class Caller extends Scenario {
   }
 
   /** Waits for a refusal of the first request and acknowledges it. */
-  refused(status, options) {
-    const to = keep("to", "To:", "&lt;.*");
-    this.steps.push(`<recv response="${status}"><action>${[to, ...checks(options?.fields ?? {})].join("")}</action></recv>`);
+  refused(status, { asks = false, fields = {} } = {}) {
+    const actions = [keep("to", "To:", "&lt;.*"), ...checks(fields)];
+    this.steps.push(`<recv response="${status}"${asks ? ' auth="true"' : ""}><action>${actions.join("")}</action></recv>`);
     this.remote = "[$to]";
     return this.send(this.#head("ACK", this.#branch()));
   }
@@ -226,14 +231,33 @@ export class Callee extends Scenario {
   }
 }
 
+/** Who registers `contact` as `[service]` at `domain`. */
+export class Registrant extends Scenario {
+  constructor(domain, contact) {
+    super(`<sip:[service]@${domain}>;tag=[pid]registrant`, `<sip:[service]@${domain}>`);
+    Object.assign(this, { domain, contact });
+  }
+
+  /** A REGISTER for so many seconds. */
+  register(expires, fields = []) {
+    const start = [`REGISTER sip:${this.domain} SIP/2.0`, via("[branch]"), ...this.ends(), `CSeq: ${++this.cseq} REGISTER`];
+    const contact = [`Contact: <${this.contact}>`, `Expires: ${expires}`];
+    return this.send([...start, "Max-Forwards: 70", ...contact, ...fields], { again: true });
+  }
+
+  /** The 200 to it, which names the Contact unless it is `gone`. */
+  granted({ gone = false } = {}) {
+    return this.status(200, { fields: gone ? {} : { Contact: escape(this.contact) } });
+  }
+}
+
 /** A REGISTER of `contact` as `[service]`, for so many seconds. */
 export function registration(domain, contact, expires = 600) {
-  const user = `<sip:[service]@${domain}>`;
-  const scenario = new Scenario(`${user};tag=[pid]registrant`, user);
-  const lines = [`REGISTER sip:${domain} SIP/2.0`, via("[branch]"), ...scenario.ends(), "CSeq: 1 REGISTER"];
-  scenario.send([...lines, "Max-Forwards: 70", `Contact: <${contact}>`, `Expires: ${expires}`], { again: true });
-  return scenario.status(200, { fields: { Contact: escape(contact) } });
+  return new Registrant(domain, contact).register(expires).granted();
 }
+
+/** The header field that answers the challenge received last. */
+export const proof = (user, password) => `[authentication username=${user} password=${password}]`;
 
 const via = (branch) => `Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=${branch};rport`;
 
