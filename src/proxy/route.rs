@@ -208,7 +208,8 @@ fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Re
     } else if is_source(callee) {
         caller
     } else if caller.is_none() || callee.is_none() {
-        let is_own = so_far == Way::Initial && !sender.is_upstream();
+        let is_dialled = claims.dialled.is_some_and(|end| is_dialled_peer(end, arrival, true));
+        let is_own = so_far == Way::Initial && !sender.is_upstream() && !is_dialled;
         caller.or(callee).filter(|_| !is_own)
     } else if is_near(caller) != is_near(callee) {
         if is_near(caller) { callee } else { caller }
