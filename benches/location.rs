@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use sipring::base::config::{Auth, Config, Node, Registrar, Strangers, Timers};
+use sipring::base::config::{Auth, Config, Node, Registrar, Timers};
 use sipring::base::hash::KeyedHash;
 use sipring::base::id::{FlowId, FlowRef, ListenerId, ShardId, StreamPath, Transport};
 use sipring::base::limits::Limits;
@@ -86,7 +86,7 @@ fn config() -> Config {
         node: Node { name: "edge".to_owned(), domains: vec!["example.com".to_owned()] },
         listeners: Vec::new(),
         registrar: Registrar { expires_max: Duration::from_secs(600), ..Registrar::default() },
-        auth: Auth { strangers: Strangers::Route },
+        auth: Auth::default(),
         upstreams: Vec::new(),
         routes: Vec::new(),
         timers: Timers::default(),

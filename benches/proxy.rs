@@ -13,10 +13,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use sipring::base::hash::KeyedHash;
 use sipring::base::id::{FlowId, FlowRef, ShardId, StreamPath, Transport};
 use sipring::base::slab::SlabKey;
-use sipring::flow::arrival::Arrival;
+use sipring::flow::arrival::{Arrival, Standing};
 use sipring::flow::token::{Claims, TokenKey, TokenKind};
 use sipring::proxy::branch::{BranchId, has_looped, loop_hash};
 use sipring::proxy::forward::{Onward, forward};
+use sipring::proxy::identity::Border;
 use sipring::proxy::response;
 use sipring::proxy::route::Sender;
 use sipring::sip::{Edits, Parsed, parse};
@@ -59,6 +60,7 @@ fn forwarding(c: &mut Criterion) {
         local: lab::listener_address(Transport::Wss),
         remote: SocketAddr::new([203, 0, 113, 5].into(), 40_001),
         accepted: true,
+        standing: Standing::Unknown,
     };
     let onward = Onward {
         uri: Some(b"sip:bob@mf8k2l1s7d0f.invalid;transport=ws"),
@@ -70,7 +72,8 @@ fn forwarding(c: &mut Criterion) {
         caller: Some(client(1)),
         callee: Some(client(2)),
         breadth: 60,
-        trusted: false,
+        border: Border { from_trusted: false, to_trusted: false },
+        asserted: None,
     };
     let mut group = c.benchmark_group("forward");
     for (name, method) in [("request", "MESSAGE"), ("request with Record-Route", "INVITE")] {
@@ -103,7 +106,7 @@ fn forwarding(c: &mut Criterion) {
             assert!(response::forward(
                 black_box(message),
                 Transport::Wss,
-                true,
+                Border { from_trusted: true, to_trusted: false },
                 &mut edits,
                 &mut out
             ));

@@ -18,7 +18,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use sipring::base::config::{Auth, Config, Listener, Node, Strangers};
+use sipring::base::config::{Auth, Config, Listener, Node};
 use sipring::base::id::{ListenerId, Transport};
 use sipring::io::tls::{Session, TlsContext, TlsMaterial};
 
@@ -154,7 +154,7 @@ impl World {
             node: Node { name: "edge".into(), domains: Vec::new() },
             listeners: vec![listener],
             registrar: Default::default(),
-            auth: Auth { strangers: Strangers::Route },
+            auth: Auth::default(),
             upstreams: Vec::new(),
             routes: Vec::new(),
             timers: Default::default(),

@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use stage::Stage;
+use stage::password::{Passwords, Proof};
 use stage::script::{Act, Play};
 use stage::scripts;
 
@@ -82,6 +83,24 @@ fn a_message_between_clients_allocates_nothing() {
 fn a_registration_that_is_refreshed_allocates_nothing() {
     for shards in [1, 2] {
         assert_eq!(allocations(shards, ROUNDS, &scripts::register_again()), 0, "{shards} shards");
+    }
+}
+
+#[test]
+fn a_digest_that_is_checked_allocates_nothing() {
+    for proof in [Proof::Flow, Proof::Digest(0), Proof::Digest(1)] {
+        for shards in [1, 2] {
+            let mut play = Passwords::new(shards, 20, proof);
+            play.stage.step = STEP;
+            for _ in 0..ROUNDS {
+                play.round();
+            }
+            let before = ALLOCATIONS.get();
+            for _ in 0..ROUNDS {
+                play.round();
+            }
+            assert_eq!(ALLOCATIONS.get() - before, 0, "{proof:?}, {shards} shards");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `sipring check` and the command line, as an operator meets them: exit status, places, hints.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -43,7 +44,11 @@ fn whole_example(folder: &Path) -> String {
     let is_switch = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
     let lines = EXAMPLE.lines().map(|line| if is_switch(line) { &line[1..] } else { line });
     let text: Vec<&str> = lines.collect();
+    write(folder, "users.txt", "alice:wonderland\n");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(folder.join("users.txt"), private).expect("the file is ours");
     let text = text.join("\n").replace("\"self-signed\"", "\"edge\"");
+    let text = text.replace("method = \"none\"", "method = \"digest\"");
     text.replace("/var/lib/sipring/secret", "secret")
 }
 
@@ -65,6 +70,9 @@ fn the_example_has_every_key_and_every_default() {
     assert_eq!(loaded.config.timers, sipring::base::config::Timers::default());
     let defaults = sipring::base::config::Registrar::default();
     assert_eq!(format!("{:?}", loaded.config.registrar), format!("{defaults:?}"));
+    let auth = &loaded.config.auth;
+    let defaults = sipring::base::config::Auth::default();
+    assert_eq!((auth.strangers, auth.pin_identity), (defaults.strangers, defaults.pin_identity));
     // A limit that the file lacks would keep its default unseen: the names come from the type.
     let limits = format!("{:?}", loaded.config.limits);
     let fields = limits.trim_start_matches("Limits {").trim_end_matches('}').split(", ");

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each program uses its part")]
 
+pub mod password;
 pub mod script;
 pub mod scripts;
 
@@ -14,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sipring::base::config::Config;
 use sipring::base::id::{DatagramPath, FlowId, FlowKey, ShardId, Transport};
 use sipring::base::time::Time;
 use sipring::engine::{Engine, Input, LinkMessage, Origin, Output, Setup};
@@ -49,7 +51,11 @@ pub struct Stage {
 impl Stage {
     /// `shards` fresh engines under the laboratory's configuration, but for pings.
     pub fn new(shards: u16) -> Stage {
-        let mut config = lab::config();
+        Stage::with(shards, lab::config())
+    }
+
+    /// The same under that configuration.
+    pub fn with(shards: u16, mut config: Config) -> Stage {
         // Clients that are not spoken to are silent here.
         config.limits.ping_interval = Duration::from_secs(24 * 3600);
         let config = Arc::new(config);

@@ -7,9 +7,9 @@ use super::super::lab::text::Sip;
 use super::{Peer, Stage};
 
 /// The round in which a script is learned; ten digits in every round.
-const FIRST: u32 = 1_000_000_000;
+pub(super) const FIRST: u32 = 1_000_000_000;
 /// How a round's number and users look in the texts.
-const NUMBER: usize = 10;
+pub(super) const NUMBER: usize = 10;
 const USER: usize = 5;
 /// Bytes of an output that are compared with those of the first round.
 const LOOKED_AT: usize = 12;
@@ -193,13 +193,13 @@ impl Line {
     }
 }
 
-fn put<const N: usize>(bytes: &mut [u8], at: &[usize], digits: [u8; N]) {
+pub(super) fn put<const N: usize>(bytes: &mut [u8], at: &[usize], digits: [u8; N]) {
     for at in at {
         bytes[*at..*at + N].copy_from_slice(&digits);
     }
 }
 
-fn digits<const N: usize>(mut number: u32) -> [u8; N] {
+pub(super) fn digits<const N: usize>(mut number: u32) -> [u8; N] {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {
         *digit += (number % 10) as u8;
@@ -208,7 +208,7 @@ fn digits<const N: usize>(mut number: u32) -> [u8; N] {
     digits
 }
 
-fn named(text: &str, round: u32, a: usize, b: usize) -> String {
+pub(super) fn named(text: &str, round: u32, a: usize, b: usize) -> String {
     text.replace("{n}", &round.to_string())
         .replace("{a}", &format!("user{a:05}"))
         .replace("{b}", &format!("user{b:05}"))
@@ -234,7 +234,7 @@ pub fn register() -> String {
 }
 
 /// A client's frame with a key of zeros (RFC 6455 §5.2).
-fn frame(payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(payload.len()).expect("no large message here");
     assert!(len > 125, "no small one either");
     let mut frame = vec![0x81, 0x80 | 126];
@@ -268,7 +268,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-fn places(bytes: &[u8], what: &[u8]) -> Vec<usize> {
+pub(super) fn places(bytes: &[u8], what: &[u8]) -> Vec<usize> {
     let windows = bytes.windows(what.len()).enumerate();
     windows.filter(|(_, window)| *window == what).map(|(at, _)| at).collect()
 }

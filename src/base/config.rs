@@ -2,6 +2,7 @@
 //! is `io/config_file`; this file only says what there is to configure.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -10,6 +11,7 @@ use regex::Regex;
 use super::host;
 use super::id::{ListenerId, Transport};
 use super::limits::Limits;
+use super::users::{Algorithm, Users};
 
 /// Everything that decides what happens to a message.
 #[derive(Clone, Debug)]
@@ -95,8 +97,36 @@ pub struct Registrar {
 /// The `[auth]` table.
 #[derive(Clone, Debug)]
 pub struct Auth {
+    /// How users prove who they are.
+    pub method: AuthMethod,
     /// What senders who are neither users nor upstreams may do.
     pub strangers: Strangers,
+    /// A user's requests must be in its own name, or get 403.
+    pub pin_identity: bool,
+}
+
+/// The `method` of `[auth]`, with the settings that belong to it.
+#[derive(Clone, Debug)]
+pub enum AuthMethod {
+    /// They do not: everybody may register.
+    None,
+    /// By a digest of their password (RFC 8760).
+    Digest(Box<Digest>),
+}
+
+/// Digest authentication.
+#[derive(Clone, Debug)]
+pub struct Digest {
+    /// What challenges name; absent: the domain of the user.
+    pub realm: Option<String>,
+    /// One challenge each, in this order.
+    pub algorithms: Vec<Algorithm>,
+    /// `auth-int` is offered beside `auth`: the digest covers the body, too.
+    pub auth_int: bool,
+    /// How long a nonce is good for.
+    pub nonce_lifetime: Duration,
+    /// Everybody who has a password.
+    pub users: Arc<Users>,
 }
 
 /// The `strangers` setting.
@@ -106,6 +136,27 @@ pub enum Strangers {
     Route,
     /// Their initial requests get 403.
     Reject,
+}
+
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth { method: AuthMethod::None, strangers: Strangers::Route, pin_identity: true }
+    }
+}
+
+impl Auth {
+    /// The settings of digest authentication, when it is on.
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.method {
+            AuthMethod::None => None,
+            AuthMethod::Digest(digest) => Some(digest),
+        }
+    }
+
+    /// Everybody who has a password.
+    pub fn users(&self) -> Option<&Users> {
+        self.digest().map(|digest| &*digest.users)
+    }
 }
 
 /// One `[[upstream]]` entry.

@@ -118,6 +118,23 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 pub const BINDING_BYTES_MAX: usize = 8 * 1024;
 /// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
 pub const CONTACT_CANDIDATES_MAX: usize = 32;
+/// Bytes of an Authorization or Proxy-Authorization value; more is malformed.
+pub const CREDENTIALS_BYTES_MAX: usize = 4 * 1024;
+/// Parameters in it.
+pub const CREDENTIALS_PARAMS_MAX: usize = 32;
+/// Credentials for our realm in one request that are checked; clients send one an algorithm.
+pub const CREDENTIALS_CHECKED_MAX: usize = 4;
+/// Nonces of which a shard remembers how they were used, where requests of several senders may look
+/// alike (datagrams, or through another proxy). Those that it had to forget are stale.
+pub const NONCES_REMEMBERED: usize = 16 * 1024;
+/// Users in the users file.
+pub const USERS_MAX: usize = 1_000_000;
+/// Bytes of one line of the users file.
+pub const USER_LINE_BYTES_MAX: usize = 1024;
+/// Bytes of the users file.
+pub const USERS_FILE_BYTES_MAX: u64 = 256 << 20;
+/// Faults of the users file that one check tells of.
+pub const USERS_FAULTS_MAX: usize = 20;
 /// Entries of the index of clients under one host and port; more are not indexed, which costs a
 /// look-up without token a miss.
 pub const INDEX_ENTRIES_MAX: usize = 64;

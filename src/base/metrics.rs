@@ -112,6 +112,16 @@ counters! {
     requests_flow_gone;
     /// Requests refused because their token was forged, foreign or out of place.
     requests_token_refused;
+    /// Requests answered 401 or 407: their sender must prove who it is.
+    requests_challenged;
+    /// Requests whose credentials proved who sent them.
+    credentials_accepted;
+    /// Requests with the right password for a nonce that was old, of another flow, or used before.
+    credentials_stale;
+    /// Requests with wrong or unreadable credentials.
+    credentials_refused;
+    /// Requests refused because they were in another name than their sender's own.
+    identities_refused;
     /// REGISTER requests answered 200.
     registrations;
     /// Bindings that ended by expiry.

@@ -13,4 +13,5 @@ pub mod metrics;
 pub mod rng;
 pub mod slab;
 pub mod time;
+pub mod users;
 pub mod wheel;

@@ -3,6 +3,8 @@
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::{Consequence, Verdict};
+use crate::proxy::identity::Border;
+use crate::proxy::route::Sender;
 use crate::proxy::{Reject, naming, response};
 use crate::sip::{self, Message, ResponseParts, ViaParams};
 
@@ -23,7 +25,8 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let arrival = transaction.arrival;
         let tag = tag_text(transaction.tag);
-        let mut block = self.pool.take(message.bytes().len().min(1024) + lines.len());
+        // A block that had to grow would leave its class for a larger one with every answer.
+        let mut block = self.pool.take(sip::response_room(message, lines.len()));
         let parts = ResponseParts {
             status,
             reason: phrase,
@@ -51,6 +54,11 @@ impl Engine {
             430 => self.counters.requests_flow_gone += 1,
             _ => {}
         }
+        self.answer_uncounted(tx, message, reject);
+    }
+
+    /// The same for what its finder has counted.
+    pub(super) fn answer_uncounted(&mut self, tx: SlabKey, message: Message<'_>, reject: &Reject) {
         let mut lines = std::mem::take(&mut self.scratch.lines);
         lines.clear();
         write_lines(&self.config.node.name, reject, &mut lines);
@@ -323,9 +331,11 @@ impl Engine {
     ) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
         let toward = transaction.arrival.transport();
+        let to_trusted = Sender::upstream(&self.config, &transaction.arrival).is_some();
+        let border = Border { from_trusted: trusted, to_trusted };
         let mut block = self.pool.take(message.bytes().len());
         let edits = &mut self.scratch.edits;
-        if !response::forward(message, toward, trusted, edits, &mut block) {
+        if !response::forward(message, toward, border, edits, &mut block) {
             self.pool.put(block);
             self.counters.dropped_response_without_via += 1;
             return;

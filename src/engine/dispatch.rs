@@ -58,6 +58,7 @@ impl Engine {
     /// Hands a request to the shard that serves it.
     fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
         let message = parsed.view(bytes);
+        let arrival = &Arrival { standing: self.identify(arrival, message), ..*arrival };
         let (config, hash, gruus) = (&self.config, &self.placement, &self.gruus);
         let scratch = &mut self.scratch.key;
         let home = place::home(config, hash, message, gruus, self.shards, scratch);
@@ -164,7 +165,7 @@ impl Engine {
         message: Message<'_>,
         second: bool,
     ) -> Option<ShardId> {
-        if second || self.shards == 1 || !Sender::of(&self.config, arrival).is_upstream() {
+        if second || self.shards == 1 || Sender::upstream(&self.config, arrival).is_none() {
             return None;
         }
         let uri = Uri::parse(message.uri()).ok()?;

@@ -7,7 +7,7 @@ use crate::base::event::{CloseReason, Event};
 use crate::base::id::{DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
 use crate::base::limits::UPGRADE_BYTES_MAX;
 use crate::base::time::Time;
-use crate::flow::arrival::Arrival;
+use crate::flow::arrival::{Arrival, Standing};
 use crate::flow::keepalive;
 use crate::flow::layers::Layer;
 use crate::flow::table::Flow;
@@ -50,7 +50,7 @@ impl Engine {
         };
         let accepted = matches!(origin, Origin::Accepted(_));
         let mut flow = Flow::new(path, key.local, key.remote, accepted, self.now);
-        flow.trunk = Sender::of(&self.config, &flow.arrival()).is_upstream();
+        flow.trunk = Sender::upstream(&self.config, &flow.arrival()).is_some();
         let look = keepalive::first_look(&flow, &self.config.limits);
         flow.timer = Some(self.wheel.arm(self.now + look, Alarm::Flow(name)));
         let is_open = !matches!(flow.layer, Layer::Upgrade(_));
@@ -352,6 +352,7 @@ impl Engine {
             local: path.local,
             remote: path.remote,
             accepted: false,
+            standing: Standing::Unknown,
         };
         self.on_message(&arrival, bytes);
     }

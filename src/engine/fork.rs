@@ -2,14 +2,16 @@
 //! purpose: which target is next (`search`), and ACKs, which have no transaction (`ack`).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::base::config::Timers;
+use crate::base::config::{Config, Timers};
 use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
 use crate::proxy::forward::{Onward, forward};
-use crate::proxy::route::Sender;
+use crate::proxy::identity::Border;
+use crate::proxy::route::{self, Sender};
 use crate::proxy::target::{Hop, TargetSet};
 use crate::proxy::{Reject, breadth, naming};
 use crate::sip::{Message, Method};
@@ -111,6 +113,12 @@ impl Engine {
         sender: Sender,
     ) -> Onward<'a> {
         let (target, uri, route) = targets.at(at);
+        let border = Border {
+            from_trusted: sender.is_upstream(),
+            to_trusted: is_server(&self.config, target.hop),
+        };
+        let own = sender.aor(&self.config).filter(|_| border.to_trusted);
+        let asserted = own.map(Arc::clone);
         Onward {
             uri,
             route,
@@ -121,7 +129,8 @@ impl Engine {
             caller: None,
             callee: None,
             breadth: 0,
-            trusted: sender.is_upstream(),
+            border,
+            asserted,
         }
     }
 
@@ -173,6 +182,14 @@ fn start_machine(method: Method<'_>, reliable: bool, timers: &Timers) -> (Client
     } else {
         let (machine, steps) = Client::start(reliable, timers);
         (ClientMachine::Other(machine), steps)
+    }
+}
+
+/// Whether the next hop is a server that the configuration names.
+fn is_server(config: &Config, hop: Hop) -> bool {
+    match hop {
+        Hop::Client(_) => false,
+        Hop::Dial { transport, remote } => route::may_dial(config, transport, remote),
     }
 }
 

@@ -5,13 +5,14 @@
 //! never goes back.
 //!
 //! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
-//! messages), `dispatch` (which shard, which transaction), `serve` (what is asked, and by whom),
-//! `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
-//! transactions) and `ack` (which has none), `client` and `server` (what the machines want),
+//! messages), `dispatch` (which shard, which transaction), `admit` (by whom, and may they), `serve`
+//! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and
+//! client transactions) and `ack` (which has none), `client` and `server` (what the machines want),
 //! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
 //! (what other shards say), `alarm` (timers).
 
 mod ack;
+mod admit;
 mod alarm;
 mod answer;
 mod client;
@@ -41,6 +42,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::auth::Verifier;
 use crate::base::buf::Pool;
 use crate::base::config::Config;
 use crate::base::hash::{KeyedHash, derive_key};
@@ -101,6 +103,7 @@ pub struct Engine {
     /// Keyed by the process' secret: equal in every shard. Decides owners, keys and loop hashes.
     placement: KeyedHash,
     tokens: TokenKey,
+    verifier: Verifier,
     gruus: GruuKey,
     rng: Rng,
     flows: FlowTable,
@@ -163,6 +166,7 @@ impl Engine {
             shards: setup.shards,
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
+            verifier: Verifier::new(&setup.secret, setup.epoch),
             gruus: GruuKey::new(&setup.secret),
             rng,
             flows: FlowTable::default(),

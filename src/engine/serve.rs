@@ -1,11 +1,10 @@
-//! A request that opens a transaction: what is asked, by whom, and may they (RFC 3261 §16.3, §16.4,
-//! §9.2)?
+//! A request that opens a transaction: what is asked (RFC 3261 §16.3, §16.4, §9.2)?
 
 use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
-use crate::base::config::{RouteTo, Strangers};
+use crate::base::config::RouteTo;
 use crate::base::host::parse_ip;
 use crate::base::id::{DatagramPath, FlowRef, Transport};
 use crate::base::limits::FLOW_REQUESTS_MAX;
@@ -21,6 +20,7 @@ use crate::transaction::ServerKey;
 use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
 use super::Engine;
+use super::admit::Errand;
 use super::transactions::{Armed, CancelReason, ServerMachine, ServerTransaction};
 
 impl Engine {
@@ -100,7 +100,7 @@ impl Engine {
     fn has_too_many(&self, arrival: &Arrival) -> bool {
         let waiting = |flow| self.transactions.by_source.count(flow) >= FLOW_REQUESTS_MAX;
         arrival.source.stream().is_some_and(waiting)
-            && !Sender::of(&self.config, arrival).is_upstream()
+            && Sender::upstream(&self.config, arrival).is_none()
     }
 
     /// Serves with the request outside its transaction, then puts it there.
@@ -149,19 +149,16 @@ impl Engine {
             return Err(Reject::retry_after(503, 5, "Shutting down"));
         }
         let routing = route::preprocess(&self.config, &self.tokens, message, &arrival, sender)?;
-        let refuses = self.config.auth.strangers == Strangers::Reject;
-        if routing.way == route::Way::Initial && refuses && !sender.is_upstream() {
-            return Err(Reject::because(403, "Strangers are not served"));
+        let errand = if ours && message.method() == Method::Register {
+            self.register_errand(message, &uri)?
+        } else {
+            Errand::Request { to_us: ours }
+        };
+        if !self.admit(tx, message, &arrival, sender, &routing, errand) {
+            return Ok(());
         }
-        if ours && message.method() == Method::Register {
-            match target::first_route(&self.config, message, &uri) {
-                Some(RouteTo::Location) => {
-                    self.check_registrable(message)?;
-                    return self.register(tx, message);
-                }
-                Some(_) => {}
-                None => return Err(Reject::new(404)),
-            }
+        if errand == Errand::Register {
+            return self.register(tx, message);
         }
         self.find_targets(message, &uri, &arrival, sender, routing)?;
         if message.method() == Method::Invite {
@@ -183,6 +180,18 @@ impl Engine {
             transaction.merge = Some(key);
         }
         Ok(())
+    }
+
+    /// Which registrar a REGISTER for a domain of ours is for.
+    fn register_errand(&self, message: Message<'_>, uri: &Uri<'_>) -> Result<Errand, Reject> {
+        match target::first_route(&self.config, message, uri) {
+            Some(RouteTo::Location) => {
+                self.check_registrable(message)?;
+                Ok(Errand::Register)
+            }
+            Some(_) => Ok(Errand::RegisterElsewhere),
+            None => Err(Reject::new(404)),
+        }
     }
 
     /// RFC 3261 §10.3 step 5: the address of record must lie in a domain of ours. One that is no SIP

@@ -259,14 +259,16 @@ impl Engine {
             }
             choice.pick(bindings, &self.config, &mut self.scratch.targets)
         };
-        let known = self.location.was_known(&aor);
+        let known = self.location.was_known(&aor)
+            || self.config.auth.users().is_some_and(|users| users.by_aor(&aor).is_some());
         self.scratch.key = aor;
         if !self.scratch.targets.is_empty() {
             return Ok(());
         }
         Err(match refused {
             Some((code, why)) => Reject::warn(480, code, why),
-            None if !known && sender.is_upstream() => Reject::new(404),
+            // Strangers are not told who exists.
+            None if !known && sender != Sender::Stranger => Reject::new(404),
             None => Reject::new(480),
         })
     }

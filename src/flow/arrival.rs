@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::base::id::{FlowRef, ListenerId, Transport};
+use crate::base::users::UserId;
 
 /// The way a message came in. Small and `Copy`: it travels with the message across shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +17,39 @@ pub struct Arrival {
     pub remote: SocketAddr,
     /// The sender connected to us (streams); false for flows that we opened, and for datagrams.
     pub accepted: bool,
+    /// Who it is.
+    pub standing: Standing,
+}
+
+/// What is known of a sender's identity at the shard that received the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Unknown,
+    /// This message proves who it is.
+    Proven(UserId),
+    /// The client at the other end of its flow has proved before who it is.
+    Pinned(UserId),
+    /// It knows a password, but what it says is old or was said before.
+    Stale,
+    /// Its proof is wrong.
+    Refused,
+    /// Its proof cannot be read.
+    Malformed,
 }
 
 impl Arrival {
     /// What the flow speaks.
     pub fn transport(&self) -> Transport {
         self.source.transport()
+    }
+
+    /// Who sent it, as far as that was proved.
+    pub fn user(&self) -> Option<UserId> {
+        match self.standing {
+            Standing::Proven(user) | Standing::Pinned(user) => Some(user),
+            _ => None,
+        }
     }
 
     /// The listener that it came in by, or whose name the flow shows.

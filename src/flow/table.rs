@@ -8,9 +8,10 @@ use std::ops::Range;
 use crate::base::id::{FlowId, FlowRef, ShardId, StreamPath};
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
 use crate::base::time::Time;
+use crate::base::users::UserId;
 use crate::base::wheel::TimerId;
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, Standing};
 use super::layers::Layer;
 
 /// Slots that are allocated together.
@@ -26,6 +27,8 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The peer connected to us.
     pub accepted: bool,
+    /// The user that the client at the other end proved to be last.
+    pub user: Option<UserId>,
     /// The peer is a server that the configuration names: the traffic of many users shares it.
     pub trunk: bool,
     /// What is between its bytes and SIP messages.
@@ -33,7 +36,7 @@ pub struct Flow {
     /// Bytes written and not yet taken by the kernel.
     queued_bytes: usize,
     /// Writes, likewise.
-    queued_writes: usize,
+    queued_writes: u32,
     /// Writes that the kernel has taken, for telling a slow peer from a dead one.
     pub sent_writes: u32,
     /// Messages received, for telling a slow message from the next one.
@@ -66,6 +69,7 @@ impl Flow {
             local,
             remote,
             accepted,
+            user: None,
             trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
@@ -88,12 +92,13 @@ impl Flow {
             local: self.local,
             remote: self.remote,
             accepted: self.accepted,
+            standing: Standing::Unknown,
         }
     }
 
     /// Writes pending.
     pub fn queued_writes(&self) -> usize {
-        self.queued_writes
+        self.queued_writes as usize
     }
 
     /// Notes that a shard may hold something of this flow.
@@ -109,7 +114,7 @@ impl Flow {
     /// The kernel took some of what was written.
     pub fn on_sent(&mut self, bytes: usize, writes: usize) {
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
-        self.queued_writes = self.queued_writes.saturating_sub(writes);
+        self.queued_writes = self.queued_writes.saturating_sub(writes as u32);
         self.sent_writes = self.sent_writes.wrapping_add(writes as u32);
     }
 
@@ -123,7 +128,7 @@ impl Flow {
         let over = |factor: usize| {
             let factor = factor * share;
             self.queued_bytes + len > limits.flow_queue_bytes_max * factor
-                || self.queued_writes >= limits.flow_queue_messages_max * factor
+                || self.queued_writes() >= limits.flow_queue_messages_max * factor
         };
         if over(DUTY_FACTOR) {
             Err(Refused::Overflow)

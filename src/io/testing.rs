@@ -12,7 +12,7 @@ use super::protocol::Protocol;
 use super::publish::Published;
 use super::supervisor::{self, Runtime, StartError};
 use super::tls::TlsMaterial;
-use crate::base::config::{Auth, Config, Listener, Node, Registrar, Strangers, Timers};
+use crate::base::config::{Auth, Config, Listener, Node, Registrar, Timers};
 use crate::base::event::CloseReason;
 use crate::base::id::{ConnectId, FlowId, ShardId, Transport};
 use crate::base::limits::Limits;
@@ -35,7 +35,7 @@ pub fn config(listeners: &[(Transport, &str)]) -> Config {
         node: Node { name: "test".to_owned(), domains: vec!["example.com".to_owned()] },
         listeners: listeners.iter().map(listener).collect(),
         registrar: Registrar::default(),
-        auth: Auth { strangers: Strangers::Route },
+        auth: Auth::default(),
         upstreams: Vec::new(),
         routes: Vec::new(),
         timers: Timers::default(),

@@ -1,7 +1,9 @@
 //! Request forwarding (RFC 3261 §16.6): the copy for one target, as edits of the bytes that came
 //! in. Declared edits: Request-URI, Via, Max-Forwards, Route, Record-Route, Path, Max-Breadth,
-//! Content-Length when absent, and identity header fields from those who may not assert them (RFC
-//! 3325 §5).
+//! Content-Length when absent, identity header fields (RFC 3325 §5), and Proxy-Authorization for
+//! ourselves (RFC 3261 §22.3).
+
+use std::sync::Arc;
 
 use crate::base::config::Config;
 use crate::base::host::parse_ip;
@@ -11,8 +13,9 @@ use crate::flow::token::{Claims, TokenKey, TokenKind};
 use crate::sip::{Edits, HeaderName, Message, Method, Uri};
 
 use super::branch::BranchId;
+use super::identity::{self, Border};
 use super::naming;
-use super::response::{add_content_length, remove_identity};
+use super::response::add_content_length;
 
 /// What one copy needs besides the request.
 #[derive(Debug)]
@@ -35,8 +38,10 @@ pub struct Onward<'a> {
     pub callee: Option<FlowRef>,
     /// Max-Breadth of this copy (RFC 5393 §5.3.3).
     pub breadth: u8,
-    /// The sender may assert identities (RFC 3325 §4).
-    pub trusted: bool,
+    /// Who may assert identities (RFC 3325 §4).
+    pub border: Border,
+    /// The sender's own address of record, canonical, when the next hop is to be told.
+    pub asserted: Option<Arc<[u8]>>,
 }
 
 /// Whether a request may open a dialog, so that Record-Route keeps us in it (RFC 3261 §16.6 step
@@ -82,8 +87,12 @@ pub fn forward(
     for value in message.values(HeaderName::Route).take(onward.popped) {
         edits.remove_value(&value);
     }
-    if !onward.trusted {
-        remove_identity(message, edits);
+    identity::withhold(message, onward.border, edits);
+    if let Some(aor) = &onward.asserted {
+        identity::assert(message, aor, edits);
+    }
+    if !onward.border.from_trusted {
+        identity::remove_credentials(config, message, edits);
     }
     add_content_length(message, onward.transport, edits);
     edits.write_to(message.bytes(), out);

@@ -6,16 +6,17 @@ use crate::base::id::Transport;
 use crate::base::limits::{CHALLENGES_BYTES_MAX, HEADERS_MAX};
 use crate::sip::{Edits, HeaderName, Message};
 
+use super::identity::{self, Border};
 use super::naming;
 
 /// Appends the response as it goes to the sender of the request. A Content-Length is added where
-/// the next hop is a stream and there was none (RFC 3261 §18.3); identities are removed unless who
-/// answered is `trusted` to assert them. Returns false when no Via would be left: the response was
+/// the next hop is a stream and there was none (RFC 3261 §18.3); identities stay behind as `border`
+/// says. Returns false when no Via would be left: the response was
 /// ours alone.
 pub fn forward(
     message: Message<'_>,
     toward: Transport,
-    trusted: bool,
+    border: Border,
     edits: &mut Edits,
     out: &mut Vec<u8>,
 ) -> bool {
@@ -26,9 +27,7 @@ pub fn forward(
     }
     edits.clear();
     edits.remove_value(&ours);
-    if !trusted {
-        remove_identity(message, edits);
-    }
+    identity::withhold(message, border, edits);
     add_content_length(message, toward, edits);
     edits.write_to(message.bytes(), out);
     true
@@ -53,19 +52,6 @@ pub fn gather(best: Message<'_>, other: Message<'_>, edits: &mut Edits, out: &mu
     }
     edits.write_to(best.bytes(), out);
     true
-}
-
-/// What somebody outside the trust domain asserts or prefers goes no further, in requests and
-/// responses alike (RFC 3325 §5, §9.1).
-pub(super) fn remove_identity(message: Message<'_>, edits: &mut Edits) {
-    for name in [HeaderName::PAssertedIdentity, HeaderName::PPreferredIdentity] {
-        if message.header(name).is_none() {
-            continue;
-        }
-        for header in message.headers().filter(|header| header.name == name) {
-            edits.remove(header.line);
-        }
-    }
 }
 
 /// Adds the Content-Length that a stream needs when the message has none.

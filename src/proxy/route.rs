@@ -2,10 +2,13 @@
 //! and removed, and what their flow tokens say (RFC 5626 §5.3). A token names a flow; an address
 //! never does.
 
+use std::sync::Arc;
+
 use crate::base::config::{Config, Upstream};
 use crate::base::host::parse_ip;
 use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
+use crate::base::users::UserId;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
 use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Uri};
@@ -18,25 +21,41 @@ use super::validate::Reject;
 pub enum Sender {
     /// A SIP server that the configuration names: its position there.
     Upstream(usize),
+    /// Somebody who proved to be this user.
+    User(UserId),
     /// Anybody else.
     Stranger,
 }
 
 impl Sender {
-    /// Finds the role from the address that a message came from: a source that an upstream's `from`
-    /// lists; without `from`, exactly a target's address (a connection that we opened to it, or its
-    /// datagrams).
+    /// Finds the role from the address that a message came from, else from what its sender proved,
+    /// if that still holds.
     pub fn of(config: &Config, arrival: &Arrival) -> Sender {
-        config
-            .upstreams
-            .iter()
-            .position(|upstream| is_from(upstream, arrival))
-            .map_or(Sender::Stranger, Sender::Upstream)
+        let user = || {
+            let user = arrival.user()?;
+            config.auth.users()?.aor_of(user).map(|_| Sender::User(user))
+        };
+        let upstream = Sender::upstream(config, arrival).map(Sender::Upstream);
+        upstream.or_else(user).unwrap_or(Sender::Stranger)
+    }
+
+    /// The upstream that a message came from: its source is one that `from` lists; without `from`,
+    /// exactly a target's address (a connection that we opened to it, or its datagrams).
+    pub fn upstream(config: &Config, arrival: &Arrival) -> Option<usize> {
+        config.upstreams.iter().position(|upstream| is_from(upstream, arrival))
     }
 
     /// Whether it is an upstream.
     pub fn is_upstream(self) -> bool {
         matches!(self, Sender::Upstream(_))
+    }
+
+    /// The canonical address of record that the sender proved to be its own.
+    pub fn aor(self, config: &Config) -> Option<&Arc<[u8]>> {
+        match self {
+            Sender::User(user) => config.auth.users()?.aor_of(user),
+            _ => None,
+        }
     }
 }
 
@@ -57,6 +76,8 @@ pub struct Routing {
     pub popped: usize,
     /// Where they lead.
     pub way: Way,
+    /// A dialog token names the sender: it is one of those between whom the dialog is.
+    pub is_party: bool,
 }
 
 /// Where the tokens of our own Route values lead.
@@ -83,7 +104,7 @@ pub fn preprocess(
     arrival: &Arrival,
     sender: Sender,
 ) -> Result<Routing, Reject> {
-    let mut routing = Routing { popped: 0, way: Way::Initial };
+    let mut routing = Routing { popped: 0, way: Way::Initial, is_party: false };
     for value in message.values(HeaderName::Route).take(VALUES_MAX) {
         let Ok(address) = NameAddr::parse(value.text) else {
             return Err(Reject::phrase(400, "Bad Route"));
@@ -96,7 +117,7 @@ pub fn preprocess(
         }
         routing.popped += 1;
         if let Some(user) = uri.user {
-            routing.way = follow(tokens, message, user, arrival, sender, routing.way)?;
+            follow(tokens, message, user, arrival, sender, &mut routing)?;
         }
     }
     // More would be looked at by nobody, and followed by the next hop.
@@ -112,30 +133,37 @@ fn follow(
     user: &[u8],
     arrival: &Arrival,
     sender: Sender,
-    so_far: Way,
-) -> Result<Way, Reject> {
+    routing: &mut Routing,
+) -> Result<(), Reject> {
     let call_id = message.call_id().unwrap_or_default();
     let claims = match tokens.decode(user, call_id) {
         Ok(claims) => claims,
-        Err(TokenError::NotAToken) => return Ok(so_far),
+        Err(TokenError::NotAToken) => return Ok(()),
         Err(TokenError::Forged) => return Err(Reject::because(403, "Flow token refused")),
         Err(TokenError::Epoch) => {
-            return Ok(if so_far == Way::Initial { Way::Stale } else { so_far });
+            if routing.way == Way::Initial {
+                routing.way = Way::Stale;
+            }
+            return Ok(());
         }
     };
     match claims.kind {
         TokenKind::Path if sender.is_upstream() => match claims.caller.or(claims.callee) {
-            Some(flow) => Ok(Way::Flow(flow, TokenKind::Path)),
-            None => Err(Reject::because(403, "Flow token refused")),
+            Some(flow) => routing.way = Way::Flow(flow, TokenKind::Path),
+            None => return Err(Reject::because(403, "Flow token refused")),
         },
-        TokenKind::Path => Err(Reject::because(403, "Path tokens are for servers")),
+        TokenKind::Path => return Err(Reject::because(403, "Path tokens are for servers")),
         TokenKind::Dialog => {
             if message.to().ok().and_then(|to| to.tag()).is_none() {
                 return Err(Reject::because(403, "Flow token outside its dialog"));
             }
-            select(&claims, arrival.source, sender, so_far)
+            let ends = [claims.caller, claims.callee];
+            let is_sender = |end: &FlowRef| end.same_peer(arrival.source);
+            routing.is_party |= ends.iter().flatten().any(is_sender);
+            routing.way = select(&claims, arrival.source, sender, routing.way)?;
         }
     }
+    Ok(())
 }
 
 /// The other end than the sender's. A token of which the sender holds no end selects its only end;

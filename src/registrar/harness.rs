@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::base::config::{Auth, Config, Node, Registrar, Strangers, Timers};
+use crate::base::config::{Auth, Config, Node, Registrar, Timers};
 use crate::base::hash::KeyedHash;
 use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, ShardId, StreamPath, Transport};
 use crate::base::limits::Limits;
@@ -154,7 +154,7 @@ fn config() -> Config {
         node: Node { name: "edge-1".to_owned(), domains },
         listeners: Vec::new(),
         registrar: Registrar { contacts_max: 4, ..Registrar::default() },
-        auth: Auth { strangers: Strangers::Route },
+        auth: Auth::default(),
         upstreams: Vec::new(),
         routes: Vec::new(),
         timers: Timers::default(),

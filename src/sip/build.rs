@@ -59,13 +59,18 @@ pub struct ResponseParts<'a> {
     pub via_params: ViaParams,
 }
 
+/// Bytes that a response needs at most, whose header lines and body of our own have `extra`.
+pub fn response_room(request: Message<'_>, extra: usize) -> usize {
+    request.headers_end() as usize + extra + 64
+}
+
 /// Appends the response to `request`: all Via (the topmost with its parameters), From, To, Call-ID
 /// and CSeq as they came, then `extra`, Content-Length and the body. What a faulty request lacks is
 /// left out.
 pub fn response(request: Message<'_>, parts: &ResponseParts<'_>, out: &mut Vec<u8>) {
     assert!((100..700).contains(&parts.status), "a status code");
     let reason = parts.reason.unwrap_or_else(|| reason_phrase(parts.status));
-    out.reserve(request.headers_end() as usize + parts.extra.len() + parts.body.len() + 64);
+    out.reserve(response_room(request, parts.extra.len() + parts.body.len()));
     out.extend_from_slice(b"SIP/2.0 ");
     write_number(u64::from(parts.status), out);
     out.push(b' ');

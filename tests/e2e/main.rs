@@ -3,6 +3,7 @@
 
 mod address_lookup;
 mod attacker;
+mod auth;
 mod bad_sip;
 mod body;
 mod calls_to_upstream;

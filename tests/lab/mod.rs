@@ -6,6 +6,7 @@
 
 pub mod balance;
 pub mod call;
+pub mod digest;
 pub mod draft;
 pub mod phone;
 pub mod text;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipring::base::config::{
-    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Strangers, Timers, Upstream,
+    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Timers, Upstream,
 };
 use sipring::base::event::{CloseReason, Event, TransactionEvent};
 use sipring::base::hash::{KeyedHash, derive_key};
@@ -73,7 +74,7 @@ pub fn config() -> Config {
         node: Node { name: "lab".into(), domains: vec!["example.com".into()] },
         listeners: Transport::ALL.into_iter().map(listener).collect(),
         registrar: Registrar::default(),
-        auth: Auth { strangers: Strangers::Route },
+        auth: Auth::default(),
         upstreams: vec![core],
         routes: vec![
             Route {

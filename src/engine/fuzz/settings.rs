@@ -1,17 +1,20 @@
 //! Configurations that a run may start with or change to, and the addresses in it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::users::{Rules, parse};
 use crate::base::config::{
-    Auth, Config, HostPort, Listener, Node, Registrar, Route, RouteTo, Strangers, Timers, Upstream,
-    UpstreamTarget,
+    Auth, AuthMethod, Config, Digest, HostPort, Listener, Node, Registrar, Route, RouteTo,
+    Strangers, Timers, Upstream, UpstreamTarget,
 };
 use crate::base::id::Transport;
 use crate::base::limits::Limits;
+use crate::base::users::Algorithm;
 
 /// Number of configurations.
-pub(super) const SETTINGS: usize = 6;
+pub(super) const SETTINGS: usize = 7;
 
 /// The server behind the proxy.
 pub(super) const CORE: SocketAddr = address([198, 51, 100, 7], 5060);
@@ -69,15 +72,29 @@ pub(super) fn config(number: usize) -> Config {
             config.routes.remove(0);
             config.limits.transactions_max = 4;
         }
-        _ => {
+        5 => {
             core.address_lookup = true;
             core.from = Vec::new();
             config.timers.c = Duration::from_secs(1);
             config.limits.idle_timeout = Duration::from_secs(5);
             config.routes[1].to = RouteTo::Reject(603);
         }
+        _ => config.auth.method = digest(&config.node.domains),
     }
     config
+}
+
+/// Passwords that nobody in a run knows.
+fn digest(domains: &[String]) -> AuthMethod {
+    let algorithms: Vec<Algorithm> = Algorithm::ALL.into_iter().map(|(_, it)| it).collect();
+    let rules = Rules { domains, realm: None, algorithms: &algorithms };
+    AuthMethod::Digest(Box::new(Digest {
+        realm: None,
+        auth_int: true,
+        nonce_lifetime: Duration::from_secs(60),
+        users: Arc::new(parse("u0:x\nu1:y\n", &rules).0),
+        algorithms,
+    }))
 }
 
 fn tight() -> Limits {
@@ -118,7 +135,7 @@ fn plain() -> Config {
         node: Node { name: "fuzz".into(), domains: vec!["example.com".into()] },
         listeners: Transport::ALL.into_iter().map(listener).collect(),
         registrar: Registrar::default(),
-        auth: Auth { strangers: Strangers::Route },
+        auth: Auth::default(),
         upstreams: vec![core],
         routes: vec![route(Some(by_number), RouteTo::Upstream(0)), route(None, RouteTo::Location)],
         timers: Timers::default(),

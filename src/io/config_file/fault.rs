@@ -73,6 +73,8 @@ impl fmt::Display for Fault {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     found: RefCell<Vec<Found>>,
+    /// Of other files, which the document names.
+    foreign: RefCell<Vec<Fault>>,
 }
 
 #[derive(Debug)]
@@ -111,15 +113,21 @@ impl Faults {
         self.push(Severity::Note, at, message.into(), hint.into());
     }
 
+    /// Adds what was found in another file.
+    pub(super) fn foreign(&self, faults: Vec<Fault>) {
+        self.foreign.borrow_mut().extend(faults);
+    }
+
     fn push(&self, severity: Severity, at: &Range<usize>, message: String, hint: String) {
         self.found.borrow_mut().push(Found { severity, at: at.clone(), message, hint });
     }
 
     pub(super) fn has_errors(&self) -> bool {
         self.found.borrow().iter().any(|found| found.severity == Severity::Error)
+            || self.foreign.borrow().iter().any(|fault| fault.severity == Severity::Error)
     }
 
-    /// Everything that was found, in the order of the file.
+    /// Everything that was found, in the order of the file; what was found in others follows.
     pub(super) fn into_list(self, file: &str, text: &str) -> Vec<Fault> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|found| found.at.start);
@@ -130,6 +138,7 @@ impl Faults {
                 let Found { severity, message, hint, .. } = found;
                 Fault { severity, file: file.to_owned(), line, column, message, hint }
             })
+            .chain(self.foreign.into_inner())
             .collect()
     }
 }

@@ -1,9 +1,10 @@
 //! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody
-//! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `listen`,
-//! `upstream` and `route` read one kind of table each, `judge` looks at the whole, `default` is the
+//! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `auth`,
+//! `listen`, `upstream` and `route` read one kind of table each, `judge` looks at the whole, `default` is the
 //! embedded configuration, `bind` tries the addresses. Absent on purpose: reading it again while
 //! running.
 
+mod auth;
 mod bind;
 mod default;
 mod fault;
@@ -28,6 +29,7 @@ use toml::de::DeTable;
 use crate::base::config::Config;
 use crate::io::tls::CertificateFiles;
 
+pub use auth::{UsersError, of_lines, read_users};
 pub use bind::try_addresses;
 pub use default::{SELF_SIGNED, embedded};
 pub use fault::{Fault, Severity};
@@ -51,6 +53,8 @@ pub struct ControlConfig {
     pub shards: u16,
     /// Where the key of tokens is kept; without it every start makes another one.
     pub secret_file: Option<PathBuf>,
+    /// The file with the users and their passwords, if users have any.
+    pub users_file: Option<PathBuf>,
     /// Certificates of TLS and WSS listeners.
     pub certificates: Vec<CertificateFiles>,
     /// PEM file with the authorities that upstreams' certificates are checked against; absent: the
@@ -158,7 +162,7 @@ fn read_table(
     let mut upstreams = upstream::upstreams(root.sections("upstream"), resolve);
     let routes = route::routes(root.sections("route"), &upstreams);
     let registrar = tables::registrar(root.section("registrar"));
-    let auth = tables::auth(root.section("auth"));
+    let auth = auth::auth(root.section("auth"), &node.node.domains, folder);
     let timers = tables::timers(root.section("timers"));
     let limits = tables::limits(root.section("limits"));
     let upstream_ca = tables::tls(root.section("tls"), folder);
@@ -179,7 +183,7 @@ fn read_table(
             node: node.node,
             listeners: listens.into_iter().map(|listen| listen.listener).collect(),
             registrar,
-            auth,
+            auth: auth.auth,
             upstreams: upstreams.into_iter().map(|upstream| upstream.upstream).collect(),
             routes: routes.into_iter().filter_map(route::Drafted::into_route).collect(),
             timers,
@@ -188,6 +192,7 @@ fn read_table(
         control: ControlConfig {
             shards: node.shards,
             secret_file: node.secret_file,
+            users_file: auth.users_file,
             certificates: certificates.into_iter().map(|certificate| certificate.files).collect(),
             upstream_ca: upstream_ca.map(|ca| ca.value),
             log,

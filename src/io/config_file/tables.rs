@@ -1,5 +1,5 @@
-//! The tables that occur once: `[node]`, `[registrar]`, `[auth]`, `[timers]`, `[limits]`, `[tls]`,
-//! `[log]`, `[admin]`. What is configurable one day and does not exist yet is refused here, by
+//! The tables that occur once: `[node]`, `[registrar]`, `[timers]`, `[limits]`, `[tls]`, `[log]`,
+//! `[admin]`. What is configurable one day and does not exist yet is refused here, by
 //! name, unless it is set to off.
 
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::config::{Auth, Node, Registrar, Strangers, Timers};
+use crate::base::config::{Node, Registrar, Timers};
 use crate::base::id::{FLOW_SLOTS_MAX, SHARDS_MAX};
 use crate::base::limits::Limits;
 use crate::io::secret::{self, SecretError};
@@ -156,48 +156,6 @@ fn service_route(section: &Section<'_>) -> Vec<String> {
         }
     }
     routes
-}
-
-pub(super) fn auth(section: Section<'_>) -> Auth {
-    if let Some(method) = section.string("method").filter(|method| method.value != "none") {
-        let message = if method.value == "digest" {
-            "method `digest` is not supported yet".to_owned()
-        } else {
-            format!("`{}` is not a value of `method`", method.value)
-        };
-        section.faults.error(&method.at, message, "use method = \"none\"");
-    }
-    if let Some(users) = section.string("users") {
-        let hint = "there is no authentication without method = \"digest\"; remove it";
-        section.faults.error(&users.at, "`users` is not supported yet", hint);
-    }
-    if let Some(realm) = section.string("realm") {
-        let hint = "nobody is challenged with method = \"none\"; remove it";
-        section.faults.warning(&realm.at, "`realm` has no effect yet", hint);
-    }
-    algorithms(&section);
-    section.boolean("pin_identity", true);
-    let words = [("route", Strangers::Route), ("reject", Strangers::Reject)];
-    let strangers = section.choice("strangers", &words, Strangers::Route).value;
-    section.finish();
-    Auth { strangers }
-}
-
-/// The order of the challenges: browsers' libraries keep the last one and know MD5 only (RFC 8760
-/// §2.4 asks for the preferred one first).
-fn algorithms(section: &Section<'_>) {
-    let list = section.strings("algorithms");
-    for algorithm in &list {
-        if !["SHA-512-256", "SHA-256", "MD5"].contains(&algorithm.value.as_str()) {
-            let message = format!("`{}` is not a digest algorithm of RFC 8760", algorithm.value);
-            section.faults.error(&algorithm.at, message, "one of: SHA-512-256, SHA-256, MD5");
-        }
-    }
-    let md5 = list.iter().position(|algorithm| algorithm.value == "MD5");
-    if md5.is_some_and(|position| position + 1 != list.len()) {
-        let hint = "put MD5 last: JsSIP and SIP.js keep the last challenge and know only MD5";
-        section.faults.warning(&list[md5.unwrap_or(0)].at, "MD5 is not the last algorithm", hint);
-    }
 }
 
 pub(super) fn timers(section: Section<'_>) -> Timers {

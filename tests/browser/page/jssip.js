@@ -10,12 +10,14 @@ let session;
 let subscriber;
 
 window.phone = {
-  /** Connects to `url` and registers `user` at example.com. */
-  start({ url, user, expires = 600 }) {
+  /** Connects to `url` and registers `user` at example.com, with `password` if it is asked for one. */
+  start({ url, user, password, register = true, expires = 600 }) {
     agent = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(url)],
       uri: `sip:${user}@example.com`,
+      register,
       register_expires: expires,
+      password,
     });
     agent.on("connected", () => report("connected"));
     agent.on("registered", () => report("registered"));

@@ -11,10 +11,12 @@ let session;
 
 window.phone = {
   /** Connects to `url` and registers `user` at example.com; `keepAlive` (seconds) sends CRLF CRLF. */
-  async start({ url, user, keepAlive = 0 }) {
+  async start({ url, user, password, keepAlive = 0 }) {
     agent = new UserAgent({
       uri: UserAgent.makeURI(`sip:${user}@example.com`),
       logLevel: "error",
+      authorizationUsername: user,
+      authorizationPassword: password,
       transportOptions: { server: url, keepAliveInterval: keepAlive, keepAliveDebounce: keepAlive && 2 },
       sessionDescriptionHandlerFactoryOptions: { peerConnectionConfiguration: { iceServers: [] } },
       delegate: {
@@ -37,7 +39,12 @@ window.phone = {
     registerer.stateChange.addListener((state) => {
       if (state === RegistererState.Unregistered) report("unregistered");
     });
-    registerer.register({ requestDelegate: { onAccept: () => report("registered") } });
+    registerer.register({
+      requestDelegate: {
+        onAccept: () => report("registered"),
+        onReject: ({ message }) => report("registration-failed", { status: message.statusCode }),
+      },
+    });
   },
 
   /** REGISTERs again, at once. */

@@ -15,8 +15,8 @@ const STOP_MS = 10_000;
 
 /** A running sipring with listeners for UDP, WS and WSS and one upstream; all on 127.0.0.1. */
 export class Proxy {
-  /** Starts it with `shards` shards and resolves when `/readyz` answers 200. */
-  static async start({ shards = 2 } = {}) {
+  /** Starts it with `shards` shards and, if given, `users` (name to password); resolves when `/readyz` answers 200. */
+  static async start({ shards = 2, users } = {}) {
     const proxy = new Proxy();
     proxy.ports = {};
     for (const name of ["udp", "ws", "wss", "admin", "upstream"]) proxy.ports[name] = await freePort();
@@ -24,7 +24,9 @@ export class Proxy {
     proxy.output = "";
     makeCertificate(proxy.directory);
     const file = join(proxy.directory, "sipring.toml");
-    writeFileSync(file, configuration(proxy.ports, shards));
+    const lines = Object.entries(users ?? {}).map(([name, password]) => `${name}:${password}\n`);
+    writeFileSync(join(proxy.directory, "users.txt"), lines.join(""), { mode: 0o600 });
+    writeFileSync(file, configuration(proxy.ports, shards) + (users ? DIGEST : ""));
     proxy.child = spawn(BINARY, ["--config", file], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [proxy.child.stdout, proxy.child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => (proxy.output += text));
@@ -75,6 +77,12 @@ function makeCertificate(directory) {
     "-keyout", join(directory, "key.pem"), "-out", join(directory, "cert.pem"),
   ], { stdio: "pipe" });
 }
+
+const DIGEST = `
+[auth]
+method = "digest"
+users = "users.txt"
+`;
 
 function configuration(ports, shards) {
   return `

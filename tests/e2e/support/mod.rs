@@ -4,6 +4,7 @@
 pub mod call;
 pub mod certificates;
 pub mod check;
+pub mod digest;
 pub mod link;
 pub mod phone;
 pub mod raw;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -36,6 +37,9 @@ pub struct Setup {
     targets: Vec<String>,
     core_settings: String,
     routes: Vec<String>,
+    users: Option<String>,
+    auth: String,
+    log_level: &'static str,
     domains: Vec<&'static str>,
     descriptors: Option<u32>,
     ports: BTreeMap<Transport, u16>,
@@ -54,6 +58,9 @@ impl Default for Setup {
             targets: Vec::new(),
             core_settings: String::new(),
             routes: Vec::new(),
+            users: None,
+            auth: String::new(),
+            log_level: "info",
             domains: vec!["example.com"],
             descriptors: None,
             ports: BTreeMap::new(),
@@ -126,6 +133,19 @@ impl Setup {
         self
     }
 
+    /// Digest authentication with the lines of a users file, and further lines of `[auth]`.
+    pub fn users(mut self, users: &str, auth: &str) -> Setup {
+        self.users = Some(users.to_string());
+        self.auth = format!("[auth]\nmethod = \"digest\"\nusers = \"users.txt\"\n{auth}\n");
+        self
+    }
+
+    /// `[log] level`.
+    pub fn log_level(mut self, level: &'static str) -> Setup {
+        self.log_level = level;
+        self
+    }
+
     /// A further domain, whose users are found by the location service.
     pub fn domain(mut self, domain: &'static str) -> Setup {
         self.domains.push(domain);
@@ -165,6 +185,12 @@ impl Setup {
         let config = self.config(&ports, admin);
         let file = folder.path().join("sipring.toml");
         std::fs::write(&file, &config).expect("write configuration");
+        if let Some(users) = &self.users {
+            let file = folder.path().join("users.txt");
+            std::fs::write(&file, users).expect("write users");
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&file, private).expect("protect users");
+        }
         let program = env!("CARGO_BIN_EXE_sipring");
         let mut command = match self.descriptors {
             None => Command::new(program),
@@ -238,7 +264,9 @@ impl Setup {
         for domain in &self.domains {
             text += &format!("[[route]]\ndomain = \"{domain}\"\nto = \"location\"\n");
         }
-        text += &format!("\n[log]\nlevel = \"info\"\n\n[admin]\naddress = \"{admin}\"\n");
+        text += &self.auth;
+        text +=
+            &format!("\n[log]\nlevel = \"{}\"\n\n[admin]\naddress = \"{admin}\"\n", self.log_level);
         text
     }
 }

@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::context::PROVIDER;
 use super::*;
-use crate::base::config::{Auth, Config, Listener, Node, Strangers};
+use crate::base::config::{Auth, Config, Listener, Node};
 use crate::base::id::{ListenerId, Transport};
 
 const WSS: ListenerId = ListenerId(1);
@@ -185,7 +185,7 @@ fn config(listeners: &[(Transport, Option<&str>)]) -> Config {
         node: Node { name: "edge".into(), domains: Vec::new() },
         listeners: listeners.iter().map(listener).collect(),
         registrar: Default::default(),
-        auth: Auth { strangers: Strangers::Route },
+        auth: Auth::default(),
         upstreams: Vec::new(),
         routes: Vec::new(),
         timers: Default::default(),

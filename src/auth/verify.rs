@@ -1,0 +1,272 @@
+//! Credentials against users (RFC 3261 §22.4, RFC 7616 §3.4.6, RFC 8760 §2.6), and the challenges
+//! that ask for them. One [`Verifier`] a shard.
+//!
+//! A user that does not exist and a password that is wrong take the same steps, with the same
+//! answer. The `uri` of credentials need not equal the Request-URI: clients and proxies differ
+//! about it, RFC 8760 §2.6 item 6 permits it, and the replay that it would stop is stopped by the
+//! nonce. Absent on purpose: where credentials are needed, and what a proven user may do.
+
+use crate::base::config::{Config, Digest};
+use crate::base::hash::is_equal_in_constant_time;
+use crate::base::id::FlowRef;
+use crate::base::limits::CREDENTIALS_CHECKED_MAX;
+use crate::base::time::Time;
+use crate::base::users::{Algorithm, UserId};
+use crate::sip::{HeaderName, Message, Method, Uri};
+
+use super::credentials::{Credentials, unescape_into};
+use super::digest::{Exchange, Hash, Qop, read_hex, response};
+use super::nonce::{NonceKey, Uses};
+
+/// What a request's credentials came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There are none for us.
+    Absent,
+    /// It is this user.
+    Proven(UserId),
+    /// It would be that user, but the nonce is old, of another flow, or was used before.
+    Stale,
+    /// Somebody unknown, or a wrong password, or a digest that we did not ask for.
+    Refused,
+    /// They cannot be read.
+    Malformed,
+}
+
+/// Checks credentials and makes challenges.
+pub struct Verifier {
+    nonces: NonceKey,
+    uses: Uses,
+    /// Canonical addresses of record, one at a time.
+    scratch: Vec<u8>,
+}
+
+/// Where a request came from, and whether its sender may be one of several who look alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// When it came.
+    pub now: Time,
+    /// On what.
+    pub source: FlowRef,
+    /// No stream flow of the client's own vouches for it: uses of nonces are counted.
+    pub shared: bool,
+}
+
+/// What a challenge says besides the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Challenge {
+    /// WWW-Authenticate or Proxy-Authenticate.
+    pub name: HeaderName,
+    /// The password was right.
+    pub stale: bool,
+    /// The time.
+    pub now: Time,
+    /// A random number.
+    pub random: u64,
+    /// The flow that is challenged.
+    pub to: FlowRef,
+}
+
+impl Verifier {
+    /// From the secret of the installation and the number of the run.
+    pub fn new(secret: &[u8; 32], epoch: u32) -> Verifier {
+        Verifier {
+            nonces: NonceKey::new(secret, epoch),
+            uses: Uses::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Checks the credentials of a request that are for our realm: those of Proxy-Authorization,
+    /// and of a REGISTER also those of Authorization.
+    pub fn judge(
+        &mut self,
+        config: &Config,
+        digest: &Digest,
+        message: Message<'_>,
+        circumstances: &Circumstances,
+    ) -> Verdict {
+        let mut verdict = Verdict::Absent;
+        let names = match message.method() {
+            Method::Register => &[HeaderName::Authorization, HeaderName::ProxyAuthorization][..],
+            _ => &[HeaderName::ProxyAuthorization],
+        };
+        if names.iter().all(|name| message.header(*name).is_none()) {
+            return verdict;
+        }
+        let domain = domain_of(config, message);
+        let realm = digest.realm.as_deref().unwrap_or(domain).as_bytes();
+        let mut checked = 0;
+        for name in names {
+            for header in message.headers().filter(|header| header.name == *name) {
+                let found = match Credentials::parse(header.value) {
+                    Ok(Some(found)) if found.realm == realm => found,
+                    Ok(_) => continue,
+                    Err(_) => {
+                        verdict = verdict.or(Verdict::Malformed);
+                        continue;
+                    }
+                };
+                checked += 1;
+                if checked > CREDENTIALS_CHECKED_MAX {
+                    return verdict;
+                }
+                verdict =
+                    verdict.or(self.check(config, digest, domain, message, &found, circumstances));
+                if matches!(verdict, Verdict::Proven(_)) {
+                    return verdict;
+                }
+            }
+        }
+        verdict
+    }
+
+    fn check(
+        &mut self,
+        config: &Config,
+        digest: &Digest,
+        domain: &str,
+        message: Message<'_>,
+        found: &Credentials<'_>,
+        circumstances: &Circumstances,
+    ) -> Verdict {
+        let Some((algorithm, exchange, nc)) = read(digest, message, found) else {
+            return Verdict::Refused;
+        };
+        let with_domain = self.name_user(config, domain, found.username);
+        let user = digest.users.by_aor(&self.scratch);
+        let secret = user.and_then(|user| user.secret(algorithm.function, with_domain));
+        let ha1 = Hash::from_bytes(algorithm.function, *secret.unwrap_or(&[0; 32]));
+        let expected = response(algorithm, ha1, &exchange);
+        let shown = read_hex(algorithm.function, found.response);
+        let is_equal = shown
+            .is_some_and(|shown| is_equal_in_constant_time(shown.as_bytes(), expected.as_bytes()));
+        let (Some(user), Some(_), true) = (user, secret, is_equal) else {
+            return Verdict::Refused;
+        };
+        let Circumstances { now, source, shared } = *circumstances;
+        match self.nonces.read(found.nonce, found.realm, source) {
+            Some(nonce)
+                if nonce.age_secs(now) <= digest.nonce_lifetime.as_secs()
+                    && (!shared || self.uses.take(nonce, nc)) =>
+            {
+                Verdict::Proven(user.id)
+            }
+            _ => Verdict::Stale,
+        }
+    }
+
+    /// Puts the canonical address of record that a username means into `scratch`; says whether it
+    /// came with its domain.
+    fn name_user(&mut self, config: &Config, domain: &str, username: &[u8]) -> bool {
+        let aor = &mut self.scratch;
+        aor.clear();
+        unescape_into(username, aor);
+        let at = memchr::memrchr(b'@', aor).filter(|at| config.is_our_domain(&aor[at + 1..]));
+        match at {
+            Some(at) => aor[at + 1..].make_ascii_lowercase(),
+            None => {
+                aor.push(b'@');
+                aor.extend_from_slice(domain.as_bytes());
+            }
+        }
+        at.is_some()
+    }
+
+    /// Appends the challenges: one header line an algorithm in the configured order, which is that
+    /// of preference (RFC 8760 §2.3), all with one nonce.
+    pub fn challenge(
+        &self,
+        config: &Config,
+        digest: &Digest,
+        message: Message<'_>,
+        challenge: &Challenge,
+        out: &mut Vec<u8>,
+    ) {
+        let realm = digest.realm.as_deref().unwrap_or(domain_of(config, message)).as_bytes();
+        let Challenge { name, stale, now, random, to } = *challenge;
+        let nonce = self.nonces.make(now, random, realm, to);
+        let qop: &[u8] = if digest.auth_int { b"auth,auth-int" } else { b"auth" };
+        for algorithm in &digest.algorithms {
+            for part in [
+                name.as_str().as_bytes(),
+                b": Digest realm=\"",
+                realm,
+                b"\", nonce=\"",
+                &nonce,
+                b"\", algorithm=",
+                algorithm.name().as_bytes(),
+                b", qop=\"",
+                qop,
+                if stale { b"\", stale=true\r\n" } else { b"\"\r\n" },
+            ] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+}
+
+impl Verdict {
+    /// Of several credentials in one request the best counts: a client that knows the password of
+    /// an old nonce may try again.
+    fn or(self, other: Verdict) -> Verdict {
+        let rank = |verdict| match verdict {
+            Verdict::Proven(_) => 4,
+            Verdict::Stale => 3,
+            Verdict::Refused => 2,
+            Verdict::Malformed => 1,
+            Verdict::Absent => 0,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+}
+
+/// What the client hashed, if it is what we asked for: an algorithm and a qop that we offer, and
+/// the count that goes with it.
+fn read<'a>(
+    digest: &Digest,
+    message: Message<'a>,
+    found: &Credentials<'a>,
+) -> Option<(Algorithm, Exchange<'a>, u32)> {
+    let algorithm = Algorithm::of_name(found.algorithm.unwrap_or(b"MD5"))?;
+    let qop = match found.qop? {
+        b"auth" => Qop::Auth,
+        b"auth-int" if digest.auth_int => Qop::AuthInt(message.body()),
+        _ => return None,
+    };
+    let (nc, cnonce) = (found.nc?, found.cnonce?);
+    if !digest.algorithms.contains(&algorithm) || nc.len() != 8 || cnonce.is_empty() {
+        return None;
+    }
+    let is_hex = nc.iter().all(u8::is_ascii_hexdigit);
+    let count = u32::from_str_radix(std::str::from_utf8(nc).ok()?, 16).ok().filter(|_| is_hex)?;
+    let method = message.method().as_bytes();
+    let exchange = Exchange { method, uri: found.uri, nonce: found.nonce, nc, cnonce, qop };
+    Some((algorithm, exchange, count))
+}
+
+/// The domain whose user somebody wants to be: of the address of record that a REGISTER is for, of
+/// the From of all else; the first of ours when it is foreign.
+fn domain_of<'c>(config: &'c Config, message: Message<'_>) -> &'c str {
+    let address = match message.method() {
+        Method::Register => message.to(),
+        _ => message.from(),
+    };
+    let domains = &config.node.domains;
+    let host = address.ok().and_then(|it| Uri::parse(it.uri).ok()).map(|uri| uri.host);
+    let ours = host.and_then(|host| {
+        domains.iter().find(|domain| domain.as_bytes().eq_ignore_ascii_case(host))
+    });
+    ours.or(domains.first()).map_or("", String::as_str)
+}
+
+/// Whether a Proxy-Authorization value answers a challenge of ours: such are not for the next hop
+/// (RFC 3261 §22.3).
+pub fn is_our_realm(config: &Config, value: &[u8]) -> bool {
+    let Some(digest) = config.auth.digest() else { return false };
+    let Ok(Some(found)) = Credentials::parse(value) else { return false };
+    match &digest.realm {
+        Some(realm) => found.realm == realm.as_bytes(),
+        None => config.node.domains.iter().any(|domain| domain.as_bytes() == found.realm),
+    }
+}

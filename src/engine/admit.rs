@@ -1,0 +1,136 @@
+//! By whom a request is, and may they (RFC 3261 §22)? Who sent it is found out at the shard that
+//! received it, whose flow remembers what its client has proved; what may be done is decided at the
+//! shard that serves it, where the challenge is an answer of the transaction like any other.
+//!
+//! A stream flow is its client's own when the client's Via is the only one. What was proved on it
+//! holds for it until it ends, or the user is gone or has another password: nobody else can write
+//! on it. Datagrams, and what comes through another proxy, prove it each time.
+
+use crate::auth::{Challenge, Circumstances, Verdict};
+use crate::base::slab::SlabKey;
+use crate::flow::arrival::{Arrival, Standing};
+use crate::proxy::admission::{self, Admission};
+use crate::proxy::route::{Routing, Sender, Way};
+use crate::sip::{HeaderName, Message, Method};
+use crate::transaction::Timer;
+
+use super::Engine;
+
+/// What somebody wants to be admitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// A REGISTER for a user of ours.
+    Register,
+    /// A REGISTER that another registrar judges.
+    RegisterElsewhere,
+    /// Anything else.
+    Request {
+        /// The Request-URI is in a domain of ours: the routing rules choose its target.
+        to_us: bool,
+    },
+}
+
+impl Engine {
+    /// What is known of the sender of a request, which came in at this shard.
+    pub(super) fn identify(&mut self, arrival: &Arrival, message: Message<'_>) -> Standing {
+        let Some(digest) = self.config.auth.digest() else { return Standing::Unknown };
+        let is_never_asked = matches!(message.method(), Method::Ack | Method::Cancel);
+        if is_never_asked || Sender::upstream(&self.config, arrival).is_some() {
+            return Standing::Unknown;
+        }
+        let is_direct = message.values(HeaderName::Via).nth(1).is_none();
+        let flow = arrival.source.stream().filter(|_| is_direct && arrival.accepted);
+        let circumstances =
+            Circumstances { now: self.now, source: arrival.source, shared: flow.is_none() };
+        let verdict = self.verifier.judge(&self.config, digest, message, &circumstances);
+        let flow = flow.and_then(|flow| self.flows.get_mut(flow));
+        match verdict {
+            Verdict::Proven(user) => {
+                if let Some(flow) = flow {
+                    flow.user = Some(user);
+                }
+                Standing::Proven(user)
+            }
+            Verdict::Absent => match flow.and_then(|flow| flow.user) {
+                Some(user) => Standing::Pinned(user),
+                None => Standing::Unknown,
+            },
+            Verdict::Stale => Standing::Stale,
+            Verdict::Refused => Standing::Refused,
+            Verdict::Malformed => Standing::Malformed,
+        }
+    }
+
+    /// Whether a request may go on; if not, it has been answered.
+    pub(super) fn admit(
+        &mut self,
+        tx: SlabKey,
+        message: Message<'_>,
+        arrival: &Arrival,
+        sender: Sender,
+        routing: &Routing,
+        errand: Errand,
+    ) -> bool {
+        let has_method = self.config.auth.digest().is_some();
+        let in_dialog = match errand {
+            // Whoever has a dialog may not therefore speak to all our users in any name.
+            Errand::Request { to_us: true } if routing.way == Way::Outgoing => !has_method,
+            Errand::Request { .. } if has_method => routing.is_party,
+            Errand::Request { .. } => routing.way != Way::Initial,
+            _ => false,
+        };
+        if sender.is_upstream() || in_dialog {
+            return true;
+        }
+        let standing = arrival.standing;
+        let aor = sender.aor(&self.config).map(|aor| &**aor);
+        let is_user = aor.is_some();
+        let admission = match errand {
+            Errand::Register => admission::register(&self.config, message, standing, aor),
+            Errand::RegisterElsewhere => admission::register_elsewhere(&self.config, aor),
+            Errand::Request { .. } => admission::request(&self.config, message, standing, aor),
+        };
+        match standing {
+            Standing::Proven(_) => self.counters.credentials_accepted += 1,
+            Standing::Stale => self.counters.credentials_stale += 1,
+            Standing::Refused | Standing::Malformed => self.counters.credentials_refused += 1,
+            Standing::Unknown | Standing::Pinned(_) => {}
+        }
+        match admission {
+            Admission::Admitted => true,
+            Admission::Challenged { stale } => {
+                let (status, name) = match errand {
+                    Errand::Request { .. } => (407, HeaderName::ProxyAuthenticate),
+                    _ => (401, HeaderName::WwwAuthenticate),
+                };
+                let random = self.rng.next_u64();
+                let to = arrival.source;
+                let challenge = Challenge { name, stale, now: self.now, random, to };
+                self.challenge(tx, message, status, &challenge);
+                false
+            }
+            Admission::Refused(reject) => {
+                self.counters.identities_refused += u64::from(is_user);
+                self.answer_uncounted(tx, message, &reject);
+                false
+            }
+        }
+    }
+
+    /// RFC 3261 §26.3.2.4: said once for each request that comes, and not again by a timer, or we
+    /// could be made to send more than was sent to us to whomever a forged source names.
+    fn challenge(&mut self, tx: SlabKey, message: Message<'_>, status: u16, challenge: &Challenge) {
+        let mut lines = std::mem::take(&mut self.scratch.lines);
+        lines.clear();
+        if let Some(digest) = self.config.auth.digest() {
+            self.verifier.challenge(&self.config, digest, message, challenge, &mut lines);
+        }
+        self.counters.requests_challenged += 1;
+        self.answer(tx, message, status, None, &lines);
+        self.scratch.lines = lines;
+        let transaction = self.transactions.server.get_mut(tx);
+        if let Some(id) = transaction.and_then(|it| it.timers.take(Timer::G)) {
+            self.wheel.cancel(id);
+        }
+    }
+}

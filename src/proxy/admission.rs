@@ -1,0 +1,153 @@
+//! May this sender say that (RFC 3261 §22, RFC 3325 §5)? In whose name a request speaks, and
+//! whether it is admitted, challenged or refused. A decision only: proof was judged where the
+//! request arrived, and challenges are written by whoever answers.
+
+use crate::base::config::{Auth, Config, Strangers};
+use crate::flow::arrival::Standing;
+use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
+
+use super::validate::Reject;
+
+/// What is to be done with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may go on.
+    Admitted,
+    /// Its sender must prove who it is; `stale` tells it that its password was right.
+    Challenged {
+        /// See RFC 7616 §3.3.
+        stale: bool,
+    },
+    /// It is answered so.
+    Refused(Reject),
+}
+
+/// The host of a From that hides who it is (RFC 3323 §4.1, RFC 3325 §9.2).
+const ANONYMOUS: &[u8] = b"anonymous.invalid";
+
+/// Whether a REGISTER for an address of record of ours may go on: only its owner changes it (RFC
+/// 3261 §10.3 steps 3 and 4). `aor` is the sender's own, if it proved one.
+pub fn register(
+    config: &Config,
+    message: Message<'_>,
+    standing: Standing,
+    aor: Option<&[u8]>,
+) -> Admission {
+    if config.auth.digest().is_none() {
+        return stranger(&config.auth);
+    }
+    let is_own = |uri: Uri<'_>| aor.is_some_and(|aor| is_aor(&uri, aor));
+    let to = message.to().ok().and_then(|to| Uri::parse(to.uri).ok());
+    match (standing, aor) {
+        (_, Some(_)) if to.is_some_and(is_own) => Admission::Admitted,
+        (Standing::Proven(_), Some(_)) => {
+            Admission::Refused(Reject::because(403, "Not your address of record"))
+        }
+        _ => challenge(standing),
+    }
+}
+
+/// Whether a REGISTER that another registrar judges may go there.
+pub fn register_elsewhere(config: &Config, aor: Option<&[u8]>) -> Admission {
+    match aor {
+        Some(_) => Admission::Admitted,
+        None => stranger(&config.auth),
+    }
+}
+
+/// Whether any other request may go on, of which no dialog token says so.
+pub fn request(
+    config: &Config,
+    message: Message<'_>,
+    standing: Standing,
+    aor: Option<&[u8]>,
+) -> Admission {
+    let auth = &config.auth;
+    if auth.digest().is_none() {
+        return stranger(auth);
+    }
+    let names = Names::read(config, message);
+    let Some(aor) = aor else {
+        return match standing {
+            Standing::Stale | Standing::Refused | Standing::Malformed => challenge(standing),
+            _ if names.is_ours => challenge(standing),
+            _ => stranger(auth),
+        };
+    };
+    if !auth.pin_identity || names.are_all(message, aor) {
+        return Admission::Admitted;
+    }
+    match standing {
+        // The client may be able to prove this name as well.
+        Standing::Pinned(_) if names.is_ours => challenge(standing),
+        _ => Admission::Refused(Reject::because(403, "Not your identity")),
+    }
+}
+
+fn challenge(standing: Standing) -> Admission {
+    match standing {
+        Standing::Malformed => Admission::Refused(Reject::phrase(400, "Malformed credentials")),
+        _ => Admission::Challenged { stale: standing == Standing::Stale },
+    }
+}
+
+fn stranger(auth: &Auth) -> Admission {
+    match auth.strangers {
+        Strangers::Route => Admission::Admitted,
+        Strangers::Reject => Admission::Refused(Reject::because(403, "Strangers are not served")),
+    }
+}
+
+/// In whose name a request speaks.
+struct Names {
+    /// One of the names is in a domain of ours: only its owner may bear it.
+    is_ours: bool,
+    /// From says nothing, on purpose.
+    is_anonymous: bool,
+}
+
+impl Names {
+    fn read(config: &Config, message: Message<'_>) -> Names {
+        let from = from(message);
+        let is_here = |uri: &Uri<'_>| config.is_our_domain(uri.host);
+        Names {
+            is_ours: from.as_ref().is_some_and(is_here)
+                || preferred(message).flatten().any(|uri| is_here(&uri)),
+            is_anonymous: from.is_some_and(|uri| uri.host.eq_ignore_ascii_case(ANONYMOUS)),
+        }
+    }
+
+    /// Whether every name is that address of record (RFC 3325 §9.2 for the preferred one).
+    fn are_all(&self, message: Message<'_>, aor: &[u8]) -> bool {
+        let is_own = |uri: Option<Uri<'_>>| uri.is_some_and(|uri| is_aor(&uri, aor));
+        (self.is_anonymous || is_own(from(message))) && preferred(message).all(is_own)
+    }
+}
+
+fn from<'a>(message: Message<'a>) -> Option<Uri<'a>> {
+    message.from().ok().and_then(|from| Uri::parse(from.uri).ok())
+}
+
+/// The URIs of P-Preferred-Identity; `None` for what cannot be read.
+fn preferred<'a>(message: Message<'a>) -> impl Iterator<Item = Option<Uri<'a>>> {
+    message.values(HeaderName::PPreferredIdentity).map(|value| {
+        let address = NameAddr::parse(value.text).ok()?;
+        Uri::parse(address.uri).ok()
+    })
+}
+
+/// Whether the URI's address of record is `aor`, in canonical form.
+fn is_aor(uri: &Uri<'_>, aor: &[u8]) -> bool {
+    if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+        return false;
+    }
+    let (Some(user), Some(at)) = (uri.user, memchr::memrchr(b'@', aor)) else { return false };
+    let is_plain = !user.contains(&b'%');
+    if is_plain && user == &aor[..at] && uri.host.eq_ignore_ascii_case(&aor[at + 1..]) {
+        return true;
+    }
+    // Escapes: rare, so that the comparison above spares most requests the copy.
+    let mut canonical = Vec::new();
+    uri.aor_into(&mut canonical);
+    canonical == aor
+}

@@ -1,0 +1,158 @@
+//! Within a dialog its token vouches for those between whom it is (RFC 5626 §5.3), and for nothing
+//! else.
+
+use sipring::base::id::Transport;
+
+use crate::client::{ask, lab_of, log_in, of_user, proxy_authorization, register};
+use crate::lab::Lab;
+use crate::lab::digest::Challenge;
+use crate::lab::draft::{Draft, request};
+use crate::lab::phone::Phone;
+use crate::lab::text::Sip;
+
+const ALICE: &str = "203.0.113.5:40001";
+const BOB: &str = "203.0.113.6:40002";
+const TARGET: &str = "sip:bob@example.com";
+
+/// Alice calls bob, both with passwords; what each of them needs for the next request.
+struct Dialog {
+    alice: Phone,
+    bob: Phone,
+    route: Vec<String>,
+    reverse: Vec<String>,
+}
+
+impl Dialog {
+    fn establish(lab: &mut Lab, transport: Transport) -> Dialog {
+        let alice = Phone::connect(lab, 0, transport, ALICE);
+        let bob = Phone::connect(lab, 1, transport, BOB);
+        log_in(lab, &bob, "bob");
+        let invite = |branch: &str| {
+            of_user(&alice, "alice", "INVITE", TARGET, "call")
+                .branch(&alice, branch)
+                .line("Contact: <sip:alice@df7jal23ls0d.invalid>")
+        };
+        let refused = ask(lab, &alice, &invite("c1"));
+        let tag = refused.tag("To").expect("a tag");
+        let ack = invite("c1").method("ACK").to(&format!("<{TARGET}>;tag={tag}"));
+        alice.send(lab, &ack.text());
+        let proof = proxy_authorization(&Challenge::last(&refused), "alice", "INVITE", TARGET);
+        alice.send(lab, &invite("c2").cseq(2).line(&proof).text());
+        let got = bob.take_method(lab, "INVITE");
+        alice.take_status(lab, 100);
+        bob.send(lab, &got.response(200, "b", &["Contact: <sip:bob@df7jal23ls0d.invalid>"]));
+        let answer = alice.take_status(lab, 200);
+        let mut route = answer.record_route();
+        route.reverse();
+        let dialog = Dialog { alice, bob, route, reverse: got.record_route() };
+        let ack = dialog.by_alice(&alice, "ACK", 2);
+        alice.send(lab, &ack.text());
+        bob.take_method(lab, "ACK");
+        dialog
+    }
+
+    fn by_alice(&self, sender: &Phone, method: &str, cseq: u32) -> Draft {
+        of_user(sender, "alice", method, "sip:bob@df7jal23ls0d.invalid", "call")
+            .branch(sender, &format!("a{cseq}{method}"))
+            .to(&format!("<{TARGET}>;tag=b"))
+            .cseq(cseq)
+            .route(&self.route)
+    }
+
+    fn by_bob(&self, sender: &Phone, method: &str, cseq: u32) -> Draft {
+        request(sender, method, "sip:alice@df7jal23ls0d.invalid", "call")
+            .branch(sender, &format!("b{cseq}{method}"))
+            .from(&format!("<{TARGET}>;tag=b"))
+            .to("<sip:alice@example.com>;tag=fcall")
+            .cseq(cseq)
+            .route(&self.reverse)
+    }
+}
+
+fn deliver(lab: &mut Lab, from: &Phone, to: &Phone, draft: &Draft) -> Sip {
+    from.send(lab, &draft.text());
+    let got = to.take_one(lab);
+    to.send(lab, &got.response(200, "", &[]));
+    from.take_status(lab, 200);
+    got
+}
+
+#[test]
+fn neither_side_of_a_call_is_challenged_within_it() {
+    for transport in [Transport::Wss, Transport::Tcp, Transport::Udp] {
+        let mut lab = lab_of(2, &["alice", "bob"]);
+        let dialog = Dialog::establish(&mut lab, transport);
+        let challenged = lab.count(|it| it.requests_challenged);
+        let (alice, bob) = (dialog.alice, dialog.bob);
+        deliver(&mut lab, &alice, &bob, &dialog.by_alice(&alice, "INFO", 3));
+        deliver(&mut lab, &bob, &alice, &dialog.by_bob(&bob, "INFO", 4));
+        deliver(&mut lab, &bob, &alice, &dialog.by_bob(&bob, "BYE", 5));
+        assert_eq!(lab.count(|it| it.requests_challenged), challenged, "{transport:?}");
+        lab.finish();
+    }
+}
+
+#[test]
+fn who_only_knows_a_token_is_challenged() {
+    for (transport, status) in [(Transport::Wss, 403), (Transport::Tcp, 403)] {
+        let mut lab = lab_of(2, &["alice", "bob"]);
+        let dialog = Dialog::establish(&mut lab, transport);
+        let thief = Phone::connect(&mut lab, 0, transport, "203.0.113.66:6");
+        let answer = ask(&mut lab, &thief, &dialog.by_alice(&thief, "BYE", 3));
+        assert_eq!(answer.status(), status, "the token names two others: {answer:#?}");
+        lab.finish();
+    }
+    // The token of a call to a server names one client only.
+    let mut lab = lab_of(1, &["alice"]);
+    let alice = Phone::connect(&mut lab, 0, Transport::Wss, ALICE);
+    log_in(&mut lab, &alice, "alice");
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, crate::lab::CORE);
+    let uri = "sip:900@example.com";
+    let invite = of_user(&alice, "alice", "INVITE", uri, "up");
+    alice.send(&mut lab, &invite.text());
+    let got = core.take_method(&mut lab, "INVITE");
+    alice.take_status(&mut lab, 100);
+    core.send(&mut lab, &got.response(200, "s", &["Contact: <sip:900@198.51.100.7>"]));
+    let mut route = alice.take_status(&mut lab, 200).record_route();
+    route.reverse();
+    let bye = |phone: &Phone, branch: &str| {
+        of_user(phone, "alice", "BYE", "sip:900@198.51.100.7", "up")
+            .branch(phone, branch)
+            .to(&format!("<{uri}>;tag=s"))
+            .cseq(3)
+            .route(&route)
+    };
+    let thief = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.66:6");
+    assert_eq!(ask(&mut lab, &thief, &bye(&thief, "x")).status(), 407);
+    core.heard_nothing(&mut lab);
+    deliver(&mut lab, &alice, &core, &bye(&alice, "y"));
+    lab.finish();
+}
+
+/// A dialog lets nobody register, nor speak to all users of ours in any name.
+#[test]
+fn a_token_is_no_password() {
+    let mut lab = lab_of(2, &["alice", "bob", "carol"]);
+    let stranger = Phone::connect(&mut lab, 0, Transport::Tcp, ALICE);
+    let bob = Phone::connect(&mut lab, 1, Transport::Wss, BOB);
+    log_in(&mut lab, &bob, "bob");
+    stranger.send(&mut lab, &request(&stranger, "INVITE", TARGET, "call").text());
+    let got = bob.take_method(&mut lab, "INVITE");
+    stranger.take_status(&mut lab, 100);
+    bob.send(&mut lab, &got.response(200, "b", &["Contact: <sip:bob@df7jal23ls0d.invalid>"]));
+    let mut route = stranger.take_status(&mut lab, 200).record_route();
+    route.reverse();
+    let own = &route[..1];
+    let theft =
+        register(&stranger, "carol", "call", 3).to("<sip:carol@example.com>;tag=b").route(own);
+    assert_eq!(ask(&mut lab, &stranger, &theft).status(), 401);
+    let message = of_user(&stranger, "carol", "MESSAGE", TARGET, "call")
+        .branch(&stranger, "m")
+        .to(&format!("<{TARGET}>;tag=b"))
+        .cseq(4)
+        .route(own);
+    assert_eq!(ask(&mut lab, &stranger, &message).status(), 407);
+    bob.heard_nothing(&mut lab);
+    assert_eq!(lab.count(|it| it.registrations), 1);
+    lab.finish();
+}

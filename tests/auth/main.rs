@@ -1,0 +1,12 @@
+//! Digest authentication on engines without I/O: who is challenged, what is believed, what passes.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod client;
+mod dialogs;
+mod identities;
+mod register;
+mod replay;
+mod requests;
+mod settings;
