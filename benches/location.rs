@@ -55,6 +55,7 @@ impl Table {
             config: &self.config,
             names_us: &|_| false,
             random: user as u64,
+            client_hash: None,
             gruu_key: &self.gruus,
             flow_timer: None,
         };

@@ -85,6 +85,9 @@ pub struct Registrar {
     /// Time that bindings of equal q have to answer while bindings of a lower q wait (RFC 3261
     /// §16.6): then those are tried, and the INVITEs of these are cancelled.
     pub serial_ring: Duration,
+    /// How long a client that proved who it is may take to come back after its flow was lost, before
+    /// it counts as gone; zero: it is gone at once.
+    pub grace: Duration,
     /// Contacts on another host than their source are resolved instead of delivered on the flow.
     pub foreign_contacts: bool,
     /// Values of Service-Route in the answer to a REGISTER (RFC 3608): what the client is to put in
@@ -242,6 +245,7 @@ impl Default for Registrar {
             expires_max: Duration::from_secs(7200),
             contacts_max: 10,
             serial_ring: Duration::from_secs(20),
+            grace: Duration::ZERO,
             foreign_contacts: false,
             service_route: Vec::new(),
             sips_to_sip_contact: false,

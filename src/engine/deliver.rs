@@ -2,7 +2,7 @@
 //! not. The name of the flow decides; no address is ever looked at.
 
 use crate::base::event::CloseReason;
-use crate::base::id::{FlowId, FlowRef};
+use crate::base::id::{ClientKey, FlowId, FlowRef};
 use crate::base::limits::DATAGRAM_BYTES_MAX;
 use crate::base::slab::SlabKey;
 use crate::flow::table::Refused;
@@ -15,12 +15,13 @@ use super::output::Output;
 impl Engine {
     /// Sends one SIP message. `origin` is the client transaction that must hear of a failure that
     /// shows only at another shard; without it the message is a response or an ACK, which a full
-    /// queue does not stop.
+    /// queue does not stop, and which that shard keeps for the next flow of `client`.
     pub(super) fn deliver(
         &mut self,
         to: FlowRef,
         message: &[u8],
         origin: Option<SlabKey>,
+        client: ClientKey,
     ) -> Result<(), Failure> {
         match to {
             // No datagram carries it, however often it is sent (RFC 3261 §18.1.1).
@@ -48,7 +49,7 @@ impl Engine {
                 }
                 self.counters.crossings += 1;
                 let block = self.pool.copy(message);
-                let message = LinkMessage::Deliver { flow: path.flow, block, origin };
+                let message = LinkMessage::Deliver { path, block, origin, client };
                 self.outputs.push_back(Output::Link { to, message });
                 Ok(())
             }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::config::{Config, Timers};
-use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
+use crate::base::id::{ClientKey, DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
@@ -17,11 +17,12 @@ use crate::proxy::{Reject, breadth, naming};
 use crate::sip::{Message, Method};
 use crate::transaction::{Client, ClientInvite, Steps, Timer};
 
-use super::Engine;
 use super::client::Failure;
 use super::connect::Waiter;
 use super::search::{Place, Search};
+use super::seek::Asker;
 use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
+use super::{Deferred, Engine};
 
 impl Engine {
     /// Sends copies to the first of the targets found; the others wait for their turn.
@@ -54,10 +55,12 @@ impl Engine {
     ) -> bool {
         let Some(server) = self.transactions.server.get(tx) else { return false };
         let (arrival, sender) = (server.arrival, search.sender);
-        let hop = search.targets.at(usize::from(place.target)).0.hop;
+        let target = search.targets.at(usize::from(place.target)).0;
+        let (hop, key) = (target.hop, target.client);
         let mut onward = Onward {
             caller: client_end(&arrival, sender),
             callee: callee(hop),
+            callee_key: key,
             breadth: place.breadth,
             popped: search.popped,
             ..self.onward(&search.targets, usize::from(place.target), search.loop_hash, sender)
@@ -71,6 +74,9 @@ impl Engine {
             server: Some(tx),
             secret: onward.branch.secret,
             hop: way,
+            client: key,
+            heard: false,
+            moved: false,
             dialled: dialled(hop),
             block: Vec::new(),
             timers: Armed::default(),
@@ -99,6 +105,7 @@ impl Engine {
         match way {
             Way::Flow(_) => self.mark_target(client),
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
+            Way::Lost(_) => self.deferred.push_back(Deferred::Seek(Asker::Client(client))),
         }
         self.run_client_steps(client, None, &steps);
         true
@@ -128,6 +135,7 @@ impl Engine {
             branch: self.next_branch(hash),
             caller: None,
             callee: None,
+            callee_key: ClientKey::NONE,
             breadth: 0,
             border,
             asserted,
@@ -145,6 +153,7 @@ impl Engine {
     fn egress(&self, hop: Hop) -> ListenerId {
         match hop {
             Hop::Client(flow) => flow.listener(),
+            Hop::Lost(path) => path.listener,
             Hop::Dial { transport, remote, .. } => {
                 naming::egress_or_any(&self.config, transport, remote.ip())
             }
@@ -155,6 +164,7 @@ impl Engine {
     pub(super) fn way(&mut self, hop: Hop, egress: ListenerId) -> Way {
         match hop {
             Hop::Client(flow) => Way::Flow(flow),
+            Hop::Lost(path) => Way::Lost(path),
             Hop::Dial { transport: Transport::Udp, remote, .. } => {
                 let local = self.config.listener(egress).address;
                 Way::Flow(FlowRef::Datagram(DatagramPath { listener: egress, local, remote }))
@@ -188,7 +198,7 @@ fn start_machine(method: Method<'_>, reliable: bool, timers: &Timers) -> (Client
 /// Whether the next hop is a server that the configuration names.
 fn is_server(config: &Config, hop: Hop) -> bool {
     match hop {
-        Hop::Client(_) => false,
+        Hop::Client(_) | Hop::Lost(_) => false,
         Hop::Dial { transport, remote } => route::may_dial(config, transport, remote),
     }
 }
@@ -201,13 +211,14 @@ fn client_end(arrival: &Arrival, sender: Sender) -> Option<FlowRef> {
 fn dialled(hop: Hop) -> Option<(Transport, SocketAddr)> {
     match hop {
         Hop::Dial { transport, remote } => Some((transport, remote)),
-        Hop::Client(_) => None,
+        Hop::Client(_) | Hop::Lost(_) => None,
     }
 }
 
 fn callee(hop: Hop) -> Option<FlowRef> {
     match hop {
         Hop::Client(flow) => Some(flow),
+        Hop::Lost(path) => Some(FlowRef::Stream(path)),
         Hop::Dial { .. } => None,
     }
 }
@@ -217,7 +228,7 @@ fn callee(hop: Hop) -> Option<FlowRef> {
 fn gone_status(hop: Hop, asked_by_server: bool) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,
-        Hop::Client(_) if asked_by_server => 430,
-        Hop::Client(_) => 480,
+        Hop::Client(_) | Hop::Lost(_) if asked_by_server => 430,
+        Hop::Client(_) | Hop::Lost(_) => 480,
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::base::event::CloseReason;
-use crate::base::id::{FlowId, ShardId, StreamPath};
+use crate::base::id::{ClientKey, FlowId, ShardId, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::flow::layers::Layer;
 use crate::flow::table::Flow;
@@ -14,7 +14,7 @@ use super::client::Failure;
 use super::index::Entry;
 use super::mesh::{Handover, IndexChange, LinkMessage};
 use super::output::Output;
-use super::transactions::CancelReason;
+use super::seek::HeldWhat;
 use super::{Deferred, Engine};
 
 impl Engine {
@@ -30,10 +30,14 @@ impl Engine {
                 self.unpack(from, handover);
             }
             LinkMessage::Return(handover) => self.take_back(handover),
-            LinkMessage::Deliver { flow, block, origin } => {
-                self.on_deliver(from, flow, &block, origin);
+            LinkMessage::Deliver { path, block, origin, client } => {
+                self.on_deliver(from, path, &block, origin, client);
                 self.pool.put(block);
             }
+            LinkMessage::Client { flow, client } => self.on_client(flow, client),
+            LinkMessage::Probe { flow } => self.probe(flow),
+            LinkMessage::Seek(seek) => self.on_seek(from, seek),
+            LinkMessage::Found(found) => self.on_found(found),
             LinkMessage::Undelivered { origin } => {
                 self.deferred.push_back(Deferred::Failed(origin, Failure::Full));
             }
@@ -58,7 +62,15 @@ impl Engine {
 
     /// Writes for another shard. When the flow is gone that shard hears it, so that whatever it
     /// holds of the flow ends: transactions and bindings alike.
-    fn on_deliver(&mut self, from: ShardId, flow: FlowId, block: &[u8], origin: Option<SlabKey>) {
+    fn on_deliver(
+        &mut self,
+        from: ShardId,
+        path: StreamPath,
+        block: &[u8],
+        origin: Option<SlabKey>,
+        client: ClientKey,
+    ) {
+        let flow = path.flow;
         if let Some(flow) = self.flows.get_mut(flow) {
             flow.touch(from);
         }
@@ -71,7 +83,7 @@ impl Engine {
                 }
             }
             Err(_) => {
-                if origin.is_none() {
+                if origin.is_none() && !self.hold(client, path, block, HeldWhat::Response) {
                     self.counters.dropped_response_flow_gone += 1;
                 }
                 let message = LinkMessage::FlowClosed { flow, why: CloseReason::Peer };
@@ -104,6 +116,7 @@ impl Engine {
         gone.dedup();
         self.deferred.extend(gone.into_iter().map(Deferred::Gone));
         self.index.forget_flows(is_gone);
+        self.forget_questions(shard);
         for flow in self.flows.touched_by(shard) {
             let layer = self.flows.get(flow).map(|flow| &flow.layer);
             if matches!(layer, Some(Layer::WebSocket { .. })) {
@@ -114,31 +127,20 @@ impl Engine {
     }
 
     /// A flow, here or at another shard, is gone: branches on it fail, requests from it are
-    /// orphans, bindings go.
+    /// orphans, bindings go; or they wait for the next flow of its client.
     pub(super) fn on_flow_gone(&mut self, flow: FlowId) {
         let mut keys = std::mem::take(&mut self.scratch.keys);
         keys.clear();
         self.transactions.by_target.of(flow, &mut keys);
         for client in keys.drain(..) {
-            self.deferred.push_back(Deferred::Failed(client, Failure::Gone));
+            self.lose_target(client);
         }
         self.transactions.by_source.of(flow, &mut keys);
         for tx in keys.drain(..) {
-            self.orphan(tx);
+            self.lose_source(tx);
         }
         self.scratch.keys = keys;
         self.unbind_flow(flow);
-    }
-
-    /// The sender of a request is gone: an INVITE of theirs must not ring on when nobody can be
-    /// answered. A server that can be dialled still waits.
-    fn orphan(&mut self, tx: SlabKey) {
-        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        transaction.orphaned = true;
-        let is_ringing = transaction.is_invite && transaction.context.sent == 0;
-        if is_ringing && transaction.fallback.is_none() {
-            self.cancel_branches(tx, None, CancelReason::None);
-        }
     }
 
     /// Adds an accepted flow to the directory, or takes it out, while some server may look up

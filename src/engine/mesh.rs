@@ -2,12 +2,13 @@
 //! lost. Bytes travel as blocks that the receiver keeps or pools.
 
 use crate::base::event::CloseReason;
-use crate::base::id::FlowId;
+use crate::base::id::{ClientKey, FlowId, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::sip::Parsed;
 
 use super::index::Entry;
+use super::seek::{Found, Seek};
 
 /// One message between shards.
 #[derive(Debug)]
@@ -21,11 +22,13 @@ pub enum LinkMessage {
     /// Duty: write this SIP message to a flow of yours.
     Deliver {
         /// The flow.
-        flow: FlowId,
+        path: StreamPath,
         /// The message.
         block: Vec<u8>,
         /// The client transaction that must hear when it cannot be written (requests).
         origin: Option<SlabKey>,
+        /// Whose next flow may have it when the flow is gone (all but requests with an origin).
+        client: ClientKey,
     },
     /// Duty: what you wanted delivered was refused, although its flow lives: its queue is full.
     Undelivered {
@@ -39,6 +42,22 @@ pub enum LinkMessage {
         /// Why.
         why: CloseReason,
     },
+    /// Duty: that client registered on a flow of yours.
+    Client {
+        /// The flow.
+        flow: FlowId,
+        /// Who.
+        client: ClientKey,
+    },
+    /// Duty: the client of a flow of yours has registered on another one; close it unless it lives.
+    Probe {
+        /// The flow.
+        flow: FlowId,
+    },
+    /// Duty: where is this client, which you own?
+    Seek(Seek),
+    /// Duty: there, or nowhere.
+    Found(Found),
     /// Duty: I was started anew, and know nothing of what was before.
     Restarted {
         /// How often, now.

@@ -9,7 +9,7 @@
 //! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and
 //! client transactions) and `ack` (which has none), `client` and `server` (what the machines want),
 //! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
-//! (what other shards say), `alarm` (timers).
+//! (what other shards say), `seek` and `wait` (clients that lost their flow), `alarm` (timers).
 
 mod ack;
 mod admit;
@@ -33,10 +33,12 @@ pub mod output;
 mod registrations;
 mod report;
 mod search;
+mod seek;
 mod serve;
 mod server;
 mod targets;
 mod transactions;
+mod wait;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -65,7 +67,9 @@ use connect::Connects;
 use index::Index;
 use mesh::Handover;
 use search::Search;
+use seek::{Asker, HeldTable};
 use transactions::Transactions;
+use wait::Waiting;
 
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
@@ -111,6 +115,10 @@ pub struct Engine {
     location: Location,
     index: Index,
     connects: Connects,
+    /// What waits here for clients that lost their flow.
+    held: HeldTable,
+    /// Who waits, anywhere, for such clients of ours.
+    waiting: Waiting,
     wheel: Wheel<Alarm>,
     /// When the next binding expires, if an alarm is set for it.
     expiry_alarm: Option<(Time, TimerId)>,
@@ -149,6 +157,8 @@ enum Deferred {
     Failed(SlabKey, Failure),
     /// A flow is gone. Telling its transactions may close the next one.
     Gone(FlowId),
+    /// A client lost its flow: where is it?
+    Seek(Asker),
 }
 
 impl Engine {
@@ -173,7 +183,9 @@ impl Engine {
             transactions: Transactions::new(limits.transactions_max, tables.clone()),
             location: Location::new(tables.clone(), limits.bindings_max),
             index: Index::new(tables.clone()),
-            connects: Connects::new(tables),
+            connects: Connects::new(tables.clone()),
+            held: seek::held_table(),
+            waiting: Waiting::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
             outputs: told_of_restart(&setup),
@@ -267,6 +279,7 @@ impl Engine {
             match deferred {
                 Deferred::Failed(client, failure) => self.on_branch_failed(client, failure),
                 Deferred::Gone(flow) => self.on_flow_gone(flow),
+                Deferred::Seek(asker) => self.seek(asker),
             }
         }
     }

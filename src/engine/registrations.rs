@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use crate::base::config::Registrar;
 use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
+use crate::flow::arrival::Arrival;
+use crate::proxy::route::Sender;
 use crate::proxy::{Reject, naming, place};
-use crate::registrar::{Binding, RegisterContext, Registered, register};
+use crate::registrar::{Binding, Grace, RegisterContext, Registered, register};
 use crate::sip::{Message, Uri};
 
 use super::Engine;
@@ -21,6 +24,7 @@ impl Engine {
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
         let keeps_alive = arrival.transport().is_websocket();
+        let is_known = self.may_be_lost(&arrival);
         let context = RegisterContext {
             now: self.now,
             source: arrival.source,
@@ -28,6 +32,7 @@ impl Engine {
             config: &config,
             names_us: &names_us,
             random: self.rng.next_u64(),
+            client_hash: is_known.then_some(&self.placement),
             gruu_key: &self.gruus,
             flow_timer: keeps_alive.then(|| flow_timer(&config.limits)),
         };
@@ -37,7 +42,9 @@ impl Engine {
             Ok(()) => {
                 self.counters.registrations += 1;
                 self.index_contacts(arrival.source, &outcome);
+                self.on_came(arrival.source, &outcome.came);
                 self.answer(tx, message, 200, None, outcome.headers());
+                self.wake(arrival.source, &outcome.came);
                 self.arm_expiry();
             }
             Err(reject) => {
@@ -46,6 +53,12 @@ impl Engine {
         }
         self.scratch.registered = outcome;
         Ok(())
+    }
+
+    /// Whether it is somebody who proved who it is and is given time to come back.
+    fn may_be_lost(&self, arrival: &Arrival) -> bool {
+        let is_user = matches!(Sender::of(&self.config, arrival), Sender::User(_));
+        is_user && arrival.accepted && !self.config.registrar.grace.is_zero()
     }
 
     /// Keeps the index by host and port in step with the bindings.
@@ -72,16 +85,32 @@ impl Engine {
     /// The flow is gone, and with it the bindings that need it.
     pub(super) fn unbind_flow(&mut self, flow: crate::base::id::FlowId) {
         let mut gone = Vec::new();
-        let removed = self.location.remove_flow(flow, |binding| gone.extend(indexed(binding)));
-        self.counters.bindings_flow_closed += removed as u64;
+        let Registrar { grace, contacts_max, .. } = self.config.registrar;
+        let until = self.now + grace;
+        let grace =
+            (!grace.is_zero()).then_some(Grace { now: self.now, until, most: contacts_max });
+        let lost = self.location.remove_flow(flow, grace, |binding| gone.extend(indexed(binding)));
+        self.counters.bindings_flow_closed += lost.removed as u64;
+        self.counters.bindings_suspended += lost.suspended as u64;
         self.forget_contacts(gone);
+        if lost.suspended > 0 {
+            self.arm_expiry();
+        }
     }
 
     /// Removes at most `max` bindings whose time is over.
     pub(super) fn expire_bindings(&mut self, max: usize) {
         let mut gone = Vec::new();
-        let removed = self.location.expire(self.now, max, |binding| gone.extend(indexed(binding)));
-        self.counters.bindings_expired += removed as u64;
+        let mut lost = 0;
+        let removed = self.location.expire(self.now, max, |binding| {
+            match binding.is_suspended() {
+                // It left the index with its flow.
+                true => lost += 1,
+                false => gone.extend(indexed(binding)),
+            }
+        });
+        self.counters.bindings_expired += removed as u64 - lost;
+        self.counters.bindings_flow_closed += lost;
         self.forget_contacts(gone);
     }
 

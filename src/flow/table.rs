@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use crate::base::id::{FlowId, FlowRef, ShardId, StreamPath};
+use crate::base::id::{ClientKey, FlowId, FlowRef, ShardId, StreamPath};
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
 use crate::base::time::Time;
 use crate::base::users::UserId;
@@ -29,6 +29,8 @@ pub struct Flow {
     pub accepted: bool,
     /// The user that the client at the other end proved to be last.
     pub user: Option<UserId>,
+    /// The client that registered on it first, having proved who it is.
+    pub client: ClientKey,
     /// The peer is a server that the configuration names: the traffic of many users shares it.
     pub trunk: bool,
     /// What is between its bytes and SIP messages.
@@ -70,6 +72,7 @@ impl Flow {
             remote,
             accepted,
             user: None,
+            client: ClientKey::NONE,
             trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
@@ -93,6 +96,7 @@ impl Flow {
             remote: self.remote,
             accepted: self.accepted,
             standing: Standing::Unknown,
+            client: self.client,
         }
     }
 
@@ -146,7 +150,7 @@ impl Flow {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 200);
+const _: () = assert!(size_of::<Flow>() <= 208);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //! the flow that a later request is for. Absent on purpose: what a token permits (the proxy
 //! decides) and whether its flow lives (that shard's table knows).
 //!
-//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, client key 8
-//! (unless zero), the caller's end, the callee's end, tag 12. The tag covers all of that and, for a
+//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, the caller's and the
+//! callee's client key 8 each (unless none), the caller's end, the callee's end, tag 12. The tag covers all of that and, for a
 //! dialog, the Call-ID.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -11,7 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 
 use crate::base::hash::{Mac, derive_key, is_equal_in_constant_time};
-use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+use crate::base::id::{
+    ClientKey, DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport,
+};
 
 /// What every token begins with. All characters of a token are `unreserved` in a user part (RFC
 /// 3261 §25.1).
@@ -25,10 +27,11 @@ const CLIENT_KEY: usize = 8;
 const ADDRESS_MAX: usize = 16 + 4 + 2;
 const END_MAX: usize = 2 + 2 * ADDRESS_MAX;
 const BYTES_MIN: usize = 2 + EPOCH + TAG;
-const BYTES_MAX: usize = 2 + EPOCH + CLIENT_KEY + 2 * END_MAX + TAG;
+const BYTES_MAX: usize = 2 + EPOCH + 2 * CLIENT_KEY + 2 * END_MAX + TAG;
 
 const KIND_PATH: u8 = 1;
-const WITH_CLIENT_KEY: u8 = 2;
+const WITH_CALLER_KEY: u8 = 2;
+const WITH_CALLEE_KEY: u8 = 4;
 
 const END_STREAM: u8 = 1;
 const END_DATAGRAM: u8 = 8;
@@ -55,8 +58,21 @@ pub struct Claims {
     /// Who received it, if it is a client of ours; `None`: the rest of the route set or the
     /// Request-URI leads there.
     pub callee: Option<FlowRef>,
-    /// Names the client over its reconnects; 0 when it is not known.
-    pub client_key: u64,
+    /// Names the caller over its connections.
+    pub caller_key: ClientKey,
+    /// Names the callee over its connections.
+    pub callee_key: ClientKey,
+}
+
+impl Claims {
+    /// The same in another run: no stream flow of this one is meant.
+    fn outdated(self) -> Claims {
+        let outdated = |end: FlowRef| match end {
+            FlowRef::Stream(path) => FlowRef::Stream(StreamPath { flow: FlowId::NOWHERE, ..path }),
+            datagram => datagram,
+        };
+        Claims { caller: self.caller.map(outdated), callee: self.callee.map(outdated), ..self }
+    }
 }
 
 /// Why a user part is not a token that may be followed.
@@ -66,8 +82,9 @@ pub enum TokenError {
     NotAToken,
     /// Broken, made or changed by somebody else, or of a dialog with another Call-ID.
     Forged,
-    /// Authentic, but of another run of the process: the flows that it names are dead.
-    Epoch,
+    /// Authentic, but of another run of the process: the stream flows that it names are dead, and
+    /// shown as [`FlowId::NOWHERE`]; client keys still hold.
+    Epoch(Claims),
 }
 
 /// Makes and checks the tokens of one run of the process.
@@ -82,17 +99,19 @@ impl TokenKey {
         TokenKey { mac: Mac::new(derive_key(secret, "flow token")), epoch }
     }
 
-    /// Appends the token of `claims`: at most 161 characters, 57 with two stream ends. The Call-ID
+    /// Appends the token of `claims`: at most 182 characters, 57 with two stream ends, 79 when
+    /// both have keys. The Call-ID
     /// is ignored for a Path.
     pub fn encode(&self, claims: &Claims, call_id: &[u8], out: &mut Vec<u8>) {
         let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
         let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };
-        let with_key = if claims.client_key != 0 { WITH_CLIENT_KEY } else { 0 };
-        writer
-            .put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | form(claims.callee)]);
+        let keys = [(claims.caller_key, WITH_CALLER_KEY), (claims.callee_key, WITH_CALLEE_KEY)];
+        let present = keys.into_iter().filter(|(key, _)| key.is_some());
+        let bits = present.clone().fold(0, |bits, (_, bit)| bits | bit);
+        writer.put(&[VERSION << 4 | path | bits, form(claims.caller) << 4 | form(claims.callee)]);
         writer.put(&self.epoch.to_be_bytes());
-        if claims.client_key != 0 {
-            writer.put(&claims.client_key.to_be_bytes());
+        for (key, _) in present {
+            writer.put(&key.to_bits().to_be_bytes());
         }
         writer.put_end(claims.caller);
         writer.put_end(claims.callee);
@@ -121,7 +140,7 @@ impl TokenKey {
             return Err(TokenError::Forged);
         }
         let (claims, epoch) = parse(body, kind).ok_or(TokenError::Forged)?;
-        if epoch == self.epoch { Ok(claims) } else { Err(TokenError::Epoch) }
+        if epoch == self.epoch { Ok(claims) } else { Err(TokenError::Epoch(claims.outdated())) }
     }
 
     fn tag(&self, kind: TokenKind, body: &[u8], call_id: &[u8]) -> [u8; TAG] {
@@ -148,15 +167,16 @@ fn form(end: Option<FlowRef>) -> u8 {
 fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
     let mut reader = Reader(body);
     let [head, forms] = reader.take()?;
-    if head & !(KIND_PATH | WITH_CLIENT_KEY) != VERSION << 4 {
+    if head & !(KIND_PATH | WITH_CALLER_KEY | WITH_CALLEE_KEY) != VERSION << 4 {
         return None;
     }
     let epoch = u32::from_be_bytes(reader.take()?);
-    let client_key =
-        if head & WITH_CLIENT_KEY != 0 { u64::from_be_bytes(reader.take()?) } else { 0 };
+    let caller_key = reader.key(head & WITH_CALLER_KEY != 0)?;
+    let callee_key = reader.key(head & WITH_CALLEE_KEY != 0)?;
     let caller = reader.end(forms >> 4)?;
     let callee = reader.end(forms & 0xf)?;
-    reader.0.is_empty().then_some((Claims { kind, caller, callee, client_key }, epoch))
+    let claims = Claims { kind, caller, callee, caller_key, callee_key };
+    reader.0.is_empty().then_some((claims, epoch))
 }
 
 struct Writer {
@@ -209,6 +229,11 @@ impl Reader<'_> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*taken)
+    }
+
+    fn key(&mut self, is_there: bool) -> Option<ClientKey> {
+        let bits = if is_there { u64::from_be_bytes(self.take()?) } else { 0 };
+        Some(ClientKey::from_bits(bits))
     }
 
     fn end(&mut self, form: u8) -> Option<Option<FlowRef>> {
@@ -281,8 +306,10 @@ mod tests {
         for kind in [TokenKind::Dialog, TokenKind::Path] {
             for caller in ends() {
                 for callee in ends() {
-                    all.push(Claims { kind, caller, callee, client_key: 0 });
-                    all.push(Claims { kind, caller, callee, client_key: u64::MAX - 5 });
+                    for keys in [[0, 0], [u64::MAX - 5, 0], [0, 1 << 40], [1, u64::MAX]] {
+                        let [caller_key, callee_key] = keys.map(ClientKey::from_bits);
+                        all.push(Claims { kind, caller, callee, caller_key, callee_key });
+                    }
                 }
             }
         }
@@ -301,15 +328,19 @@ mod tests {
             let token = encode(&claims);
             assert_eq!(key(1).decode(&token, CALL_ID), Ok(claims));
             assert!(token.iter().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(c)));
-            assert!(token.len() <= 161);
+            assert!(token.len() <= 182);
         }
     }
 
     #[test]
     fn two_streams_make_a_short_token() {
         let caller = ends()[1];
-        let claims = Claims { kind: TokenKind::Dialog, caller, callee: caller, client_key: 0 };
-        assert_eq!(encode(&claims).len(), 57);
+        let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
+        let plain =
+            Claims { kind: TokenKind::Dialog, caller, callee: caller, caller_key, callee_key };
+        assert_eq!(encode(&plain).len(), 57);
+        let key = ClientKey::from_bits(7);
+        assert_eq!(encode(&Claims { caller_key: key, callee_key: key, ..plain }).len(), 79);
     }
 
     #[test]
@@ -320,7 +351,8 @@ mod tests {
                 let mut wrong = token.clone();
                 wrong[bit / 8] ^= 1 << (bit % 8);
                 let refused = key(1).decode(&wrong, CALL_ID).unwrap_err();
-                assert_ne!(refused, TokenError::Epoch);
+                assert_eq!(refused == TokenError::NotAToken, bit < 24);
+                assert!(!matches!(refused, TokenError::Epoch(_)));
             }
         }
     }
@@ -356,7 +388,10 @@ mod tests {
     fn another_epoch_is_told_from_another_secret() {
         for claims in every_claim() {
             let token = encode(&claims);
-            assert_eq!(key(2).decode(&token, CALL_ID), Err(TokenError::Epoch));
+            assert_eq!(key(2).decode(&token, CALL_ID), Err(TokenError::Epoch(claims.outdated())));
+            let ends = [claims.outdated().caller, claims.outdated().callee];
+            let named = ends.iter().flatten().filter_map(|end| end.stream());
+            assert!(named.into_iter().all(|flow| flow == FlowId::NOWHERE));
             let stranger = TokenKey::new(&[8; 32], 1);
             assert_eq!(stranger.decode(&token, CALL_ID), Err(TokenError::Forged));
         }

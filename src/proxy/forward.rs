@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::base::config::Config;
 use crate::base::host::parse_ip;
-use crate::base::id::{FlowRef, ListenerId, Transport};
+use crate::base::id::{ClientKey, FlowRef, ListenerId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenKey, TokenKind};
 use crate::sip::{Edits, HeaderName, Message, Method, Uri};
@@ -36,6 +36,8 @@ pub struct Onward<'a> {
     pub caller: Option<FlowRef>,
     /// The target if it is a client of ours.
     pub callee: Option<FlowRef>,
+    /// Which client that is, over its connections.
+    pub callee_key: ClientKey,
     /// Max-Breadth of this copy (RFC 5393 §5.3.3).
     pub breadth: u8,
     /// Who may assert identities (RFC 3325 §4).
@@ -124,8 +126,10 @@ fn record_route(
 ) {
     let sips = Uri::parse(message.uri()).is_ok_and(|uri| uri.scheme == crate::sip::Scheme::Sips);
     let call_id = message.call_id().unwrap_or_default();
-    let mut line = |listener, transport, caller, callee| {
-        let claims = Claims { kind: TokenKind::Dialog, caller, callee, client_key: 0 };
+    let mut line = |listener, transport, caller: Option<FlowRef>, callee: Option<FlowRef>| {
+        let caller_key = caller.map_or(ClientKey::NONE, |_| arrival.client);
+        let callee_key = callee.map_or(ClientKey::NONE, |_| onward.callee_key);
+        let claims = Claims { kind: TokenKind::Dialog, caller, callee, caller_key, callee_key };
         out.extend_from_slice(b"Record-Route: <");
         let facing = Facing { listener, transport, sips };
         own_uri(config, tokens, &claims, call_id, facing, out);
@@ -144,8 +148,9 @@ fn record_route(
 /// RFC 3327 §5.2 with RFC 5626 §5.1: the registrar behind us sends requests for this client back by
 /// it.
 fn path(config: &Config, tokens: &TokenKey, onward: &Onward<'_>, out: &mut Vec<u8>) {
-    let claims =
-        Claims { kind: TokenKind::Path, caller: onward.caller, callee: None, client_key: 0 };
+    let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
+    let caller = onward.caller;
+    let claims = Claims { kind: TokenKind::Path, caller, callee: None, caller_key, callee_key };
     out.extend_from_slice(b"Path: <");
     let facing = Facing { listener: onward.egress, transport: onward.transport, sips: false };
     own_uri(config, tokens, &claims, b"", facing, out);

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod identity;
 pub mod naming;
 pub mod place;
+pub mod renew;
 pub mod response;
 pub mod route;
 pub mod target;

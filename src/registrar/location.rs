@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::{FlowId, ShardId};
+use crate::base::id::{ClientKey, FlowId, ShardId};
 use crate::base::limits::{CONTACT_CANDIDATES_MAX, FLOW_BINDINGS_MAX};
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
@@ -36,11 +36,33 @@ pub struct Location {
     by_flow: HashMap<u64, SlabKey, BuildHashed>,
     /// By hash of the canonical Contact.
     by_contact: HashMap<u64, SlabKey, BuildHashed>,
+    /// By client, which is a keyed hash.
+    by_client: HashMap<u64, SlabKey, BuildHashed>,
     /// By [`BUCKET`]. A binding that was refreshed stays in its old bucket until that one is due.
     by_expiry: BTreeMap<u64, SlabKey>,
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
     known: usize,
     bindings_max: usize,
+}
+
+/// What a client whose flow was lost is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Grace {
+    /// Now.
+    pub now: Time,
+    /// When it counts as gone.
+    pub until: Time,
+    /// Bindings of one address of record that may wait.
+    pub most: usize,
+}
+
+/// What became of the bindings of a flow that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// How many went with it.
+    pub removed: usize,
+    /// How many wait for their client.
+    pub suspended: usize,
 }
 
 impl Location {
@@ -54,6 +76,7 @@ impl Location {
             by_aor: HashMap::default(),
             by_flow: HashMap::default(),
             by_contact: HashMap::default(),
+            by_client: HashMap::default(),
             by_expiry: BTreeMap::new(),
             known: 0,
             bindings_max,
@@ -93,11 +116,22 @@ impl Location {
         found
     }
 
+    /// The binding in force of that client.
+    pub fn of_client(&self, client: ClientKey, now: Time) -> Option<&Binding> {
+        let key = *self.by_client.get(&client.to_bits())?;
+        self.bindings.get(key).filter(|binding| binding.is_live(now))
+    }
+
     /// Event: a stream flow ended. Its bindings go with it; those whose Contact can be dialled stay
-    /// and are dialled from now on. Each is shown to `gone` before. Returns how many went. Takes
-    /// time by the bindings of that flow.
-    pub fn remove_flow(&mut self, flow: FlowId, mut gone: impl FnMut(&Binding)) -> usize {
-        let mut removed = 0;
+    /// and are dialled from now on, those whose client may come back stay for the `grace`. Each is
+    /// shown to `gone` before. Takes time by the bindings of that flow.
+    pub fn remove_flow(
+        &mut self,
+        flow: FlowId,
+        grace: Option<Grace>,
+        mut gone: impl FnMut(&Binding),
+    ) -> Lost {
+        let mut lost = Lost::default();
         let mut next = self.flow_head(flow);
         while let Some(binding) = self.bindings.get(next) {
             let key = next;
@@ -109,12 +143,36 @@ impl Location {
             if binding.facts.dialable {
                 self.leave_flow(key);
                 self.bindings.get_mut(key).expect("just seen").facts.way = Way::Dial;
+            } else if let Some(grace) = grace.filter(|grace| self.may_wait(key, grace)) {
+                self.suspend(key, flow, grace.until);
+                lost.suspended += 1;
             } else {
                 self.remove(key);
-                removed += 1;
+                lost.removed += 1;
             }
         }
-        removed
+        lost
+    }
+
+    /// Whether the binding's client is known and may come back in time, and not too many others of
+    /// its address of record may.
+    fn may_wait(&self, key: SlabKey, grace: &Grace) -> bool {
+        let binding = self.get(key);
+        binding.client().is_some()
+            && binding.is_live(grace.now)
+            && self.of_aor(binding.aor()).filter(|(_, it)| it.is_suspended()).count() < grace.most
+    }
+
+    fn suspend(&mut self, key: SlabKey, flow: FlowId, until: Time) {
+        self.leave_flow(key);
+        let facts = &mut self.bindings.get_mut(key).expect("a living binding").facts;
+        facts.way = Way::Suspended(flow);
+        facts.expires_at = facts.expires_at.min(until);
+        let (bucket, old) = (bucket_of(facts.expires_at), facts.bucket);
+        if bucket < old {
+            self.leave_bucket(key);
+            self.enter_bucket(key, bucket);
+        }
     }
 
     /// Event: `now` may have passed [`Location::next_expiry`]. Looks at no more than `max`
@@ -224,6 +282,7 @@ impl Location {
         self.enter_bucket(key, bucket);
         self.enter_flow(key);
         self.enter_contact(key);
+        self.enter_client(key);
         Some(key)
     }
 
@@ -231,6 +290,7 @@ impl Location {
     pub(super) fn update(&mut self, key: SlabKey, draft: &Draft, facts: Facts) {
         let old = &self.get(key).facts;
         let (old_bucket, old_contact) = (old.bucket, old.contact_hash);
+        let is_same_client = old.client == facts.client;
         let bucket = bucket_of(facts.expires_at);
         let is_same_flow = self.get(key).stream() == facts.way.stream();
         if !is_same_flow {
@@ -239,9 +299,15 @@ impl Location {
         if old_contact != facts.contact_hash {
             self.leave_contact(key);
         }
+        if !is_same_client {
+            self.leave_client(key);
+        }
         let contact = facts.contact_hash;
         let binding = self.bindings.get_mut(key).expect("just seen");
         binding.update(draft, Facts { bucket: old_bucket, ..facts });
+        if !is_same_client {
+            self.enter_client(key);
+        }
         if !is_same_flow {
             self.enter_flow(key);
         }
@@ -261,6 +327,7 @@ impl Location {
         self.leave_bucket(key);
         self.leave_flow(key);
         self.leave_contact(key);
+        self.leave_client(key);
         let aor_hash = self.get(key).facts.aor_hash;
         let head = self.by_aor.get_mut(&aor_hash).expect("a binding's address of record is listed");
         *head = unlink(&mut self.bindings, List::Aor, *head, key);
@@ -307,6 +374,20 @@ impl Location {
         let Some(flow) = self.get(key).stream() else { return };
         let hash = self.flow_hash(flow);
         leave(&mut self.by_flow, &mut self.bindings, List::Flow, hash, key);
+    }
+
+    fn enter_client(&mut self, key: SlabKey) {
+        let client = self.get(key).client();
+        if client.is_some() {
+            self.by_client.insert(client.to_bits(), key);
+        }
+    }
+
+    fn leave_client(&mut self, key: SlabKey) {
+        let client = self.get(key).client().to_bits();
+        if self.by_client.get(&client) == Some(&key) {
+            self.by_client.remove(&client);
+        }
     }
 
     fn enter_contact(&mut self, key: SlabKey) {
@@ -366,14 +447,16 @@ mod tests {
         desk.register(ALICE, ("e", 1), "Contact: <sip:c@x.invalid>\n").unwrap();
         assert!(desk.location.holds_flow(flow));
         let mut gone = Vec::new();
-        let removed = desk.location.remove_flow(flow, |binding| gone.push(binding.aor().to_vec()));
-        assert_eq!(removed, 2);
+        let lost = desk.location.remove_flow(flow, None, |it| gone.push(it.aor().to_vec()));
+        assert_eq!(lost.removed, 2);
         assert_eq!(gone, [b"bob@example.com".to_vec(), b"alice@example.com".to_vec()]);
         assert_eq!(desk.contacts(ALICE), ["sip:c@x.invalid"]);
         assert!(!desk.location.holds_flow(flow));
-        assert_eq!(desk.location.remove_flow(flow, |_| panic!("nothing left")), 0);
+        let lost = desk.location.remove_flow(flow, None, |_| panic!("nothing left"));
+        assert_eq!(lost, Lost::default());
         let reused = FlowId::new(flow.shard(), 2, 99);
-        assert_eq!(desk.location.remove_flow(reused, |_| panic!("another generation")), 0);
+        let lost = desk.location.remove_flow(reused, None, |_| panic!("another generation"));
+        assert_eq!(lost, Lost::default());
     }
 
     #[test]
@@ -390,7 +473,7 @@ mod tests {
             desk.source = stream(5, transport);
             desk.register(ALICE, ("c", 1), &format!("Contact: {contact}\n")).unwrap();
             let flow = desk.source.stream().unwrap();
-            let removed = desk.location.remove_flow(flow, |_| {});
+            let removed = desk.location.remove_flow(flow, None, |_| {}).removed;
             assert_eq!(removed, usize::from(!is_kept), "{transport:?} {contact}");
             if is_kept {
                 assert_eq!(desk.flow(ALICE), BindingFlow::Dial);
@@ -410,7 +493,8 @@ mod tests {
         assert_eq!((desk.out.added().count(), desk.out.removed().count()), (1, 0));
         desk.register(ALICE, ("c", 3), "Contact: <sip:a@x.invalid>\n").unwrap();
         assert_eq!((desk.out.added().count(), desk.out.removed().count()), (0, 0));
-        assert_eq!(desk.location.remove_flow(old, |_| panic!("it has moved")), 0);
+        let lost = desk.location.remove_flow(old, None, |_| panic!("it has moved"));
+        assert_eq!(lost, Lost::default());
         assert_eq!(desk.flow(ALICE), BindingFlow::Flow(desk.source));
     }
 

@@ -9,6 +9,7 @@
 
 mod answer;
 mod binding;
+mod client;
 mod contact;
 #[doc(hidden)]
 pub mod fuzz;
@@ -22,7 +23,8 @@ mod register;
 mod way;
 
 pub use binding::{Binding, BindingFlow};
+pub use client::client_key;
 pub use contact::canonical_contact;
 pub use gruu::{Gruu, GruuKey};
-pub use location::Location;
-pub use register::{RegisterContext, Registered, Reject, register};
+pub use location::{Grace, Location, Lost};
+pub use register::{Came, RegisterContext, Registered, Reject, register};

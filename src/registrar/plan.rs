@@ -6,16 +6,17 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::config::Registrar;
-use crate::base::id::FlowId;
+use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
 use crate::base::limits::{BINDING_BYTES_MAX, VALUES_MAX};
 use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Scheme, Uri};
 
 use super::answer::number_line;
 use super::binding::{Binding, BindingFlow, DraftParts, Facts, Way, is_same_instance};
+use super::client::client_key;
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
-use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
+use super::register::{Came, Registered, Reject, STAR_MISUSED, Sender, reject};
 use super::way::way;
 
 /// Expiries above this are granted up to a tenth shorter, so that clients that came at once do not
@@ -127,12 +128,16 @@ impl<'a> Plan<'a> {
         if lasting().count() > 1 && lasting().any(|change| change.wanted.reg_id != 0) {
             return Err(reject(context, 400, "More than one Contact with a reg-id", out));
         }
-        let new = lasting().filter(|change| change.meant.is_empty()).count();
+        // Those whose client was lost hold no place of those that are there.
+        let is_there = |key: &&SlabKey| !location.get(**key).is_suspended();
+        let count = |change: &Change<'_>| change.meant.iter().filter(is_there).count();
+        let new = lasting().filter(|change| count(change) == 0).count();
         if new == 0 {
             return Ok(());
         }
-        let live = location.lookup(&out.aor, context.now).count();
-        let gone: usize = self.changes.iter().map(|change| change.meant.len()).sum();
+        let all = location.lookup(&out.aor, context.now);
+        let live = all.filter(|binding| !binding.is_suspended()).count();
+        let gone: usize = self.changes.iter().map(count).sum();
         if live - gone + lasting().count() > context.config.registrar.contacts_max {
             return Err(reject(context, 403, "Too many bindings", out));
         }
@@ -278,8 +283,13 @@ fn keep(
     let contact_hash = is_indexed.then(|| location.hash_of(&out.contacts[contact.clone()]));
     let registration = registration(sender, &change.wanted, location, &out.aor);
     let facts = facts(sender, change, location.hash_of(&out.aor), contact_hash, registration);
+    let facts = Facts { client: client(sender, &change.wanted, &facts.way, &out.aor), ..facts };
     if let Some(flow) = facts.way.stream() {
         out.bound = Some(flow);
+    }
+    if facts.client.is_some() {
+        let former = meant.and_then(|key| former(location.get(key), &facts));
+        out.came.push(Came { client: facts.client, former });
     }
     // What a Path leads to is never reached by the flow of its REGISTER.
     let has_path = matches!(facts.way, Way::Path);
@@ -304,6 +314,27 @@ fn keep(
     } else if is_indexed && !has_path {
         out.added.push(contact);
     }
+}
+
+/// The flow that this client's binding went with before.
+fn former(binding: &Binding, facts: &Facts) -> Option<StreamPath> {
+    match binding.flow() {
+        BindingFlow::Flow(FlowRef::Stream(path))
+            if binding.client() == facts.client && facts.way.stream() != Some(path.flow) =>
+        {
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+/// Who registers, if it is the client itself, on a flow, and has proved it.
+fn client(sender: &Sender<'_>, wanted: &Wanted<'_>, way: &Way, aor: &[u8]) -> ClientKey {
+    let (Some(hash), Way::Stream(_)) = (sender.context.client_hash, way) else {
+        return ClientKey::NONE;
+    };
+    let flow = wanted.instance.filter(|_| wanted.reg_id != 0).map(|it| (it, wanted.reg_id));
+    client_key(hash, aor, flow, wanted.address.uri)
 }
 
 fn remove(location: &mut Location, key: SlabKey, out: &mut Registered) {
@@ -365,6 +396,7 @@ fn facts(
         expires_at: context.now + Duration::from_secs(change.seconds),
         bucket: 0,
         way,
+        client: ClientKey::NONE,
         cseq: sender.cseq,
         registration,
         reg_id: wanted.reg_id,
