@@ -29,8 +29,8 @@ pub const FLOW_REQUESTS_MAX: usize = 256;
 /// Bindings that one flow may carry: what ends with it ends at once; more get 480 with Retry-After.
 pub const FLOW_BINDINGS_MAX: usize = 1024;
 /// Requests and responses that may wait for one client that lost its flow; more are answered as if
-/// it did not come back.
-pub const WAITERS_OF_CLIENT_MAX: usize = 64;
+/// it did not come back. Half of what the queue of its next flow takes at once.
+pub const WAITERS_OF_CLIENT_MAX: usize = 32;
 /// Bytes of these.
 pub const WAITER_BYTES_OF_CLIENT_MAX: usize = 256 * 1024;
 /// Requests and responses that may wait for the clients that one shard owns.

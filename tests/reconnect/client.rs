@@ -73,7 +73,8 @@ impl Client {
 
     /// The same before it registers.
     pub fn offline(lab: &mut Lab, shard: u16, user: &str, known: Known, by: Transport) -> Client {
-        let phone = Phone::connect(lab, shard, by, &address(lab));
+        let remote = address(lab);
+        let phone = Phone::connect(lab, shard, by, &remote);
         let params = match known {
             Known::ByRegId => {
                 format!(";reg-id=1;+sip.instance=\"<urn:uuid:00000000-0000-0000-0000-{user}>\"")
@@ -144,10 +145,20 @@ impl Client {
         assert_eq!(answer.status(), 200, "{answer:#?}");
     }
 
-    /// What came besides answers to REGISTER.
+    /// What came besides answers to REGISTER, and besides a 100 that tells the sender of another
+    /// request than INVITE that it is being looked after (RFC 4320 §4.1).
     pub fn take(&self, lab: &mut Lab) -> Vec<Sip> {
-        let all = self.phone.take(lab).into_iter();
-        all.filter(|it| !it.header("CSeq").ends_with("REGISTER")).collect()
+        let is_news = |it: &Sip| {
+            let cseq = it.header("CSeq");
+            !cseq.ends_with("REGISTER") && (cseq.ends_with("INVITE") || it.status() != 100)
+        };
+        self.phone.take(lab).into_iter().filter(is_news).collect()
+    }
+
+    /// The same identity in another place: what it registers is its own.
+    pub fn twin(&self, lab: &mut Lab) -> Client {
+        let call_id = format!("reg{}", lab.serial());
+        Client { call_id, cseq: 0, ..self.clone() }
     }
 
     pub fn take_one(&self, lab: &mut Lab) -> Sip {
@@ -200,7 +211,8 @@ impl Client {
 
     /// Another connection, not registered yet.
     pub fn connect(&mut self, lab: &mut Lab, shard: u16, by: Transport) {
-        self.phone = Phone::connect(lab, shard, by, &address(lab));
+        let remote = address(lab);
+        self.phone = Phone::connect(lab, shard, by, &remote);
     }
 }
 

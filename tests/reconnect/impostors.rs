@@ -66,7 +66,8 @@ fn another_user_with_the_same_instance() {
 fn a_wrong_password() {
     for shards in [1, 2] {
         gets_nothing(shards, |lab, talk, _| {
-            let mut it = Client { password: "guessed".into(), ..talk.callee.clone() };
+            let mut it = talk.callee.twin(lab);
+            it.password = "guessed".into();
             it.connect(lab, 0, Transport::Wss);
             assert_eq!(it.try_log_in(lab).status(), 401);
             it
@@ -79,7 +80,7 @@ fn a_wrong_password() {
 fn a_flow_without_tls_inherits_nothing_of_one_with() {
     for shards in [1, 2] {
         gets_nothing(shards, |lab, talk, _| {
-            let mut it = talk.callee.clone();
+            let mut it = talk.callee.twin(lab);
             it.connect(lab, 0, Transport::Ws);
             it.log_in(lab);
             it
@@ -94,7 +95,7 @@ fn a_living_tab_keeps_its_dialogs() {
     for shards in [1, 2] {
         let (mut lab, names) = three(shards);
         let mut talk = answered(&mut lab, &names, shards);
-        let mut second = talk.callee.clone();
+        let mut second = talk.callee.twin(&mut lab);
         second.connect(&mut lab, 0, Transport::Wss);
         second.log_in(&mut lab);
         second.take(&mut lab);
