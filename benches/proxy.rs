@@ -74,6 +74,8 @@ fn forwarding(c: &mut Criterion) {
         callee: Some(client(2)),
         callee_key: ClientKey::NONE,
         breadth: 60,
+        dialled: None,
+        strict: false,
         border: Border { from_trusted: false, to_trusted: false },
         asserted: None,
     };
@@ -123,7 +125,8 @@ fn naming(c: &mut Criterion) {
     let tokens = TokenKey::new(&[9; 32], 1);
     let (caller, callee) = (Some(client(1)), Some(client(2)));
     let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
-    let claims = Claims { kind: TokenKind::Dialog, caller, callee, caller_key, callee_key };
+    let claims =
+        Claims { kind: TokenKind::Dialog, caller, callee, dialled: None, caller_key, callee_key };
     let mut text = Vec::new();
     group.bench_function("token made", |b| {
         cpu::iter(b, || {

@@ -167,7 +167,8 @@ impl Auth {
 pub struct Upstream {
     /// Unique name, used by routes.
     pub name: String,
-    /// Where requests for it go; the first that works.
+    /// Where requests for it go, at most [`super::limits::UPSTREAM_TARGETS_MAX`]: by priority and
+    /// weight, those that fail last.
     pub targets: Vec<UpstreamTarget>,
     /// Sources that count as this upstream; empty: the targets' own addresses and ports.
     pub from: Vec<IpNet>,
@@ -175,6 +176,15 @@ pub struct Upstream {
     pub address_lookup: bool,
     /// UDP requests larger than this many bytes go by TCP (RFC 3261 §18.1.1).
     pub udp_max: usize,
+    /// How long a target may be silent before the next one is tried.
+    pub timeout: Duration,
+}
+
+impl Upstream {
+    /// Silence of a target after which the next one is tried, unless configured.
+    pub const TIMEOUT: Duration = Duration::from_secs(3);
+    /// Bytes of a request that goes by UDP, unless configured (RFC 3261 §18.1.1).
+    pub const UDP_MAX: usize = 1300;
 }
 
 /// One target of an upstream, resolved.
@@ -186,6 +196,17 @@ pub struct UpstreamTarget {
     pub address: SocketAddr,
     /// The name in the target's URI: verified in its certificate (TLS).
     pub host: String,
+    /// Lower ones are tried first (RFC 2782).
+    pub priority: u16,
+    /// Share of the requests among targets of one priority (RFC 2782).
+    pub weight: u16,
+}
+
+impl UpstreamTarget {
+    /// Whether it is spoken to over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.transport.is_secure()
+    }
 }
 
 /// One `[[route]]` entry.
@@ -254,8 +275,9 @@ impl Default for Registrar {
 }
 
 impl Config {
-    /// Whether `host` (compared without case) is a domain that we are responsible for.
+    /// Whether `host` (compared without case and the root's dot) is a domain that we are responsible for.
     pub fn is_our_domain(&self, host: &[u8]) -> bool {
+        let host = host.strip_suffix(b".").unwrap_or(host);
         self.node.domains.iter().any(|domain| host::same(host, domain.as_bytes()))
     }
 

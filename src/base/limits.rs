@@ -54,6 +54,20 @@ pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 pub const UPGRADE_HEADERS_MAX: usize = 64;
 /// Requests that wait for one outgoing connection; more get 480 with Retry-After.
 pub const CONNECT_WAITERS_MAX: usize = 1024;
+/// Targets of one upstream.
+pub const UPSTREAM_TARGETS_MAX: usize = 32;
+/// Time that a target which failed is tried after all others.
+pub const TARGET_REST: Duration = Duration::from_secs(30);
+/// Longest Retry-After of a target's 503 that is heeded.
+pub const TARGET_REST_MAX: Duration = Duration::from_secs(300);
+/// Time that a connection may take of which a large request could do without (RFC 3261 §18.1.1).
+pub const STREAM_PATIENCE: Duration = Duration::from_millis(500);
+/// Time for which a peer that took no connection gets large requests by UDP.
+pub const STREAM_REFUSED_TIME: Duration = Duration::from_secs(300);
+/// Such peers that a shard remembers; more are tried anew with each large request.
+pub const STREAM_REFUSED_MAX: usize = 1024;
+/// Accepted TLS flows of upstreams that a shard sends requests on (RFC 5923).
+pub const ALIASES_MAX: usize = 1024;
 /// How far beyond its bound a flow's queue may grow by responses and frames, which are not refused
 /// one by one.
 pub const DUTY_FACTOR: usize = 4;
@@ -112,6 +126,11 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const DESCRIPTORS_SPARE: u64 = 64;
 /// Time that flows have to close in order when the process ends.
 pub const STOP_TIME: Duration = Duration::from_secs(2);
+/// Time between two flows that one shard closes at the end of the process, when there are few:
+/// more of them are closed within `drain_spread`.
+pub const DRAIN_FLOW_TIME: Duration = Duration::from_millis(1);
+/// Interval at which flows are closed at the end of the process.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Interval at which a shard publishes its counters.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 /// Least time between two turns of a shard's guests.
@@ -126,8 +145,13 @@ pub const LINK_ENTRIES_MIN: usize = 64;
 pub const EVENTS_ENTRIES: usize = 8192;
 /// Commands that control may have waiting for a shard.
 pub const COMMANDS_ENTRIES: usize = 64;
-/// Panics of one shard after which the process ends.
-pub const SHARD_RESTARTS_MAX: u8 = 16;
+/// Panics of one shard within [`SHARD_RESTARTS_TIME`] that it is started anew after; one more ends
+/// the process.
+pub const SHARD_RESTARTS_MAX: usize = 16;
+/// The time in which these panics count.
+pub const SHARD_RESTARTS_TIME: Duration = Duration::from_secs(3600);
+/// Bytes of the message that a shard panicked on that the log shows.
+pub const LOG_MISHAP_BYTES_MAX: usize = 4096;
 /// Connections that wait to be accepted, for each listener of each shard.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
@@ -231,6 +255,9 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Time that living transactions get after SIGTERM before the process ends.
     pub drain_timeout: Duration,
+    /// Time over which flows are closed at the end, so that their clients do not come back in one
+    /// wave; a thousand flows of a shard take no more than a second of it.
+    pub drain_spread: Duration,
 }
 
 impl Default for Limits {
@@ -251,6 +278,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(900),
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
+            drain_spread: Duration::from_secs(10),
         }
     }
 }
@@ -263,5 +291,7 @@ const _: () = {
     assert!(STREAM_BUFFERS.is_power_of_two() && DATAGRAM_BUFFERS.is_power_of_two());
     assert!(DATAGRAM_BUFFER_BYTES >= DATAGRAM_BYTES_MAX + 128);
     assert!(BRANCHES_MAX <= BREADTH_MAX as usize && TARGETS_MAX <= u8::MAX as usize);
+    // Each of them may get one way more, and their positions are bits.
+    assert!(UPSTREAM_TARGETS_MAX * 2 <= TARGETS_MAX && UPSTREAM_TARGETS_MAX <= 64);
     assert!(LINK_ENTRIES_MIN <= LINK_WORK_ENTRIES && LINK_ENTRIES_MIN <= LINK_DUTY_ENTRIES);
 };

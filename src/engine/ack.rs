@@ -5,7 +5,7 @@ use crate::base::config::RouteTo;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::loop_hash;
-use crate::proxy::forward::{Onward, forward};
+use crate::proxy::forward::Onward;
 use crate::proxy::route::{self, Routing, Sender};
 use crate::proxy::target::{self, Hop};
 use crate::proxy::{Reject, breadth, naming};
@@ -61,7 +61,7 @@ impl Engine {
                 ..self.onward(&targets, at, hash, sender)
             };
             let counts = went < Went::Waiting;
-            went = went.max(self.send_ack_copy(message, arrival, hop, &onward, counts));
+            went = went.max(self.send_ack_copy(message, arrival, hop, onward, counts));
         }
         self.scratch.targets = targets;
         match went {
@@ -121,14 +121,14 @@ impl Engine {
         message: Message<'_>,
         arrival: &Arrival,
         hop: Hop,
-        onward: &Onward<'_>,
+        mut onward: Onward<'_>,
         counts: bool,
     ) -> Went {
-        let way = self.way(hop, onward.egress);
         let mut block = self.pool.take(message.bytes().len() + 256);
-        let edits = &mut self.scratch.edits;
-        forward(&self.config, &self.tokens, message, arrival, onward, edits, &mut block);
-        let went = match way {
+        // If no connection can be made for a large one, its repetition goes by UDP.
+        let streamed = self.write_copy(message, arrival, &mut onward, hop, &mut block);
+        let hop = streamed.unwrap_or(hop);
+        let went = match self.way(hop, onward.egress) {
             Way::Connecting => {
                 self.connect_for(Waiter::Ack { block, counts }, hop);
                 Went::Waiting

@@ -17,6 +17,8 @@ pub(super) enum Alarm {
     Server(SlabKey, Timer),
     /// A timer of a client transaction.
     Client(SlabKey, Timer),
+    /// The target of a client transaction has been silent for long enough to try another.
+    Silence(SlabKey),
     /// A group of a server transaction's targets has rung long enough.
     Group(SlabKey),
     /// Keep-alive of a flow, or the deadline of its upgrade.
@@ -40,6 +42,7 @@ impl Engine {
             match alarm {
                 Alarm::Server(tx, timer) => self.on_server_timer(tx, timer),
                 Alarm::Client(client, timer) => self.on_client_timer(client, timer),
+                Alarm::Silence(client) => self.on_silence(client),
                 Alarm::Group(tx) => self.on_group_timer(tx),
                 Alarm::Flow(flow) => self.on_keepalive(flow),
                 Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),

@@ -146,6 +146,10 @@ impl Engine {
         message: Message<'_>,
     ) {
         let status = message.status();
+        if !self.revive(tx, client, status) {
+            self.counters.responses_absorbed += 1;
+            return;
+        }
         let Some(branch) = self.transactions.client.get_mut(client) else { return };
         let again = branch.ended;
         branch.ended |= status >= 200;
@@ -173,8 +177,11 @@ impl Engine {
                 _ => self.counters.responses_absorbed += 1,
             };
         }
-        // RFC 5626 §7: after these two the next flow of the instance may be tried, after no other.
-        if matches!(status, 408 | 430) && self.try_alternative(tx, client) {
+        // RFC 5626 §7: after these two the next flow of the instance may be tried, after no other;
+        // after a 503 the next server (RFC 3263 §4.3).
+        let is_next_due = if authoritative { matches!(status, 408 | 430) } else { status == 503 };
+        if is_next_due && self.try_alternative(tx, client) {
+            self.note_refusal(client, message);
             self.counters.responses_absorbed += 1;
             return;
         }

@@ -23,10 +23,10 @@ pub(super) enum Failure {
     Full,
     /// The connection could not be made.
     Connect,
-    /// The message is larger than a datagram can be.
-    TooLarge,
     /// It was cancelled before there was a connection to send it on.
     Cancelled,
+    /// The message is larger than a datagram can be.
+    TooLarge,
 }
 
 impl Failure {
@@ -64,6 +64,9 @@ impl Engine {
         let Some(transaction) = self.transactions.client.get_mut(client) else { return };
         let timers = self.config.timers;
         let status = message.status();
+        if let Some(id) = transaction.silence.take() {
+            self.wheel.cancel(id);
+        }
         let steps = match &mut transaction.machine {
             ClientMachine::Invite(machine) => machine.on_response(status, &timers),
             ClientMachine::Other(machine) => machine.on_response(status, &timers),
@@ -257,10 +260,13 @@ impl Engine {
             dialled,
             block,
             timers: Armed::default(),
+            silence: None,
             mark: None,
             cancel: Cancel::No,
             place: Place::default(),
+            is_large: false,
             given_up: false,
+            abandoned: false,
             gone: 0,
             authoritative: false,
             trusted: false,
@@ -332,8 +338,8 @@ impl Engine {
             Failure::Gone => (gone, "The flow is gone"),
             Failure::Full => (480, "The client does not read"),
             Failure::Connect => (Failure::UNREACHABLE, "The server behind cannot be reached"),
-            Failure::TooLarge => (513, "Larger than a datagram"),
             Failure::Cancelled => (487, "Cancelled"),
+            Failure::TooLarge => (513, "Larger than a datagram"),
         };
         let is_replaced = self.fail_branch(client, status, why);
         self.counters.requests_flow_gone += u64::from(failure == Failure::Gone && !is_replaced);
@@ -345,6 +351,9 @@ impl Engine {
     fn fail_branch(&mut self, client: SlabKey, status: u16, why: &'static str) -> bool {
         let Some(transaction) = self.transactions.client.get(client) else { return false };
         let server = transaction.server.filter(|_| !transaction.ended);
+        if server.is_some() {
+            self.note_failure(client);
+        }
         if !server.is_some_and(|server| self.try_alternative(server, client)) {
             self.end_branch(client, status, why);
             return false;
@@ -373,7 +382,7 @@ impl Engine {
         if let Some(mark) = transaction.mark {
             self.transactions.by_target.remove(mark);
         }
-        for id in transaction.timers.drain() {
+        for id in transaction.timers.drain().chain(transaction.silence) {
             self.wheel.cancel(id);
         }
         self.pool.put(transaction.block);

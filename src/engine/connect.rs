@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 
 use crate::base::hash::KeyedHash;
 use crate::base::id::{ClientKey, ConnectId, FlowId, FlowRef, ListenerId, StreamPath, Transport};
-use crate::base::limits::CONNECT_WAITERS_MAX;
+use crate::base::limits::{
+    ALIASES_MAX, CONNECT_WAITERS_MAX, STREAM_REFUSED_MAX, STREAM_REFUSED_TIME,
+};
 use crate::base::slab::SlabKey;
+use crate::base::time::Time;
 use crate::proxy::naming;
 use crate::proxy::target::Hop;
 
@@ -18,7 +21,7 @@ use super::transactions::Way;
 use super::{Deferred, Engine};
 
 /// Where a connection leads.
-type Peer = (Transport, SocketAddr);
+pub(super) type Peer = (Transport, SocketAddr);
 
 /// The connections that this shard opened or is opening.
 #[derive(Debug)]
@@ -26,6 +29,10 @@ pub(super) struct Connects {
     opened: HashMap<Peer, StreamPath, KeyedHash>,
     pending: HashMap<Peer, Pending, KeyedHash>,
     by_id: HashMap<ConnectId, Peer, KeyedHash>,
+    /// Accepted flows that their peer wants to be used like opened ones (RFC 5923 §8.1).
+    aliases: HashMap<Peer, StreamPath, KeyedHash>,
+    /// Who took no connection for a large request, and until when that is believed.
+    refusing: HashMap<SocketAddr, Time, KeyedHash>,
     next: u32,
 }
 
@@ -55,14 +62,46 @@ impl Connects {
         Connects {
             opened: HashMap::with_hasher(hash.clone()),
             pending: HashMap::with_hasher(hash.clone()),
-            by_id: HashMap::with_hasher(hash),
+            by_id: HashMap::with_hasher(hash.clone()),
+            aliases: HashMap::with_hasher(hash.clone()),
+            refusing: HashMap::with_hasher(hash),
             next: 0,
         }
     }
 
-    /// The living connection to a peer, if there is one.
+    /// The living connection to a peer, if there is one: ours before its own.
     pub fn opened(&self, transport: Transport, remote: SocketAddr) -> Option<StreamPath> {
-        self.opened.get(&(transport, remote)).copied()
+        let peer = (transport, remote);
+        self.opened.get(&peer).or_else(|| self.aliases.get(&peer)).copied()
+    }
+
+    /// Takes an accepted flow for one that leads to `peer`.
+    pub fn add_alias(&mut self, peer: Peer, path: StreamPath) {
+        if self.aliases.len() < ALIASES_MAX || self.aliases.contains_key(&peer) {
+            self.aliases.insert(peer, path);
+        }
+    }
+
+    /// An accepted flow is gone.
+    pub fn forget_alias(&mut self, flow: FlowId) {
+        if !self.aliases.is_empty() {
+            self.aliases.retain(|_, path| path.flow != flow);
+        }
+    }
+
+    /// Remembers that a peer took no connection.
+    pub fn refuse(&mut self, remote: SocketAddr, now: Time) {
+        if self.refusing.len() >= STREAM_REFUSED_MAX {
+            self.refusing.retain(|_, until| *until > now);
+        }
+        if self.refusing.len() < STREAM_REFUSED_MAX || self.refusing.contains_key(&remote) {
+            self.refusing.insert(remote, now + STREAM_REFUSED_TIME);
+        }
+    }
+
+    /// Whether a peer took no connection of late.
+    pub fn refuses(&self, remote: SocketAddr, now: Time) -> bool {
+        self.refusing.get(&remote).is_some_and(|until| *until > now)
     }
 
     /// A connection was made: its peer and who waited for it.
@@ -154,6 +193,7 @@ impl Engine {
             };
             let Some(transaction) = self.transactions.client.get_mut(client) else { continue };
             transaction.hop = Way::Flow(FlowRef::Stream(path));
+            self.on_branch_connected(client);
             self.mark_target(client);
             self.send_request(client);
         }

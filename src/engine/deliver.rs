@@ -9,7 +9,7 @@ use crate::flow::table::Refused;
 
 use super::Engine;
 use super::client::Failure;
-use super::mesh::LinkMessage;
+use super::mesh::{ClientName, Concern, LinkMessage};
 use super::output::Output;
 
 impl Engine {
@@ -49,7 +49,11 @@ impl Engine {
                 }
                 self.counters.crossings += 1;
                 let block = self.pool.copy(message);
-                let message = LinkMessage::Deliver { path, block, origin, client };
+                let concern = match origin {
+                    Some(key) => Concern::Sender(ClientName { key, incarnation: self.incarnation }),
+                    None => Concern::Receiver(client),
+                };
+                let message = LinkMessage::Deliver { path, block, concern };
                 self.outputs.push_back(Output::Link { to, message });
                 Ok(())
             }

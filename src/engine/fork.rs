@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::config::{Config, Timers};
+use crate::base::config::Timers;
 use crate::base::id::{ClientKey, DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
@@ -50,43 +50,45 @@ impl Engine {
         &mut self,
         tx: SlabKey,
         message: Message<'_>,
-        search: &Search,
+        search: &mut Search,
         place: Place,
     ) -> bool {
         let Some(server) = self.transactions.server.get(tx) else { return false };
-        let (arrival, sender) = (server.arrival, search.sender);
-        let target = search.targets.at(usize::from(place.target)).0;
-        let (hop, key) = (target.hop, target.client);
+        let (arrival, sender, at) = (server.arrival, search.sender, usize::from(place.target));
+        let target = search.targets.at(at).0;
+        let (direct, peer) = (target.hop, target.peer);
+        let key = target.client;
         let mut onward = Onward {
             caller: client_end(&arrival, sender),
-            callee: callee(hop),
+            callee: callee(direct),
             callee_key: key,
+            dialled: dialled(direct).filter(|_| peer.needs_token()),
             breadth: place.breadth,
             popped: search.popped,
-            ..self.onward(&search.targets, usize::from(place.target), search.loop_hash, sender)
+            ..self.onward(&search.targets, at, search.loop_hash, sender)
         };
-        let timers = self.config.timers;
         let reliable = onward.transport.is_reliable();
-        let (machine, steps) = start_machine(message.method(), reliable, &timers);
-        let way = self.way(hop, onward.egress);
         let transaction = ClientTransaction {
-            machine,
+            machine: start_machine(message.method(), reliable, &self.config.timers).0,
             server: Some(tx),
             secret: onward.branch.secret,
-            hop: way,
+            hop: Way::Connecting,
             client: key,
             heard: false,
             moved: false,
-            dialled: dialled(hop),
+            dialled: None,
             block: Vec::new(),
             timers: Armed::default(),
+            silence: None,
             mark: None,
             cancel: Cancel::No,
             place,
-            gone: gone_status(hop, search.targets.names_flow && sender.is_upstream()),
+            gone: gone_status(direct, search.targets.names_flow && sender.is_upstream()),
             authoritative: onward.uri.is_some(),
-            trusted: matches!(hop, Hop::Dial { .. }),
+            trusted: peer.is_server(),
+            is_large: false,
             given_up: false,
+            abandoned: false,
             ended: false,
         };
         let Some(server) = self.transactions.server.get_mut(tx) else { return false };
@@ -95,12 +97,65 @@ impl Engine {
         server.context.live += 1;
         onward.branch.client = client;
         let mut block = self.pool.take(message.bytes().len() + 512);
+        let streamed = self.write_copy(message, &arrival, &mut onward, direct, &mut block);
+        let egress = onward.egress;
+        let hop = streamed.unwrap_or(direct);
+        if streamed.is_some() && search.targets.insert_alternative(at, direct) {
+            self.transactions.client.get_mut(client).expect("just made").is_large = true;
+        }
+        let has_more = search.targets.alternative(at).is_some();
+        self.send_copy(client, message, hop, egress, block);
+        if has_more {
+            self.watch_silence(client);
+        }
+        true
+    }
+
+    /// Writes the copy for a hop. One too large for datagrams is written for a stream to the same
+    /// address: that hop is returned (RFC 3261 §18.1.1).
+    pub(super) fn write_copy(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival,
+        onward: &mut Onward<'_>,
+        hop: Hop,
+        block: &mut Vec<u8>,
+    ) -> Option<Hop> {
         let edits = &mut self.scratch.edits;
-        forward(&self.config, &self.tokens, message, &arrival, &onward, edits, &mut block);
-        self.transactions.client.get_mut(client).expect("just made").block = block;
+        forward(&self.config, &self.tokens, message, arrival, onward, edits, block);
+        let Hop::Dial { transport: Transport::Udp, remote } = hop else { return None };
+        let is_small = block.len() <= route::udp_max(&self.config, remote);
+        if is_small || self.connects.refuses(remote, self.now) {
+            return None;
+        }
+        let streamed = Hop::Dial { transport: Transport::Tcp, remote };
+        onward.transport = Transport::Tcp;
+        onward.egress = self.egress(streamed);
+        onward.dialled = onward.dialled.map(|_| (Transport::Tcp, remote));
+        block.clear();
+        let edits = &mut self.scratch.edits;
+        forward(&self.config, &self.tokens, message, arrival, onward, edits, block);
+        Some(streamed)
+    }
+
+    /// Starts the machine of a client transaction, whose copy is written.
+    fn send_copy(
+        &mut self,
+        client: SlabKey,
+        message: Message<'_>,
+        hop: Hop,
+        egress: ListenerId,
+        block: Vec<u8>,
+    ) {
+        let reliable = hop.transport().is_reliable();
+        let (machine, steps) = start_machine(message.method(), reliable, &self.config.timers);
+        let way = self.way(hop, egress);
+        let transaction = self.transactions.client.get_mut(client).expect("just made");
+        (transaction.machine, transaction.hop) = (machine, way);
+        (transaction.dialled, transaction.block) = (dialled(hop), block);
         self.counters.requests_forwarded += 1;
         if message.method() == Method::Invite {
-            self.arm_client(client, Timer::C, timers.c);
+            self.arm_client(client, Timer::C, self.config.timers.c);
         }
         match way {
             Way::Flow(_) => self.mark_target(client),
@@ -108,7 +163,6 @@ impl Engine {
             Way::Lost(_) => self.deferred.push_back(Deferred::Seek(Asker::Client(client))),
         }
         self.run_client_steps(client, None, &steps);
-        true
     }
 
     /// What a copy needs of its target; an ACK needs little more, since it opens no dialog.
@@ -120,10 +174,8 @@ impl Engine {
         sender: Sender,
     ) -> Onward<'a> {
         let (target, uri, route) = targets.at(at);
-        let border = Border {
-            from_trusted: sender.is_upstream(),
-            to_trusted: is_server(&self.config, target.hop),
-        };
+        let border =
+            Border { from_trusted: sender.is_upstream(), to_trusted: target.peer.is_server() };
         let own = sender.aor(&self.config).filter(|_| border.to_trusted);
         let asserted = own.map(Arc::clone);
         Onward {
@@ -136,6 +188,8 @@ impl Engine {
             caller: None,
             callee: None,
             callee_key: ClientKey::NONE,
+            dialled: None,
+            strict: targets.strict,
             breadth: 0,
             border,
             asserted,
@@ -192,14 +246,6 @@ fn start_machine(method: Method<'_>, reliable: bool, timers: &Timers) -> (Client
     } else {
         let (machine, steps) = Client::start(reliable, timers);
         (ClientMachine::Other(machine), steps)
-    }
-}
-
-/// Whether the next hop is a server that the configuration names.
-fn is_server(config: &Config, hop: Hop) -> bool {
-    match hop {
-        Hop::Client(_) | Hop::Lost(_) => false,
-        Hop::Dial { transport, remote } => route::may_dial(config, transport, remote),
     }
 }
 

@@ -74,10 +74,16 @@ pub enum Input<'a> {
         /// The message.
         message: LinkMessage,
     },
-    /// New configuration; listeners keep their positions.
+    /// Another configuration; listeners keep their positions, addresses and transports.
     Config(Arc<Config>),
     /// No new dialogs or registrations from here on: the process is ending (OPTIONS to us: 503).
     Drain,
+    /// The drain is over: flows are closed in order, a few at a time. The rest stays open and
+    /// served.
+    Dismiss {
+        /// How many flows at most.
+        most: usize,
+    },
 }
 
 /// How a flow came to be.

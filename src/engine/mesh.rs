@@ -4,6 +4,7 @@
 use crate::base::event::CloseReason;
 use crate::base::id::{ClientKey, FlowId, StreamPath};
 use crate::base::slab::SlabKey;
+use crate::base::time::Time;
 use crate::flow::arrival::Arrival;
 use crate::sip::Parsed;
 
@@ -25,15 +26,13 @@ pub enum LinkMessage {
         path: StreamPath,
         /// The message.
         block: Vec<u8>,
-        /// The client transaction that must hear when it cannot be written (requests).
-        origin: Option<SlabKey>,
-        /// Whose next flow may have it when the flow is gone (all but requests with an origin).
-        client: ClientKey,
+        /// Who must hear when it cannot be written.
+        concern: Concern,
     },
     /// Duty: what you wanted delivered was refused, although its flow lives: its queue is full.
     Undelivered {
         /// The client transaction that sent it.
-        origin: SlabKey,
+        origin: ClientName,
     },
     /// Duty: that flow is gone; you had sent to it or bound to it.
     FlowClosed {
@@ -62,6 +61,8 @@ pub enum LinkMessage {
     Restarted {
         /// How often, now.
         incarnation: u8,
+        /// When I ended: flows that are younger have nothing at my former self.
+        at: Time,
     },
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),
@@ -76,8 +77,38 @@ pub struct Handover {
     pub block: Vec<u8>,
     /// Its spans.
     pub parsed: Parsed,
-    /// It missed at the shard that it belongs to first, and is now where it belongs second.
-    pub second: bool,
+    /// Why it comes to this shard.
+    pub visit: Visit,
+}
+
+/// Who is concerned when a message cannot be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Concern {
+    /// The client transaction that sent it (requests).
+    Sender(ClientName),
+    /// The client that it is for, whose next flow may have it (all else).
+    Receiver(ClientKey),
+}
+
+/// A client transaction's name outside its shard. The incarnation keeps it apart from those of a
+/// shard that was started anew, whose keys begin again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientName {
+    pub(super) key: SlabKey,
+    pub(super) incarnation: u8,
+}
+
+/// Why a request is at a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Visit {
+    /// It belongs here.
+    Home,
+    /// It missed at home, and belonged here before the configuration changed.
+    Former,
+    /// It missed there, too, and is home again.
+    Back,
+    /// It missed at home, and here is known who is at an address.
+    Address,
 }
 
 /// One change of the index by host and port.

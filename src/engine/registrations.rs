@@ -10,7 +10,7 @@ use crate::flow::arrival::Arrival;
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, Grace, RegisterContext, Registered, register};
-use crate::sip::{Message, Uri};
+use crate::sip::{HeaderName, Message, Uri};
 
 use super::Engine;
 use super::alarm::Alarm;
@@ -21,6 +21,13 @@ impl Engine {
     pub(super) fn register(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(transaction) = self.transactions.server.get(tx) else { return Ok(()) };
         let arrival = transaction.arrival;
+        if message.header(HeaderName::Path).is_some()
+            && !Sender::of(&self.config, &arrival).is_upstream()
+        {
+            // The route and Contact of such a binding would have the servers behind us, who trust
+            // us, send requests wherever the client likes (RFC 3327 §6).
+            return Err(Reject::because(403, "Paths are for servers"));
+        }
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
         let keeps_alive = arrival.transport().is_websocket();

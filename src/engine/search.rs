@@ -150,13 +150,13 @@ impl Engine {
         let Some(mut place) = failed.filter(|it| !it.is_cancelled()).map(|it| it.place) else {
             return false;
         };
-        let Some(search) = self.take_search(tx) else { return false };
+        let Some(mut search) = self.take_search(tx) else { return false };
         let mut is_started = false;
         while !is_started && let Some(next) = search.targets.alternative(usize::from(place.target))
         {
             place.target = next as u8;
             self.with_request(tx, |engine, message| {
-                is_started = engine.start_branch(tx, message, &search, place);
+                is_started = engine.start_branch(tx, message, &mut search, place);
             });
         }
         self.keep_search(tx, search);

@@ -133,6 +133,9 @@ impl Engine {
         let transaction = self.transactions.server.get(tx).expect("just made");
         let arrival = transaction.arrival;
         let sender = Sender::of(&self.config, &arrival);
+        if sender.is_upstream() && arrival.accepted {
+            self.learn_alias(&arrival, message);
+        }
         let uri =
             Uri::parse(message.uri()).map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
         let ours = naming::is_our_uri(&self.config, &uri);

@@ -1,6 +1,8 @@
 //! Where a request may go (RFC 3261 §16.5): by token, by address, by the routing rules, by the
 //! location service.
 
+use std::net::SocketAddr;
+
 use smallvec::SmallVec;
 
 use crate::base::config::{Config, RouteTo};
@@ -31,16 +33,20 @@ impl Engine {
         routing: Routing,
     ) -> Result<(), Reject> {
         self.scratch.targets.clear();
+        self.scratch.targets.strict = routing.strict;
         let next = message.values(HeaderName::Route).nth(routing.popped);
         let found = match routing.way {
             Way::Flow(end, _) if self.aim_at_instance(uri, end.flow) => Ok(()),
             Way::Flow(end, kind) => self.aim_at_end(uri, end, kind, sender),
+            Way::Dialled(transport, remote) => {
+                self.aim_at_dialled(next.map(|value| value.text), uri, (transport, remote))
+            }
             Way::Outgoing | Way::Stale => match next {
                 Some(value) => self.aim_at_route(value.text),
                 None => self.aim_at_remote_target(message, uri, arrival, sender, routing.way),
             },
             Way::Initial if next.is_some() => Err(Reject::because(403, "Route to a foreign host")),
-            Way::Initial => self.aim_at_request_uri(message, uri, arrival, sender),
+            Way::Initial => self.aim_at_request_uri(message, uri, sender),
         };
         found.and_then(|()| self.check_security(uri))
     }
@@ -135,7 +141,7 @@ impl Engine {
     fn aim_at_route(&mut self, value: &[u8]) -> Result<(), Reject> {
         let address = NameAddr::parse(value).map_err(|_| Reject::phrase(400, "Bad Route"))?;
         let uri = Uri::parse(address.uri).map_err(|_| Reject::phrase(400, "Bad Route URI"))?;
-        match route::dial(&self.config, &uri) {
+        match route::dial(&self.config, &uri, None) {
             Some(dial) => {
                 let hop = Hop::Dial { transport: dial.transport, remote: dial.remote };
                 self.scratch.targets.push(hop, &[], &[]);
@@ -143,6 +149,29 @@ impl Engine {
             }
             None => Err(Reject::because(403, "Route to a foreign host")),
         }
+    }
+
+    /// A token named whom we had dialled. A server is found by the URIs, the dialled one among
+    /// those of its name; a client where it was.
+    fn aim_at_dialled(
+        &mut self,
+        next: Option<&[u8]>,
+        uri: &Uri<'_>,
+        known: (Transport, SocketAddr),
+    ) -> Result<(), Reject> {
+        let address = next.and_then(|value| NameAddr::parse(value).ok());
+        let next = address.and_then(|address| Uri::parse(address.uri).ok());
+        let dial = route::dial(&self.config, next.as_ref().unwrap_or(uri), Some(known));
+        match dial {
+            Some(route::Dial { transport, remote, .. }) => {
+                self.scratch.targets.push(Hop::Dial { transport, remote }, &[], &[]);
+            }
+            None => {
+                let (transport, remote) = known;
+                self.scratch.targets.push_phone(Hop::Dial { transport, remote });
+            }
+        }
+        Ok(())
     }
 
     /// In a dialog of ours, no Route left: the Request-URI is the peer's Contact.
@@ -157,7 +186,7 @@ impl Engine {
         if naming::is_our_uri(&self.config, uri) {
             return self.aim_by_rules(message, uri, sender);
         }
-        if let Some(dial) = route::dial(&self.config, uri) {
+        if let Some(dial) = route::dial(&self.config, uri, None) {
             let hop = Hop::Dial { transport: dial.transport, remote: dial.remote };
             self.scratch.targets.push(hop, &[], &[]);
             return Ok(());
@@ -179,7 +208,6 @@ impl Engine {
         &mut self,
         message: Message<'_>,
         uri: &Uri<'_>,
-        _arrival: &Arrival,
         sender: Sender,
     ) -> Result<(), Reject> {
         let ours = uri.scheme == Scheme::Tel || naming::is_our_uri(&self.config, uri);
@@ -193,7 +221,7 @@ impl Engine {
         match target::first_route(&self.config, message, uri) {
             Some(RouteTo::Upstream(at)) => {
                 let at = *at;
-                self.aim_at_upstream(at)
+                self.aim_at_upstream(message, at)
             }
             Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
             _ if sender.is_upstream() => Err(Reject::new(404)),
@@ -243,20 +271,11 @@ impl Engine {
             Some(RouteTo::Location) => self.aim_at_location(uri, sender),
             Some(RouteTo::Upstream(at)) => {
                 let at = *at;
-                self.aim_at_upstream(at)
+                self.aim_at_upstream(message, at)
             }
             Some(RouteTo::Reject(status)) => Err(Reject::new(*status)),
             None => Err(Reject::new(404)),
         }
-    }
-
-    fn aim_at_upstream(&mut self, at: usize) -> Result<(), Reject> {
-        let Some(target) = self.config.upstreams[at].targets.first() else {
-            return Err(Reject::because(500, "The upstream has no target"));
-        };
-        let hop = Hop::Dial { transport: target.transport, remote: target.address };
-        self.scratch.targets.push(hop, &[], &[]);
-        Ok(())
     }
 
     /// The bindings of the address of record, one copy a client (RFC 3261 §16.5, RFC 5626 §7).
@@ -423,7 +442,7 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
     let port = uri.port.unwrap_or(transport.default_port());
-    let remote = std::net::SocketAddr::new(parse_ip(uri.host)?, port);
+    let remote = SocketAddr::new(parse_ip(uri.host)?, port);
     if transport == Transport::Udp {
         let listener = binding.listener();
         let local = config.listener(listener).address;
@@ -437,7 +456,7 @@ fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
 fn by_path(binding: &Binding, config: &Config) -> Option<Hop> {
     let address = NameAddr::parse(binding.path().next()?).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
-    let dial = route::dial(config, &uri)?;
+    let dial = route::dial(config, &uri, None)?;
     Some(Hop::Dial { transport: dial.transport, remote: dial.remote })
 }
 

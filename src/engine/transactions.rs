@@ -105,6 +105,8 @@ pub(super) struct ClientTransaction {
     /// The request as sent. Empty once nobody can need it any more.
     pub block: Vec<u8>,
     pub timers: Armed,
+    /// Ends the patience with a target that says nothing, while there is another.
+    pub silence: Option<TimerId>,
     pub mark: Option<FlowMark>,
     pub cancel: Cancel,
     /// What it is in the search of its server transaction.
@@ -115,8 +117,12 @@ pub(super) struct ClientTransaction {
     pub authoritative: bool,
     /// It went to a server behind us, which may assert identities (RFC 3325 §4).
     pub trusted: bool,
+    /// It goes by TCP because it is too large for UDP (RFC 3261 §18.1.1).
+    pub is_large: bool,
     /// The next group of targets began while it still rang: its 487 means that nobody answered.
     pub given_up: bool,
+    /// Another target was tried instead, since this one said nothing; only its 2xx still counts.
+    pub abandoned: bool,
     /// A final response or failure was reported to the response context.
     pub ended: bool,
 }
@@ -234,5 +240,13 @@ impl Transactions {
             by_source: FlowIndex::new(max, hash.clone()),
             by_target: FlowIndex::new(max.saturating_mul(2), hash),
         }
+    }
+
+    /// Moves the bound of server transactions. Those beyond a lower one live on until they end.
+    pub fn set_max(&mut self, max: usize) {
+        self.server.set_max(max);
+        self.by_source.set_max(max);
+        self.client.set_max(max.saturating_mul(2));
+        self.by_target.set_max(max.saturating_mul(2));
     }
 }

@@ -56,7 +56,9 @@ fn claims(choices: &mut Choices<'_>) -> Claims {
     let mut key = || ClientKey::from_bits(u64::from(choices.byte()) << choices.below(57));
     let (caller_key, callee_key) = (key(), key());
     let (caller, callee) = (end(choices), end(choices));
-    Claims { kind, caller, callee, caller_key, callee_key }
+    let is_dialled = callee.is_none() && choices.below(2) == 1;
+    let dialled = is_dialled.then(|| (Transport::Tls, ([192, 0, 2, 7], 5061).into()));
+    Claims { kind, caller, callee, dialled, caller_key, callee_key }
 }
 
 fn end(choices: &mut Choices<'_>) -> Option<FlowRef> {

@@ -34,6 +34,7 @@ const WITH_CALLER_KEY: u8 = 2;
 const WITH_CALLEE_KEY: u8 = 4;
 
 const END_STREAM: u8 = 1;
+const END_DIALLED: u8 = 4;
 const END_DATAGRAM: u8 = 8;
 const LOCAL_IS_V6: u8 = 1;
 const REMOTE_IS_V6: u8 = 2;
@@ -58,6 +59,9 @@ pub struct Claims {
     /// Who received it, if it is a client of ours; `None`: the rest of the route set or the
     /// Request-URI leads there.
     pub callee: Option<FlowRef>,
+    /// The address that was dialled to reach the receiver, if `callee` is none. It leads to a
+    /// connection that we open, never to one that somebody opened to us.
+    pub dialled: Option<(Transport, SocketAddr)>,
     /// Names the caller over its connections.
     pub caller_key: ClientKey,
     /// Names the callee over its connections.
@@ -76,7 +80,7 @@ impl Claims {
 }
 
 /// Why a user part is not a token that may be followed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum TokenError {
     /// Does not begin like a token: not ours to judge.
     NotAToken,
@@ -84,7 +88,7 @@ pub enum TokenError {
     Forged,
     /// Authentic, but of another run of the process: the stream flows that it names are dead, and
     /// shown as [`FlowId::NOWHERE`]; client keys still hold.
-    Epoch(Claims),
+    Epoch(Box<Claims>),
 }
 
 /// Makes and checks the tokens of one run of the process.
@@ -108,13 +112,16 @@ impl TokenKey {
         let keys = [(claims.caller_key, WITH_CALLER_KEY), (claims.callee_key, WITH_CALLEE_KEY)];
         let present = keys.into_iter().filter(|(key, _)| key.is_some());
         let bits = present.clone().fold(0, |bits, (_, bit)| bits | bit);
-        writer.put(&[VERSION << 4 | path | bits, form(claims.caller) << 4 | form(claims.callee)]);
+        writer.put(&[VERSION << 4 | path | bits, form(claims.caller) << 4 | far_form(claims)]);
         writer.put(&self.epoch.to_be_bytes());
         for (key, _) in present {
             writer.put(&key.to_bits().to_be_bytes());
         }
         writer.put_end(claims.caller);
-        writer.put_end(claims.callee);
+        match claims.dialled.filter(|_| claims.callee.is_none()) {
+            Some((transport, remote)) => writer.put_dialled(transport, remote),
+            None => writer.put_end(claims.callee),
+        }
         let tag = self.tag(claims.kind, writer.written(), call_id);
         writer.put(&tag);
 
@@ -140,7 +147,11 @@ impl TokenKey {
             return Err(TokenError::Forged);
         }
         let (claims, epoch) = parse(body, kind).ok_or(TokenError::Forged)?;
-        if epoch == self.epoch { Ok(claims) } else { Err(TokenError::Epoch(claims.outdated())) }
+        if epoch == self.epoch {
+            Ok(claims)
+        } else {
+            Err(TokenError::Epoch(Box::new(claims.outdated())))
+        }
     }
 
     fn tag(&self, kind: TokenKind, body: &[u8], call_id: &[u8]) -> [u8; TAG] {
@@ -163,6 +174,15 @@ fn form(end: Option<FlowRef>) -> u8 {
     }
 }
 
+/// How the receiver's end is written.
+fn far_form(claims: &Claims) -> u8 {
+    match (claims.callee, claims.dialled) {
+        (None, Some((_, remote))) if remote.is_ipv6() => END_DIALLED | REMOTE_IS_V6,
+        (None, Some(_)) => END_DIALLED,
+        (callee, _) => form(callee),
+    }
+}
+
 /// The claims and the epoch in a body whose tag was right. `None` when it is not of this version.
 fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
     let mut reader = Reader(body);
@@ -174,8 +194,13 @@ fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
     let caller_key = reader.key(head & WITH_CALLER_KEY != 0)?;
     let callee_key = reader.key(head & WITH_CALLEE_KEY != 0)?;
     let caller = reader.end(forms >> 4)?;
-    let callee = reader.end(forms & 0xf)?;
-    let claims = Claims { kind, caller, callee, caller_key, callee_key };
+    let (callee, dialled) = match forms & 0xf {
+        form if form & !REMOTE_IS_V6 == END_DIALLED => {
+            (None, Some(reader.dialled(form & REMOTE_IS_V6 != 0)?))
+        }
+        form => (reader.end(form)?, None),
+    };
+    let claims = Claims { kind, caller, callee, dialled, caller_key, callee_key };
     reader.0.is_empty().then_some((claims, epoch))
 }
 
@@ -208,6 +233,11 @@ impl Writer {
                 self.put_address(path.remote);
             }
         }
+    }
+
+    fn put_dialled(&mut self, transport: Transport, remote: SocketAddr) {
+        self.put(&[transport as u8]);
+        self.put_address(remote);
     }
 
     fn put_address(&mut self, address: SocketAddr) {
@@ -254,6 +284,13 @@ impl Reader<'_> {
             }
             _ => None,
         }
+    }
+
+    fn dialled(&mut self, is_v6: bool) -> Option<(Transport, SocketAddr)> {
+        let [transport] = self.take()?;
+        let transport = *Transport::ALL.get(usize::from(transport))?;
+        let is_dialled = matches!(transport, Transport::Tcp | Transport::Tls | Transport::Udp);
+        is_dialled.then_some((transport, self.address(is_v6)?))
     }
 
     fn address(&mut self, is_v6: bool) -> Option<SocketAddr> {
@@ -308,7 +345,17 @@ mod tests {
                 for callee in ends() {
                     for keys in [[0, 0], [u64::MAX - 5, 0], [0, 1 << 40], [1, u64::MAX]] {
                         let [caller_key, callee_key] = keys.map(ClientKey::from_bits);
-                        all.push(Claims { kind, caller, callee, caller_key, callee_key });
+                        let dialled = None;
+                        all.push(Claims { kind, caller, callee, dialled, caller_key, callee_key });
+                    }
+                }
+                for remote in ["192.0.2.7:5060", "[2001:db8::7]:65535"] {
+                    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+                        let remote = remote.parse().expect("an address");
+                        let dialled = Some((transport, remote));
+                        let (caller_key, callee_key) = (ClientKey::from_bits(3), ClientKey::NONE);
+                        let callee = None;
+                        all.push(Claims { kind, caller, callee, dialled, caller_key, callee_key });
                     }
                 }
             }
@@ -336,8 +383,8 @@ mod tests {
     fn two_streams_make_a_short_token() {
         let caller = ends()[1];
         let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
-        let plain =
-            Claims { kind: TokenKind::Dialog, caller, callee: caller, caller_key, callee_key };
+        let (kind, callee, dialled) = (TokenKind::Dialog, caller, None);
+        let plain = Claims { kind, caller, callee, dialled, caller_key, callee_key };
         assert_eq!(encode(&plain).len(), 57);
         let key = ClientKey::from_bits(7);
         assert_eq!(encode(&Claims { caller_key: key, callee_key: key, ..plain }).len(), 79);
@@ -388,7 +435,10 @@ mod tests {
     fn another_epoch_is_told_from_another_secret() {
         for claims in every_claim() {
             let token = encode(&claims);
-            assert_eq!(key(2).decode(&token, CALL_ID), Err(TokenError::Epoch(claims.outdated())));
+            assert_eq!(
+                key(2).decode(&token, CALL_ID),
+                Err(TokenError::Epoch(Box::new(claims.outdated())))
+            );
             let ends = [claims.outdated().caller, claims.outdated().callee];
             let named = ends.iter().flatten().filter_map(|end| end.stream());
             assert!(named.into_iter().all(|flow| flow == FlowId::NOWHERE));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::base::metrics::{Counters, Gauges};
 
-const GAUGES: usize = 9;
+const GAUGES: usize = 10;
 
 /// One shard's published numbers, on cache lines of their own.
 #[repr(align(128))]
@@ -67,15 +67,28 @@ impl Published {
 }
 
 fn flatten(gauges: &Gauges) -> [u64; GAUGES] {
-    let Gauges { flows, bindings, aors, server_transactions, client_transactions } = *gauges;
+    let Gauges {
+        flows,
+        bindings,
+        aors,
+        server_transactions: server,
+        client_transactions: client,
+        targets_resting,
+    } = *gauges;
     let [udp, tcp, tls, ws, wss] = flows;
-    [udp, tcp, tls, ws, wss, bindings, aors, server_transactions, client_transactions]
+    [udp, tcp, tls, ws, wss, bindings, aors, server, client, targets_resting]
 }
 
 fn gather(values: [u64; GAUGES]) -> Gauges {
-    let [udp, tcp, tls, ws, wss, bindings, aors, server_transactions, client_transactions] = values;
-    let flows = [udp, tcp, tls, ws, wss];
-    Gauges { flows, bindings, aors, server_transactions, client_transactions }
+    let [udp, tcp, tls, ws, wss, bindings, aors, server, client, targets_resting] = values;
+    Gauges {
+        flows: [udp, tcp, tls, ws, wss],
+        bindings,
+        aors,
+        server_transactions: server,
+        client_transactions: client,
+        targets_resting,
+    }
 }
 
 /// What the process is doing.
@@ -123,6 +136,7 @@ mod tests {
             aors: 6,
             server_transactions: 7,
             client_transactions: 8,
+            targets_resting: 9,
         };
         for one in &all {
             one.publish(&counters.values(), &gauges, true);

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use std::net::SocketAddr;
+
 use crate::base::config::Config;
 use crate::base::host::parse_ip;
 use crate::base::id::{ClientKey, FlowRef, ListenerId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenKey, TokenKind};
-use crate::sip::{Edits, HeaderName, Message, Method, Uri};
+use crate::sip::{Edits, HeaderName, Message, Method, NameAddr, Uri, split_first};
 
 use super::branch::BranchId;
 use super::identity::{self, Border};
@@ -38,6 +40,10 @@ pub struct Onward<'a> {
     pub callee: Option<FlowRef>,
     /// Which client that is, over its connections.
     pub callee_key: ClientKey,
+    /// The address that is dialled, if later requests of the dialog need to be told.
+    pub dialled: Option<(Transport, SocketAddr)>,
+    /// The first Route value that stays is of a strict router (RFC 3261 §16.6 step 6).
+    pub strict: bool,
     /// Max-Breadth of this copy (RFC 5393 §5.3.3).
     pub breadth: u8,
     /// Who may assert identities (RFC 3325 §4).
@@ -64,8 +70,11 @@ pub fn forward(
     out: &mut Vec<u8>,
 ) {
     edits.clear();
-    if let Some(uri) = onward.uri {
-        edits.replace(message.uri_span(), uri);
+    let (first, rest) = strict_route(onward.route);
+    match (first, onward.uri) {
+        (Some(first), _) => edits.replace(message.uri_span(), first),
+        (None, Some(uri)) => edits.replace(message.uri_span(), uri),
+        (None, None) => {}
     }
     edits.insert_with(message.first_header_start(), |out| {
         via(config, onward, out);
@@ -77,9 +86,9 @@ pub fn forward(
         } else if message.method() == Method::Register {
             path(config, tokens, onward, out);
         }
-        if !onward.route.is_empty() {
+        if !rest.is_empty() {
             out.extend_from_slice(b"Route: ");
-            out.extend_from_slice(onward.route);
+            out.extend_from_slice(rest);
             out.extend_from_slice(b"\r\n");
         }
     });
@@ -88,6 +97,11 @@ pub fn forward(
     max_breadth(message, onward.breadth, edits);
     for value in message.values(HeaderName::Route).take(onward.popped) {
         edits.remove_value(&value);
+    }
+    if first.is_some() {
+        last_route(onward.uri.unwrap_or(message.uri()), message, edits);
+    } else if onward.strict && onward.route.is_empty() {
+        tighten(message, onward, edits);
     }
     identity::withhold(message, onward.border, edits);
     if let Some(aor) = &onward.asserted {
@@ -98,6 +112,38 @@ pub fn forward(
     }
     add_content_length(message, onward.transport, edits);
     edits.write_to(message.bytes(), out);
+}
+
+/// The URI of the first value if it is a strict router's, and the values that stay in Route then;
+/// all of them if it is not.
+fn strict_route(route: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    if route.is_empty() {
+        return (None, route);
+    }
+    let (first, rest) = split_first(route);
+    let Ok(address) = NameAddr::parse(first) else { return (None, route) };
+    match Uri::parse(address.uri) {
+        Ok(uri) if uri.param("lr").is_none() => (Some(address.uri), rest),
+        _ => (None, route),
+    }
+}
+
+/// RFC 3261 §16.6 step 6 for a strict router: its URI becomes the Request-URI, whose place is at
+/// the end of Route.
+fn tighten(message: Message<'_>, onward: &Onward<'_>, edits: &mut Edits) {
+    let Some(first) = message.values(HeaderName::Route).nth(onward.popped) else { return };
+    let Ok(address) = NameAddr::parse(first.text) else { return };
+    edits.replace(message.uri_span(), address.uri);
+    edits.remove_value(&first);
+    last_route(onward.uri.unwrap_or(message.uri()), message, edits);
+}
+
+fn last_route(uri: &[u8], message: Message<'_>, edits: &mut Edits) {
+    edits.insert_with(message.headers_end(), |out| {
+        out.extend_from_slice(b"Route: <");
+        out.extend_from_slice(uri);
+        out.extend_from_slice(b">\r\n");
+    });
 }
 
 /// RFC 3261 §16.6 step 8; `rport` asks for an answer to the source port (RFC 3581 §3).
@@ -126,22 +172,24 @@ fn record_route(
 ) {
     let sips = Uri::parse(message.uri()).is_ok_and(|uri| uri.scheme == crate::sip::Scheme::Sips);
     let call_id = message.call_id().unwrap_or_default();
-    let mut line = |listener, transport, caller: Option<FlowRef>, callee: Option<FlowRef>| {
-        let caller_key = caller.map_or(ClientKey::NONE, |_| arrival.client);
-        let callee_key = callee.map_or(ClientKey::NONE, |_| onward.callee_key);
-        let claims = Claims { kind: TokenKind::Dialog, caller, callee, caller_key, callee_key };
-        out.extend_from_slice(b"Record-Route: <");
-        let facing = Facing { listener, transport, sips };
-        own_uri(config, tokens, &claims, call_id, facing, out);
-        out.extend_from_slice(b">\r\n");
-    };
+    let mut line =
+        |listener, transport, caller: Option<FlowRef>, callee: Option<FlowRef>, dialled| {
+            let caller_key = caller.map_or(ClientKey::NONE, |_| arrival.client);
+            let callee_key = callee.map_or(ClientKey::NONE, |_| onward.callee_key);
+            let claims =
+                Claims { kind: TokenKind::Dialog, caller, callee, dialled, caller_key, callee_key };
+            out.extend_from_slice(b"Record-Route: <");
+            let facing = Facing { listener, transport, sips };
+            own_uri(config, tokens, &claims, call_id, facing, out);
+            out.extend_from_slice(b">\r\n");
+        };
     let (near, far) = (arrival.listener(), onward.egress);
     let (near_transport, far_transport) = (arrival.transport(), onward.transport);
     if near == far {
-        line(far, far_transport, onward.caller, onward.callee);
+        line(far, far_transport, onward.caller, onward.callee, onward.dialled);
     } else {
-        line(far, far_transport, None, onward.callee);
-        line(near, near_transport, onward.caller, None);
+        line(far, far_transport, None, onward.callee, onward.dialled);
+        line(near, near_transport, onward.caller, None, None);
     }
 }
 
@@ -149,8 +197,8 @@ fn record_route(
 /// it.
 fn path(config: &Config, tokens: &TokenKey, onward: &Onward<'_>, out: &mut Vec<u8>) {
     let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
-    let caller = onward.caller;
-    let claims = Claims { kind: TokenKind::Path, caller, callee: None, caller_key, callee_key };
+    let (kind, caller) = (TokenKind::Path, onward.caller);
+    let claims = Claims { kind, caller, callee: None, dialled: None, caller_key, callee_key };
     out.extend_from_slice(b"Path: <");
     let facing = Facing { listener: onward.egress, transport: onward.transport, sips: false };
     own_uri(config, tokens, &claims, b"", facing, out);
@@ -176,11 +224,23 @@ fn own_uri(
     tokens.encode(claims, call_id, out);
     out.push(b'@');
     naming::write_sent_by(config, facing.listener, out);
-    if facing.transport != Transport::Udp && !(facing.sips && facing.transport == Transport::Tls) {
+    let transport = shown_transport(config, facing);
+    if transport != Transport::Udp && !(facing.sips && transport == Transport::Tls) {
         out.extend_from_slice(b";transport=");
-        out.extend_from_slice(facing.transport.uri_name().as_bytes());
+        out.extend_from_slice(transport.uri_name().as_bytes());
     }
     out.extend_from_slice(b";lr");
+}
+
+/// What the next hop may speak to the listener that is shown: where we dialled over a transport
+/// that we do not listen on, the listener's own (RFC 3261 §16.6 step 4).
+fn shown_transport(config: &Config, facing: Facing) -> Transport {
+    let listener = config.listener(facing.listener).transport;
+    if facing.transport.is_websocket() || listener.is_websocket() {
+        facing.transport
+    } else {
+        listener
+    }
 }
 
 /// RFC 3261 §18.2.1 and RFC 3581 §4: where the request really came from. Not for WebSocket, whose

@@ -11,10 +11,12 @@ pub mod forward;
 pub mod identity;
 pub mod naming;
 pub mod place;
+pub mod received;
 pub mod renew;
 pub mod response;
 pub mod route;
 pub mod target;
+pub mod upstream;
 pub mod validate;
 
 pub use validate::Reject;

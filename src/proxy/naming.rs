@@ -8,18 +8,6 @@ use crate::base::host::parse_ip;
 use crate::base::id::{ListenerId, Transport};
 use crate::sip::{Scheme, Uri};
 
-/// Whether host and port name this proxy: a domain of ours or an address that we listen on or
-/// advertise, and no port or one of ours. The host of an upstream that shares our address differs
-/// by its port.
-pub fn is_ours(config: &Config, host: &[u8], port: Option<u16>) -> bool {
-    let shown = port.is_none_or(|port| config.listeners.iter().any(|l| shows_port(l, port)));
-    // A domain is ours at the default ports of SIP whatever we listen on; an address is not: a
-    // server beside us may have that port.
-    let is_default =
-        port.is_some_and(|port| matches!(port, 5060 | 5061)) && parse_ip(host).is_none();
-    (shown || is_default) && config.is_our_domain(host) || shown && is_our_host(config, host, port)
-}
-
 /// Whether host and port name one of our listeners, by address or advertised name; domains do not
 /// count. Without a port the default ports of SIP are meant (RFC 3261 §19.1.2).
 pub fn is_our_listener(config: &Config, host: &[u8], port: Option<u16>) -> bool {
@@ -42,30 +30,110 @@ pub fn is_our_socket(config: &Config, address: SocketAddr) -> bool {
     })
 }
 
-/// Whether the URI is a SIP or SIPS URI that names this proxy.
+/// Whether the URI is a SIP or SIPS URI that leads to this proxy: `maddr`, else its host, is a
+/// domain of ours, or an address or name of a listener; the port, if there is one, is a listener's.
+/// The host of an upstream that shares our address differs by its port.
 pub fn is_our_uri(config: &Config, uri: &Uri<'_>) -> bool {
-    matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && is_ours(config, uri.host, uri.port)
+    matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && is_ours(config, next_host(uri), uri)
 }
 
-fn is_our_host(config: &Config, host: &[u8], port: Option<u16>) -> bool {
+/// Whether the same hosts and ports mean this proxy under both configurations.
+pub fn has_same_names(one: &Config, other: &Config) -> bool {
+    let shown = |listener: &Listener| (listener.address, listener.advertise.clone());
+    one.node.domains == other.node.domains
+        && one.listeners.iter().map(shown).eq(other.listeners.iter().map(shown))
+}
+
+/// Whether a host alone is one that we are responsible for: a domain of ours, or an address or name
+/// of a listener (RFC 3261 §16.4, of `maddr`).
+pub fn is_our_host(config: &Config, host: &[u8]) -> bool {
     let ip = parse_ip(host);
-    config.listeners.iter().any(|listener| {
-        shows_host(listener, host, ip) && (port.is_some() || listener_has_default_port(listener))
+    is_our_domain(config, host, ip) || config.listeners.iter().any(|l| shows_host(l, host, ip))
+}
+
+/// The host that a request for the URI is sent to: `maddr` goes before the host (RFC 3263 §4).
+pub fn next_host<'a>(uri: &Uri<'a>) -> &'a [u8] {
+    maddr(uri).unwrap_or(uri.domain())
+}
+
+/// The value of `maddr`, if there is one.
+pub fn maddr<'a>(uri: &Uri<'a>) -> Option<&'a [u8]> {
+    if uri.params_raw.is_empty() { None } else { uri.param("maddr").flatten() }
+}
+
+/// The transport that the URI names, else its scheme's (RFC 3263 §4.1); none when nobody speaks it.
+/// Of `ws` it cannot be told whether TLS is below it: it is WSS for `sips:`.
+pub fn uri_transport(uri: &Uri<'_>) -> Option<Transport> {
+    let secure = uri.scheme == Scheme::Sips;
+    let named = match uri.param("transport").flatten() {
+        None => return Some(if secure { Transport::Tls } else { Transport::Udp }),
+        Some(name) => name,
+    };
+    let transport =
+        Transport::ALL.into_iter().find(|it| it.name().as_bytes().eq_ignore_ascii_case(named))?;
+    Some(match (transport, secure) {
+        (Transport::Tcp, true) => Transport::Tls,
+        (Transport::Ws, true) => Transport::Wss,
+        (transport, _) => transport,
     })
 }
 
-fn shows_host(listener: &Listener, host: &[u8], ip: Option<IpAddr>) -> bool {
-    if let Some(name) = &listener.advertise
-        && name.host.as_bytes().eq_ignore_ascii_case(host)
-    {
-        return true;
-    }
-    ip.is_some_and(|ip| listener.address.ip() == ip)
+fn is_ours(config: &Config, host: &[u8], uri: &Uri<'_>) -> bool {
+    let ip = parse_ip(host);
+    let is_ours_at = |port: u16| config.listeners.iter().any(|it| shows_port(it, port));
+    // A domain is ours at the default ports of SIP whatever we listen on; an address is not: a
+    // server beside us may have that port.
+    let in_domain = || {
+        let is_default = |port: u16| matches!(port, 5060 | 5061) && ip.is_none();
+        uri.port.is_none_or(|port| is_ours_at(port) || is_default(port))
+            && is_our_domain(config, host, ip)
+    };
+    let shows = |listener: &Listener| {
+        let port_fits = match uri.port {
+            Some(port) => shows_port(listener, port),
+            // A name is looked up, and may lead to any port (RFC 3263 §4.2).
+            None => ip.is_none() || implied_ports(uri).iter().any(|it| shows_port(listener, *it)),
+        };
+        port_fits && shows_host(listener, host, ip)
+    };
+    in_domain() || config.listeners.iter().any(shows)
 }
 
+/// The ports that a URI with an address and no port may mean (RFC 3261 §19.1.2, RFC 7118 §5).
+fn implied_ports(uri: &Uri<'_>) -> &'static [u16] {
+    match uri_transport(uri) {
+        Some(Transport::Tls) => &[5061],
+        Some(Transport::Ws) => &[80, 443],
+        Some(Transport::Wss) => &[443],
+        _ => &[5060],
+    }
+}
+
+fn is_our_domain(config: &Config, host: &[u8], ip: Option<IpAddr>) -> bool {
+    match ip {
+        None => config.is_our_domain(host),
+        Some(_) => config.node.domains.iter().any(|it| parse_ip(it.as_bytes()) == ip),
+    }
+}
+
+/// A listener on every address is known by loopback, too; its other addresses are advertised.
+fn shows_host(listener: &Listener, host: &[u8], ip: Option<IpAddr>) -> bool {
+    let advertised = listener.advertise.as_ref().map(|name| name.host.as_bytes());
+    let Some(ip) = ip else {
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        return advertised.is_some_and(|name| name.eq_ignore_ascii_case(host));
+    };
+    let bound = listener.address.ip();
+    bound == ip
+        || bound.is_unspecified() && bound.is_ipv4() == ip.is_ipv4() && ip.is_loopback()
+        || advertised.and_then(parse_ip) == Some(ip)
+}
+
+/// An advertised name without a port stands for the default one.
 fn shows_port(listener: &Listener, port: u16) -> bool {
+    let advertised = listener.advertise.as_ref().map(|name| name.port);
     listener.address.port() == port
-        || listener.advertise.as_ref().is_some_and(|name| name.port == Some(port))
+        || advertised.is_some_and(|it| it.unwrap_or(listener.transport.default_port()) == port)
 }
 
 fn listener_has_default_port(listener: &Listener) -> bool {

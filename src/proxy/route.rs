@@ -2,16 +2,17 @@
 //! and removed, and what their flow tokens say (RFC 5626 §5.3). A token names a flow; an address
 //! never does.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::config::{Config, Upstream};
+use crate::base::config::{Config, Upstream, UpstreamTarget};
 use crate::base::host::parse_ip;
 use crate::base::id::{ClientKey, FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::base::users::UserId;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
-use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Uri};
+use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Scheme, Uri, unescape_into};
 
 use super::naming;
 use super::validate::Reject;
@@ -63,10 +64,13 @@ fn is_from(upstream: &Upstream, arrival: &Arrival) -> bool {
     if !upstream.from.is_empty() {
         return upstream.from.iter().any(|network| network.contains(&arrival.remote.ip()));
     }
-    !arrival.accepted
-        && upstream.targets.iter().any(|target| {
-            target.address == arrival.remote && target.transport == arrival.transport()
-        })
+    // What we send by TCP for its size alone comes from there, too.
+    let is_same = |target: &UpstreamTarget| {
+        let pair = (target.transport, arrival.transport());
+        target.address == arrival.remote
+            && (pair.0 == pair.1 || pair == (Transport::Udp, Transport::Tcp))
+    };
+    !arrival.accepted && upstream.targets.iter().any(is_same)
 }
 
 /// What the Route header fields decided.
@@ -74,6 +78,8 @@ fn is_from(upstream: &Upstream, arrival: &Arrival) -> bool {
 pub struct Routing {
     /// How many leading Route values are ours and are removed.
     pub popped: usize,
+    /// The value behind them is of a strict router: it lacks `lr` (RFC 3261 §16.6 step 6).
+    pub strict: bool,
     /// Where they lead.
     pub way: Way,
     /// A dialog token names the sender: it is one of those between whom the dialog is.
@@ -93,6 +99,9 @@ pub enum Way {
     Stale,
     /// This end, whatever the URIs say.
     Flow(End, TokenKind),
+    /// Where a connection of ours to this address leads, unless the URIs name a server that the
+    /// configuration names, too.
+    Dialled(Transport, SocketAddr),
 }
 
 /// One end of a dialog.
@@ -129,7 +138,7 @@ pub fn preprocess(
     arrival: &Arrival,
     sender: Sender,
 ) -> Result<Routing, Reject> {
-    let mut routing = Routing { popped: 0, way: Way::Initial, is_party: false };
+    let mut routing = Routing { popped: 0, strict: false, way: Way::Initial, is_party: false };
     for value in message.values(HeaderName::Route).take(VALUES_MAX) {
         let Ok(address) = NameAddr::parse(value.text) else {
             return Err(Reject::phrase(400, "Bad Route"));
@@ -137,19 +146,37 @@ pub fn preprocess(
         let Ok(uri) = Uri::parse(address.uri) else {
             return Err(Reject::phrase(400, "Bad Route URI"));
         };
-        if !naming::is_our_uri(config, &uri) {
+        if !names_us(config, &uri, arrival) {
+            routing.strict = uri.param("lr").is_none();
             break;
         }
         routing.popped += 1;
-        if let Some(user) = uri.user {
-            follow(tokens, message, user, arrival, sender, &mut routing)?;
-        }
+        let mut plain = Vec::new();
+        let user = match uri.user {
+            Some(user) if user.contains(&b'%') => {
+                unescape_into(user, &mut plain);
+                plain.as_slice()
+            }
+            Some(user) => user,
+            None => continue,
+        };
+        follow(tokens, message, user, arrival, sender, &mut routing)?;
     }
     // More would be looked at by nobody, and followed by the next hop.
     if routing.popped == VALUES_MAX {
         return Err(Reject::phrase(400, ParseErrorKind::TooManyValues.phrase()));
     }
     Ok(routing)
+}
+
+/// A listener on every address is named by the one that a flow came in on, too.
+fn names_us(config: &Config, uri: &Uri<'_>, arrival: &Arrival) -> bool {
+    let came_to = || {
+        let host = parse_ip(naming::next_host(uri));
+        host == Some(arrival.local.ip()) && uri.port == Some(arrival.local.port())
+    };
+    let is_listener = arrival.accepted || arrival.transport() == Transport::Udp;
+    naming::is_our_uri(config, uri) || is_listener && came_to()
 }
 
 fn follow(
@@ -183,7 +210,9 @@ fn follow(
             if message.to().ok().and_then(|to| to.tag()).is_none() {
                 return Err(Reject::because(403, "Flow token outside its dialog"));
             }
-            routing.is_party |= ends(&claims).iter().flatten().any(|end| end.is_sender(arrival));
+            let dialled = Some((arrival.transport(), arrival.remote));
+            routing.is_party |= ends(&claims).iter().flatten().any(|end| end.is_sender(arrival))
+                || !arrival.accepted && claims.dialled == dialled;
             routing.way = select(&claims, arrival, sender, routing.way)?;
         }
     }
@@ -237,11 +266,22 @@ fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Re
     } else {
         return Err(Reject::because(403, "Not a party of this dialog"));
     };
-    Ok(match (other, so_far) {
-        (Some(end), _) => Way::Flow(end, TokenKind::Dialog),
-        (None, Way::Flow(..)) => so_far,
-        (None, _) => Way::Outgoing,
+    let is_first = so_far == Way::Initial && !sender.is_upstream();
+    let dialled = claims.dialled.filter(|end| !is_dialled_peer(*end, arrival, is_first));
+    Ok(match (other, dialled, so_far) {
+        (Some(end), ..) => Way::Flow(end, TokenKind::Dialog),
+        (None, Some((transport, remote)), _) => Way::Dialled(transport, remote),
+        (None, None, Way::Flow(..) | Way::Dialled(..)) => so_far,
+        (None, None, _) => Way::Outgoing,
     })
+}
+
+/// Whether the sender is who was dialled: at that address, or, as the first token of a client says,
+/// by a connection of its own from there.
+fn is_dialled_peer(end: (Transport, SocketAddr), arrival: &Arrival, is_first: bool) -> bool {
+    let (transport, remote) = end;
+    let by_own = is_first && arrival.accepted && arrival.remote.ip() == remote.ip();
+    by_own || transport == arrival.transport() && remote == arrival.remote
 }
 
 /// Datagrams of one host whose NAT changed the port in the middle of a dialog.
@@ -258,32 +298,49 @@ pub struct Dial<'a> {
     /// UDP, TCP or TLS.
     pub transport: Transport,
     /// Where.
-    pub remote: std::net::SocketAddr,
+    pub remote: SocketAddr,
     /// The name that a certificate must show.
     pub host: &'a str,
 }
 
 /// The address that a Route or Request-URI names, if it belongs to an upstream; `None` for
-/// everything else, and for our own sockets. `sips:` goes by TLS only.
-pub fn dial<'a>(config: &'a Config, uri: &'a Uri<'_>) -> Option<Dial<'a>> {
-    let secure = uri.scheme == crate::sip::Scheme::Sips;
-    let transport = uri_transport(uri, secure)?;
-    let port = uri.port.unwrap_or(transport.default_port());
-    let by_name = config.upstreams.iter().flat_map(|u| &u.targets).find(|target| {
-        target.transport == transport
-            && target.address.port() == port
-            && target.host.as_bytes().eq_ignore_ascii_case(uri.host)
-    });
-    if let Some(target) = by_name {
-        return Some(Dial { transport, remote: target.address, host: &target.host });
+/// everything else, and for our own sockets. `sips:` goes by TLS only. `maddr` stands for the host
+/// (RFC 3263 §4). A name leads to the target that is `known` from before, if it has several; with
+/// neither port nor transport to any target of that name, which stands for what DNS would say (RFC
+/// 3263 §4.1).
+pub fn dial<'a>(
+    config: &'a Config,
+    uri: &Uri<'_>,
+    known: Option<(Transport, SocketAddr)>,
+) -> Option<Dial<'a>> {
+    let transport = naming::uri_transport(uri).filter(|it| !it.is_websocket())?;
+    if uri.scheme == Scheme::Sips && !transport.is_secure() {
+        return None;
     }
-    let remote = std::net::SocketAddr::new(parse_ip(uri.host)?, port);
+    let host = naming::next_host(uri);
+    let port = uri.port.unwrap_or(transport.default_port());
+    let is_open = uri.port.is_none() && uri.param("transport").is_none();
+    let named = || {
+        let targets = config.upstreams.iter().flat_map(|upstream| &upstream.targets);
+        targets.filter(|it| it.host.as_bytes().eq_ignore_ascii_case(host))
+    };
+    let exact = || named().filter(|it| it.transport == transport && it.address.port() == port);
+    let open = || named().filter(|it| is_open && (uri.scheme == Scheme::Sip || it.is_secure()));
+    let is_known = |it: &&UpstreamTarget| known.is_some_and(|(_, address)| address == it.address);
+    let by_name = (exact().find(is_known).or_else(|| exact().next()))
+        .or_else(|| open().find(is_known))
+        .or_else(|| open().next());
+    if let Some(target) = by_name {
+        let UpstreamTarget { transport, address, .. } = *target;
+        return Some(Dial { transport, remote: address, host: &target.host });
+    }
+    let remote = SocketAddr::new(parse_ip(host)?, port);
     may_dial(config, transport, remote).then_some(Dial { transport, remote, host: "" })
 }
 
 /// Whether an address may be dialled without a binding that asks for it: an upstream's target, or
 /// inside an upstream's `from`; never our own sockets.
-pub fn may_dial(config: &Config, transport: Transport, remote: std::net::SocketAddr) -> bool {
+pub fn may_dial(config: &Config, transport: Transport, remote: SocketAddr) -> bool {
     !naming::is_our_socket(config, remote)
         && config.upstreams.iter().any(|upstream| {
             upstream.from.iter().any(|network| network.contains(&remote.ip()))
@@ -291,19 +348,18 @@ pub fn may_dial(config: &Config, transport: Transport, remote: std::net::SocketA
         })
 }
 
-/// RFC 3263 §4.1 for numeric hosts: the transport parameter, else TLS for `sips:` and UDP for
-/// `sip:`.
-fn uri_transport(uri: &Uri<'_>, secure: bool) -> Option<Transport> {
-    let named = match uri.param("transport").flatten() {
-        None => return Some(if secure { Transport::Tls } else { Transport::Udp }),
-        Some(name) => name,
-    };
-    [Transport::Udp, Transport::Tcp, Transport::Tls]
-        .into_iter()
-        .find(|transport| transport.name().as_bytes().eq_ignore_ascii_case(named))
-        .map(|transport| match (transport, secure) {
-            (Transport::Tcp, true) => Transport::Tls,
-            (transport, _) => transport,
-        })
-        .filter(|transport| !secure || transport.is_secure())
+/// The upstream whose target or network an address is.
+pub fn upstream_at(config: &Config, remote: SocketAddr) -> Option<&Upstream> {
+    config.upstreams.iter().find(|upstream| {
+        upstream.targets.iter().any(|target| target.address == remote)
+            || upstream.from.iter().any(|network| network.contains(&remote.ip()))
+    })
+}
+
+/// Bytes of a request above which it does not go to that address by UDP (RFC 3261 §18.1.1). This is
+/// for servers. A phone that registered over UDP gets requests of any size by UDP: its flow is its
+/// binding (RFC 5626 §5.3), behind a NAT nothing else reaches it, and an address that it wrote is
+/// not dialled for it.
+pub fn udp_max(config: &Config, remote: SocketAddr) -> usize {
+    upstream_at(config, remote).map_or(Upstream::UDP_MAX, |upstream| upstream.udp_max)
 }

@@ -36,6 +36,33 @@ pub struct Target {
     uri: Range<usize>,
     /// Route values to put on top (the binding's Path): bytes of the set's text.
     route: Range<usize>,
+    /// Who is there.
+    pub peer: Peer,
+}
+
+/// Who is at a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client, on a flow that it opened.
+    Client,
+    /// A client that is dialled at the address that it registered.
+    Phone,
+    /// A server that the configuration names.
+    Server,
+    /// One of several that the same name means: a dialog has to stay with it.
+    OneOfServers,
+}
+
+impl Peer {
+    /// Whether the configuration names it.
+    pub fn is_server(self) -> bool {
+        matches!(self, Peer::Server | Peer::OneOfServers)
+    }
+
+    /// Whether the URIs of a dialog do not lead back to where it was dialled.
+    pub fn needs_token(self) -> bool {
+        matches!(self, Peer::Phone | Peer::OneOfServers)
+    }
 }
 
 /// The next hop.
@@ -75,6 +102,8 @@ pub struct TargetSet {
     /// Whether the sender named the flow itself, by a token or an address, so that it may hear that
     /// the flow is gone (430) instead of that the user is (480).
     pub names_flow: bool,
+    /// Whether the Route value that comes after ours is of a strict router (RFC 3261 §16.6 step 6).
+    pub strict: bool,
 }
 
 impl TargetSet {
@@ -84,6 +113,7 @@ impl TargetSet {
         self.order.clear();
         self.text.clear();
         self.names_flow = false;
+        self.strict = false;
     }
 
     /// Adds a target of the highest preference; beyond the bound it is left out and `false`
@@ -112,14 +142,56 @@ impl TargetSet {
         true
     }
 
+    /// Adds another way to the target at `index`, the next one to be tried; beyond the bound it is
+    /// left out and `false` returned.
+    pub fn insert_alternative(&mut self, index: usize, hop: Hop) -> bool {
+        if self.list.len() == TARGETS_MAX {
+            return false;
+        }
+        let inserted = Target { hop, ..self.list[index].clone() };
+        self.list[index].alternative = Some(self.list.len() as u8);
+        self.list.push(inserted);
+        true
+    }
+
+    /// Leaves out the next way to be tried after the one at `index`.
+    pub fn drop_alternative(&mut self, index: usize) {
+        let next = self.alternative(index).and_then(|next| self.list[next].alternative);
+        self.list[index].alternative = next;
+    }
+
+    /// Adds one of several servers that may do as well, as a target or as the last alternative of
+    /// the one at `first`; tells the index of the target.
+    pub fn push_server(&mut self, hop: Hop, first: Option<usize>) -> Option<usize> {
+        let added = match first {
+            None => self.add(hop, &[], &[], Q_MAX),
+            Some(index) => self.add_alternative(index, hop, &[], &[]).then_some(index),
+        };
+        if let Some(last) = self.list.last_mut().filter(|_| added.is_some()) {
+            last.peer = Peer::OneOfServers;
+        }
+        added.or(first)
+    }
+
+    /// Adds the client that a dialog token says was dialled.
+    pub fn push_phone(&mut self, hop: Hop) {
+        self.push(hop, &[], &[]);
+        self.list.last_mut().expect("just added").peer = Peer::Phone;
+    }
+
     fn append(&mut self, hop: Hop, uri: &[u8], route: &[u8], q: u16) -> Option<u8> {
         if self.list.len() == TARGETS_MAX {
             return None;
         }
+        let peer = match hop {
+            Hop::Client(_) | Hop::Lost(_) => Peer::Client,
+            Hop::Dial { .. } if !uri.is_empty() && route.is_empty() => Peer::Phone,
+            Hop::Dial { .. } => Peer::Server,
+        };
         let uri = self.keep(uri);
         let route = self.keep(route);
         let client = ClientKey::NONE;
-        self.list.push(Target { hop, client, q, alternative: None, uri, route });
+        self.list.push(Target { hop, client, q, alternative: None, uri, route, peer });
         Some((self.list.len() - 1) as u8)
     }
 
@@ -212,7 +284,7 @@ fn matches(route: &Route, message: Message<'_>, uri: &Uri<'_>) -> bool {
     let domain_fits = match &route.domain {
         None => true,
         Some(domain) if uri.scheme == Scheme::Tel => domain == "none",
-        Some(domain) => same(uri.host, domain.as_bytes()),
+        Some(domain) => same(uri.domain(), domain.as_bytes()),
     };
     method_fits && domain_fits && user_fits(route, uri)
 }

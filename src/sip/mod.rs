@@ -46,5 +46,5 @@ pub use param::Params;
 pub use parse::parse;
 pub use status::reason_phrase;
 pub use uri::{Scheme, Uri, UriParams, unescape_into};
-pub use values::{Value, Values};
+pub use values::{Value, Values, split_first};
 pub use via::Via;

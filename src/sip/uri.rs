@@ -85,15 +85,20 @@ impl<'a> Uri<'a> {
         UriParams { rest: self.params_raw }
     }
 
+    /// The host without the dot of the root behind it (RFC 1034 §3.1).
+    pub fn domain(&self) -> &'a [u8] {
+        self.host.strip_suffix(b".").unwrap_or(self.host)
+    }
+
     /// The host as an address, when it is one.
     pub fn host_ip(&self) -> Option<IpAddr> {
         parse_ip(self.host)
     }
 
     /// Appends the canonical address of record (RFC 3261 §10.3 step 5): `user@host`, the user
-    /// unescaped with its case kept, the host in lower case; without scheme, password, port and
-    /// parameters. Without a user it is the host alone. Of a tel URI it is the number without
-    /// visual separators and `@`.
+    /// unescaped with its case kept, the host in lower case; without scheme, password, port,
+    /// parameters and the dot of the root. Without a user it is the host alone. Of a tel URI it is
+    /// the number without visual separators and `@`.
     pub fn aor_into(&self, out: &mut Vec<u8>) {
         if self.scheme == Scheme::Tel {
             let number = self.user.unwrap_or_default();
@@ -110,7 +115,7 @@ impl<'a> Uri<'a> {
                 // A Vec takes everything.
                 let _ = write!(out, "[{address}]");
             }
-            _ => out.extend(self.host.iter().map(u8::to_ascii_lowercase)),
+            _ => out.extend(self.domain().iter().map(u8::to_ascii_lowercase)),
         }
     }
 

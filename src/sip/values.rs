@@ -106,6 +106,13 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
+/// The first value of a list without its header's name, and what follows its comma.
+pub fn split_first(list: &[u8]) -> (&[u8], &[u8]) {
+    let end = value_end(list, 0, list.len());
+    let rest = list.get(end + 1..).unwrap_or_default();
+    (list[..end].trim_ascii(), rest.trim_ascii_start())
+}
+
 /// Where the value that starts at `from` ends: its comma, or `end`. A quoted string or bracket that
 /// does not end takes the rest.
 fn value_end(bytes: &[u8], from: usize, end: usize) -> usize {

@@ -29,6 +29,8 @@ pub struct Via<'a> {
     pub maddr: Option<&'a [u8]>,
     /// The ttl parameter, when it is a number up to 255.
     pub ttl: Option<u8>,
+    /// The alias parameter (RFC 5923 §8.1).
+    pub alias: bool,
     /// This value, in the message or in the text that was parsed.
     pub span: Span,
     /// Offset after the last parameter (or the sent-by): where a parameter can be appended.
@@ -61,6 +63,7 @@ impl<'a> Via<'a> {
             rport: None,
             maddr: None,
             ttl: None,
+            alias: false,
             span: Span::new(start, cursor.pos),
             params_end: cursor.pos as u32,
             rport_span: None,
@@ -88,6 +91,7 @@ impl<'a> Via<'a> {
                 self.received = param.value;
                 self.received_span = Some(param.span);
             }
+            5 if named("alias") => self.alias = true,
             5 if named("maddr") => self.maddr = self.maddr.or(param.value),
             3 if named("ttl") => {
                 let value = param.value.and_then(number).and_then(|ttl| u8::try_from(ttl).ok());

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipring::base::config::{
-    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Timers, Upstream,
+    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Timers, Upstream, UpstreamTarget,
 };
 use sipring::base::event::{CloseReason, Event, TransactionEvent};
 use sipring::base::hash::{KeyedHash, derive_key};
@@ -46,6 +46,12 @@ pub fn listener_of(transport: Transport) -> ListenerId {
 /// The server behind the proxy, reached by UDP, whose network (198.51.100.0/24) counts as upstream.
 pub const CORE: &str = "198.51.100.7:5060";
 
+/// A target of an upstream, by its address.
+pub fn target(transport: Transport, address: &str) -> UpstreamTarget {
+    let address: SocketAddr = address.parse().expect("an address");
+    UpstreamTarget { transport, address, host: address.ip().to_string(), priority: 0, weight: 1 }
+}
+
 /// A configuration with one listener a transport, the domain example.com, and an upstream for
 /// numbers that begin with 9.
 pub fn config() -> Config {
@@ -60,14 +66,11 @@ pub fn config() -> Config {
     };
     let core = Upstream {
         name: "core".into(),
-        targets: vec![sipring::base::config::UpstreamTarget {
-            transport: Transport::Udp,
-            address: CORE.parse().expect("an address"),
-            host: "198.51.100.7".into(),
-        }],
+        targets: vec![target(Transport::Udp, CORE)],
         from: vec!["198.51.100.0/24".parse().expect("a network")],
         address_lookup: false,
-        udp_max: 1300,
+        udp_max: Upstream::UDP_MAX,
+        timeout: Upstream::TIMEOUT,
     };
     let by_number = regex::Regex::new("^9").expect("an expression");
     Config {
@@ -112,14 +115,17 @@ const SECRET: [u8; 32] = [9; 32];
 /// An empty ping of the proxy, and the pong of a client (RFC 6455 §5.5.2).
 const PING: &[u8] = &[0x89, 0];
 
+/// The shard that owns an address of record.
+pub fn owner(aor: &str, shards: u16) -> u16 {
+    let placement = KeyedHash::new(derive_key(&SECRET, "placement"));
+    owner_of(&placement, aor.as_bytes(), shards).0
+}
+
 /// The `n`th user of the domain that this shard owns.
 pub fn user_of(owner: u16, shards: u16, n: usize) -> String {
-    let placement = KeyedHash::new(derive_key(&SECRET, "placement"));
     (0..)
         .map(|n| format!("user{n}"))
-        .filter(|user| {
-            owner_of(&placement, format!("{user}@example.com").as_bytes(), shards).0 == owner
-        })
+        .filter(|user| self::owner(&format!("{user}@example.com"), shards) == owner)
         .nth(n)
         .expect("every shard owns somebody")
 }
@@ -230,6 +236,14 @@ impl Lab {
         };
         self.engines[usize::from(shard)] = Engine::new(self.now, setup);
         self.settle();
+    }
+
+    /// Another configuration, for all shards.
+    pub fn reload(&mut self, config: Config) {
+        let config = Arc::new(config);
+        for shard in 0..self.engines.len() as u16 {
+            self.input(shard, Input::Config(Arc::clone(&config)));
+        }
     }
 
     /// A number that was not used before in this lab, for branches and Call-IDs.

@@ -5,16 +5,23 @@
 mod lab;
 
 mod acks;
+mod aliases;
 mod amplification;
 mod answers;
 mod connections;
+mod dialled;
 mod edits;
+mod failover;
 mod flows_of_one;
 mod fork;
 mod gathering;
 mod gruu;
+mod large;
 mod loops;
+mod own_uris;
+mod paths;
 mod record_route;
 mod repeats;
 mod serial;
+mod strict;
 mod timers;

@@ -119,9 +119,8 @@ fn a_server_under_our_own_domain_name_at_another_port_is_reached() {
         let address = "198.51.100.7:5090";
         let config = lab::config_with(|config| {
             config.upstreams[0].targets[0] = UpstreamTarget {
-                transport: Transport::Udp,
-                address: address.parse().expect("an address"),
                 host: "example.com".into(),
+                ..lab::target(Transport::Udp, address)
             };
         });
         let mut lab = Lab::new(shards, config);

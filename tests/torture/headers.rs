@@ -1,6 +1,7 @@
 //! Header fields as phones and attackers write them: folded, compact, in any case, too many, too
 //! long, doubled, quoted (RFC 3261 §7.3, §8.1.1, §20, §25.1).
 
+use sipring::base::config::Config;
 use sipring::base::id::Transport;
 use sipring::base::limits::{HEADERS_ADDED_MAX, HEADERS_MAX, VALUES_MAX};
 
@@ -15,7 +16,8 @@ struct Scene {
 }
 
 fn scene(transport: Transport) -> Scene {
-    let mut lab = Lab::new(1, lab::config());
+    let by_udp = |config: &mut Config| config.upstreams[0].udp_max = 65_535;
+    let mut lab = Lab::new(1, lab::config_with(by_udp));
     let alice = Phone::connect(&mut lab, 0, transport, "203.0.113.5:40001");
     let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
     Scene { lab, alice, core }

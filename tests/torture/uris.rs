@@ -88,9 +88,13 @@ fn a_uri_that_is_none_is_400_wherever_it_is_read() {
         let draft = request(&phone, "MESSAGE", uri, "m").to("<sip:alice@example.com>");
         phone.send(&mut lab, &draft.text());
         assert_eq!(phone.take_one(&mut lab).start, format!("SIP/2.0 400 {phrase}"), "{uri}");
-        for (name, value) in [("To", "x"), ("Contact", uri), ("Path", uri)] {
+        // Only a server may register with a Path.
+        let core = Phone::connect(&mut lab, 0, Transport::Udp, lab::CORE);
+        for (name, value, phone) in
+            [("To", "x", &phone), ("Contact", uri, &phone), ("Path", uri, &core)]
+        {
             let to = if name == "To" { uri } else { "sip:alice@example.com" };
-            let draft = request(&phone, "REGISTER", "sip:example.com", name)
+            let draft = request(phone, "REGISTER", "sip:example.com", name)
                 .to(&format!("<{to}>"))
                 .line(&format!("{}: <{value}>", if name == "To" { "X" } else { name }))
                 .line(if name == "Contact" { "X: y" } else { "Contact: <sip:a@a.invalid>" })

@@ -119,14 +119,20 @@ fn plain() -> Config {
         certificate: None,
         tls_terminated_from: Vec::new(),
     };
-    let target =
-        UpstreamTarget { transport: Transport::Udp, address: CORE, host: CORE.ip().to_string() };
+    let target = UpstreamTarget {
+        transport: Transport::Udp,
+        address: CORE,
+        host: CORE.ip().to_string(),
+        priority: 0,
+        weight: 1,
+    };
     let core = Upstream {
         name: "core".into(),
         targets: vec![target],
         from: vec!["198.51.100.0/24".parse().expect("a network")],
         address_lookup: false,
-        udp_max: 1300,
+        udp_max: Upstream::UDP_MAX,
+        timeout: Upstream::TIMEOUT,
     };
     let by_number = regex::Regex::new("^9").expect("an expression");
     let route =

@@ -18,6 +18,7 @@ use super::raw::{At, Section};
 use super::{LogConfig, LogFormat, LogLevel};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// The grace where there are users: what their libraries take to come back, and half of what an
@@ -227,6 +228,9 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
         idle_timeout: time("idle_timeout", default.idle_timeout),
         connect_timeout: time("connect_timeout", default.connect_timeout),
         drain_timeout: time("drain_timeout", default.drain_timeout),
+        drain_spread: section
+            .duration("drain_spread", Duration::ZERO..=HOUR, default.drain_spread)
+            .value,
     };
     if limits.ping_interval > Duration::from_secs(55) {
         let at = section.place("ping_interval").unwrap_or(section.at.clone());

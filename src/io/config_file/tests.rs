@@ -89,7 +89,7 @@ fn values_arrive() {
         tls_terminated_from = [\"10.0.0.0/8\", \"::1\"]\n\
         [registrar]\nexpires_default = 60\nexpires_min = \"10s\"\ngrace = 0\nserial_ring = 9\n\
         [[upstream]]\nname = \"core\"\ntargets = [\"sips:core.test\", \"sip:[::2];transport=TCP\"]\n\
-        from = [\"192.0.2.0/24\"]\naddress_lookup = true\nudp_max = 1200\n\
+        from = [\"192.0.2.0/24\"]\naddress_lookup = true\nudp_max = 1200\ntimeout = \"2s\"\n\
         [[route]]\nuser = '^\\+?9'\ndomain = \"none\"\nmethods = [\"INVITE\"]\nto = \"upstream:core\"\n\
         [[route]]\nto = \"reject:403\"\n\
         [timers]\nt1 = \"200ms\"\n[limits]\nflows_max = 7\nping_interval = \"20s\"\n\
@@ -115,6 +115,7 @@ fn values_arrive() {
         ["tls [::1]:5061 core.test", "tls 192.0.2.9:5061 core.test", "tcp [::2]:5060 [::2]"];
     assert_eq!(targets, expected);
     assert!(upstream.address_lookup && upstream.udp_max == 1200 && upstream.from.len() == 1);
+    assert_eq!(upstream.timeout.as_secs(), 2);
     assert_eq!(config.routes[0].to, crate::base::config::RouteTo::Upstream(0));
     assert!(config.routes[0].user.as_ref().is_some_and(|user| user.is_match("+91")));
     assert_eq!(config.routes[1].to, crate::base::config::RouteTo::Reject(403));
@@ -169,25 +170,18 @@ fn what_does_not_exist_yet_is_not_ignored() {
         ),
         ("[[route]]\nto = \"relay\"\n", Error, 9, "`relay` is not supported yet", "upstream"),
         (
-            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\ntimeout = \"3s\"\n",
+            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\ntls_name = \"x\"\n",
             Error,
             11,
-            "`timeout` is not supported yet",
+            "`tls_name` is not supported yet",
             "remove",
         ),
         (
-            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\nudp_max = 900\n",
+            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\ntimeout = \"2s\"\n",
             Warning,
             11,
-            "`udp_max` has no effect yet",
-            "choose TCP",
-        ),
-        (
-            "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\", \"sip:192.0.2.2\"]\n",
-            Warning,
-            10,
-            "only the first target",
-            "fail-over",
+            "`timeout` has no effect with one target",
+            "add one",
         ),
     ]);
     let off = "[auth]\nmethod = \"none\"\npin_identity = true\nalgorithms = [\"SHA-256\", \"MD5\"]\n\
@@ -376,6 +370,9 @@ fn upstreams() {
         ("sip:192.0.2.1;transport=upd", "`upd` is not a transport", "`udp`"),
         ("sips:192.0.2.1;transport=udp", "never goes over UDP", "tls"),
         ("sip:192.0.2.1;lr", "parameter `lr`", "transport"),
+        ("sip:192.0.2.1;wieght=1", "parameter `wieght`", "`weight`"),
+        ("sip:192.0.2.1;weight=many", "`weight=many`", "65535"),
+        ("sip:192.0.2.1;priority=65536", "`priority=65536`", "65535"),
         ("sip:nowhere.test", "cannot resolve `nowhere.test`: no such name", "resolver"),
         ("sip:empty.test", "no address", ""),
         ("sip:[2001:db8::1]", "no udp listener can reach [2001:db8::1]:5060 (IPv6)", "udp"),
@@ -389,12 +386,24 @@ fn upstreams() {
     let (loaded, _) = judge(&target("sip:core.test")).expect("one family is enough");
     let targets = &loaded.config.upstreams[0].targets;
     assert_eq!((targets.len(), targets[0].address.is_ipv4()), (1, true));
+    let text = format!(
+        "{LEAST}[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\", \"sip:192.0.2.2\", \
+         \"sip:192.0.2.3;weight=5\", \"sip:192.0.2.4;Priority=7;weight=0;transport=tcp\"]\n"
+    );
+    let (loaded, _) = judge(&text).expect("it is fine");
+    let places = loaded.config.upstreams[0].targets.iter().map(|it| (it.priority, it.weight));
+    assert_eq!(places.collect::<Vec<_>>(), [(0, 1), (1, 1), (0, 5), (7, 0)]);
+    let many: Vec<String> = (1..=33).map(|n| format!("\"sip:192.0.2.{n}\"")).collect();
+    let many = format!("{LEAST}[[upstream]]\nname = \"a\"\ntargets = [{}]\n", many.join(", "));
+    let faults = judge(&many).expect_err("too many");
+    assert!(faults.iter().any(|fault| fault.message == "33 targets, 32 at most"), "{faults:?}");
     let base = "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\n";
     for (more, severity, line, message) in [
         (base, Error, 12, "two upstreams are named `a`"),
         ("from = [\"x\"]\n", Error, 11, "not a network"),
         ("from = [\"0.0.0.0/0\"]\n", Warning, 11, "everybody counts"),
         ("udp_max = 1\n", Error, 11, "out of range"),
+        ("timeout = \"10ms\"\n", Error, 11, "out of range"),
         ("[[upstream]]\nname = \"b\"\n", Error, 11, "needs `targets`"),
         ("[[upstream]]\nname = \"b c\"\ntargets = [\"sip:192.0.2.1\"]\n", Error, 12, "route"),
     ] {

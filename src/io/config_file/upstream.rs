@@ -1,12 +1,13 @@
-//! The `[[upstream]]` tables: target URIs become addresses here, once, at load. Absent on purpose:
-//! SRV look-ups, weights and priorities.
+//! The `[[upstream]]` tables: target URIs become addresses here, once, at load. Priority and weight
+//! are those of RFC 2782, as parameters of the URI. Absent on purpose: SRV look-ups.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use crate::base::config::{HostPort, Upstream, UpstreamTarget};
 use crate::base::id::Transport;
+use crate::base::limits::UPSTREAM_TARGETS_MAX;
 
 use super::Resolve;
 use super::fault::Faults;
@@ -14,15 +15,15 @@ use super::listen::{host_port, networks};
 use super::raw::{At, Section, suggestion};
 use super::tables::is_token;
 
-/// Bytes of a request that goes by UDP (RFC 3261 §18.1.1).
-const UDP_MAX: usize = 1300;
-
 /// One `[[upstream]]` entry with the places that judgement needs.
 pub(super) struct Drafted {
     pub(super) upstream: Upstream,
     /// Place of the URI of each target; a name with several addresses is there several times.
     pub(super) targets_at: Vec<Range<usize>>,
 }
+
+const TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(32);
 
 const TARGET_HINT: &str = "for example \"sip:192.0.2.10:5060;transport=udp\" (udp, tcp or tls)";
 
@@ -59,16 +60,25 @@ fn upstream(section: Section<'_>, name: String, resolve: &Resolve) -> Drafted {
         let at = section.place("targets").unwrap_or(section.at.clone());
         faults.error(&at, "an upstream needs `targets`", TARGET_HINT);
     }
-    for uri in &uris {
+    for (position, uri) in uris.iter().enumerate() {
         let Some(target) = target(uri, faults) else { continue };
+        let place = target.place_at(position);
         for address in addresses(uri, &target, faults, resolve) {
-            let target =
-                UpstreamTarget { transport: target.transport, address, host: target.host.clone() };
-            if !targets.contains(&target) {
-                targets.push(target);
+            let Target { transport, ref host, .. } = target;
+            let is_there = |it: &UpstreamTarget| {
+                it.transport == transport && it.address == address && it.host == *host
+            };
+            if !targets.iter().any(is_there) {
+                let (host, (priority, weight)) = (host.clone(), place);
+                targets.push(UpstreamTarget { transport, address, host, priority, weight });
                 targets_at.push(uri.at.clone());
             }
         }
+    }
+    if targets.len() > UPSTREAM_TARGETS_MAX {
+        let at = section.place("targets").unwrap_or(section.at.clone());
+        let message = format!("{} targets, {UPSTREAM_TARGETS_MAX} at most", targets.len());
+        faults.error(&at, message, "a name counts once for each of its addresses");
     }
     let from_texts = section.strings("from");
     let from_at = from_texts.first().map(|text| text.at.clone());
@@ -78,35 +88,26 @@ fn upstream(section: Section<'_>, name: String, resolve: &Resolve) -> Drafted {
         faults.warning(&at, "everybody counts as this upstream", hint);
     }
     let address_lookup = section.boolean("address_lookup", false).value;
-    let udp_max = section.number("udp_max", 200..=65_507, UDP_MAX).value;
+    let udp_max = section.number("udp_max", 200..=65_507, Upstream::UDP_MAX).value;
+    let timeout = section.duration("timeout", TIMEOUT_RANGE, Upstream::TIMEOUT);
+    if targets.len() == 1 && timeout.value != Upstream::TIMEOUT {
+        let hint = "it says when the next target is tried; add one, or remove it";
+        faults.warning(&timeout.at, "`timeout` has no effect with one target", hint);
+    }
+    let timeout = timeout.value;
     not_yet(&section);
-    without_effect(&section, targets.len(), udp_max);
     section.finish();
-    let upstream = Upstream { name, targets, from, address_lookup, udp_max };
+    let upstream = Upstream { name, targets, from, address_lookup, udp_max, timeout };
     Drafted { upstream, targets_at }
-}
-
-/// What is read and kept, and does nothing so far.
-fn without_effect(section: &Section<'_>, targets: usize, udp_max: usize) {
-    let place = |key| section.place(key).unwrap_or(section.at.clone());
-    if targets > 1 {
-        let hint = "put the one that is to be used first; fail-over is not supported yet";
-        section.faults.warning(&place("targets"), "only the first target is used", hint);
-    }
-    if udp_max != UDP_MAX {
-        let hint = "large requests go by UDP all the same; choose TCP for this upstream";
-        section.faults.warning(&place("udp_max"), "`udp_max` has no effect yet", hint);
-    }
 }
 
 fn not_yet(section: &Section<'_>) {
     section.string("listen");
     section.string("tls_name");
     section.strings("relay_to");
-    section.duration("timeout", Duration::ZERO..=Duration::MAX, Duration::ZERO);
-    for key in ["listen", "tls_name", "relay_to", "timeout"] {
+    for key in ["listen", "tls_name", "relay_to"] {
         if let Some(at) = section.place(key) {
-            let hint = "upstreams are known by `from` and have one attempt a request; remove it";
+            let hint = "upstreams are known by `from`; remove it";
             section.faults.error(&at, format!("`{key}` is not supported yet"), hint);
         }
     }
@@ -117,6 +118,18 @@ struct Target {
     transport: Transport,
     host: String,
     port: u16,
+    priority: Option<u16>,
+    weight: Option<u16>,
+}
+
+impl Target {
+    /// Priority and weight. Without either the targets are tried in the order of their list; a
+    /// weight alone shares with all others of priority 0.
+    fn place_at(&self, position: usize) -> (u16, u16) {
+        let by_order = u16::try_from(position).unwrap_or(u16::MAX);
+        let priority = self.priority.unwrap_or(if self.weight.is_some() { 0 } else { by_order });
+        (priority, self.weight.unwrap_or(1))
+    }
 }
 
 fn target(uri: &At<String>, faults: &Faults) -> Option<Target> {
@@ -140,11 +153,20 @@ fn target(uri: &At<String>, faults: &Faults) -> Option<Target> {
         return wrong(format!("`{text}` has no valid host and port"), TARGET_HINT);
     };
     let mut transport = if is_secure { Transport::Tls } else { Transport::Udp };
+    let (mut priority, mut weight) = (None, None);
     for parameter in parts {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        if !name.eq_ignore_ascii_case("transport") {
+        let name = name.to_ascii_lowercase();
+        if matches!(name.as_str(), "priority" | "weight") {
+            let Ok(number) = value.parse::<u16>() else {
+                return wrong(format!("`{name}={value}` of a target"), "a number from 0 to 65535");
+            };
+            *if name == "weight" { &mut weight } else { &mut priority } = Some(number);
+            continue;
+        }
+        if name != "transport" {
             let message = format!("parameter `{name}` of a target means nothing here");
-            return wrong(message, &suggestion(name, &["transport"]));
+            return wrong(message, &suggestion(&name, &["transport", "priority", "weight"]));
         }
         transport = match (value.to_ascii_lowercase().as_str(), is_secure) {
             ("udp", false) => Transport::Udp,
@@ -163,7 +185,8 @@ fn target(uri: &At<String>, faults: &Faults) -> Option<Target> {
             }
         };
     }
-    Some(Target { transport, host, port: port.unwrap_or(transport.default_port()) })
+    let port = port.unwrap_or(transport.default_port());
+    Some(Target { transport, host, port, priority, weight })
 }
 
 fn addresses(
