@@ -9,10 +9,9 @@
 //! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
 //! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
 //! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
-//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `seek` and `wait` (clients that lost their flow),
-//! `alarm` (timers). Beside
-//! them: `reconfigure` (another configuration), `farewell` (the end), `blame` (which message a fault
-//! came with).
+//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `seek` and `wait` (clients
+//! that lost their flow), `alarm` (timers). Beside them: `reconfigure` (another configuration),
+//! `farewell` (the end), `blame` (which message a fault came with).
 
 mod ack;
 mod admit;

@@ -141,8 +141,11 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         transaction.orphaned = true;
         let is_ringing = transaction.is_invite && transaction.context.sent == 0;
-        if is_ringing && transaction.fallback.is_none() {
-            self.cancel_branches(tx, None, CancelReason::CallerGone);
+        let (has_fallback, client) = (transaction.fallback.is_some(), transaction.arrival.client);
+        if is_ringing && !has_fallback {
+            let was_awaited = self.may_seek(client);
+            let reason = if was_awaited { CancelReason::CallerGone } else { CancelReason::None };
+            self.cancel_branches(tx, None, reason);
         }
     }
 

@@ -3,8 +3,8 @@
 //! decides) and whether its flow lives (that shard's table knows).
 //!
 //! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, the caller's and the
-//! callee's client key 8 each (unless none), the caller's end, the callee's end, tag 12. The tag covers all of that and, for a
-//! dialog, the Call-ID.
+//! callee's client key 8 each (unless none), the caller's end, the callee's end, tag 12. The tag
+//! covers all of that and, for a dialog, the Call-ID.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -103,7 +103,7 @@ impl TokenKey {
         TokenKey { mac: Mac::new(derive_key(secret, "flow token")), epoch }
     }
 
-    /// Appends the token of `claims`: at most 182 characters, 57 with two stream ends, 79 when
+    /// Appends the token of `claims`: at most 182 characters, 57 with two stream ends, 78 when
     /// both have keys. The Call-ID
     /// is ignored for a Path.
     pub fn encode(&self, claims: &Claims, call_id: &[u8], out: &mut Vec<u8>) {
@@ -387,7 +387,7 @@ mod tests {
         let plain = Claims { kind, caller, callee, dialled, caller_key, callee_key };
         assert_eq!(encode(&plain).len(), 57);
         let key = ClientKey::from_bits(7);
-        assert_eq!(encode(&Claims { caller_key: key, callee_key: key, ..plain }).len(), 79);
+        assert_eq!(encode(&Claims { caller_key: key, callee_key: key, ..plain }).len(), 78);
     }
 
     #[test]

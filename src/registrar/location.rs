@@ -15,7 +15,7 @@ use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::sip::Uri;
 
-use super::binding::{Binding, Draft, Facts, Way};
+use super::binding::{Binding, Draft, Facts};
 use super::links::{BuildHashed, END, List, push, unlink, walk};
 
 /// Width of an expiry bucket. A binding is out of force at its very moment; it leaves the table at
@@ -29,7 +29,7 @@ const BUCKET: Duration = Duration::from_secs(8);
 /// [`Location::expire`]. Bindings are added by [`super::register()`].
 pub struct Location {
     hash: KeyedHash,
-    bindings: Slab<Binding>,
+    pub(super) bindings: Slab<Binding>,
     /// By hash of the address of record. An entry without bindings says that there were some once.
     by_aor: HashMap<u64, SlabKey, BuildHashed>,
     /// By hash of the flow's name.
@@ -43,26 +43,6 @@ pub struct Location {
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
     known: usize,
     bindings_max: usize,
-}
-
-/// What a client whose flow was lost is given.
-#[derive(Clone, Copy, Debug)]
-pub struct Grace {
-    /// Now.
-    pub now: Time,
-    /// When it counts as gone.
-    pub until: Time,
-    /// Bindings of one address of record that may wait.
-    pub most: usize,
-}
-
-/// What became of the bindings of a flow that ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// How many went with it.
-    pub removed: usize,
-    /// How many wait for their client.
-    pub suspended: usize,
 }
 
 impl Location {
@@ -126,59 +106,6 @@ impl Location {
     pub fn of_client(&self, client: ClientKey, now: Time) -> Option<&Binding> {
         let key = *self.by_client.get(&client.to_bits())?;
         self.bindings.get(key).filter(|binding| binding.is_live(now))
-    }
-
-    /// Event: a stream flow ended. Its bindings go with it; those whose Contact can be dialled stay
-    /// and are dialled from now on, those whose client may come back stay for the `grace`. Each is
-    /// shown to `gone` before. Takes time by the bindings of that flow.
-    pub fn remove_flow(
-        &mut self,
-        flow: FlowId,
-        grace: Option<Grace>,
-        mut gone: impl FnMut(&Binding),
-    ) -> Lost {
-        let mut lost = Lost::default();
-        let mut next = self.flow_head(flow);
-        while let Some(binding) = self.bindings.get(next) {
-            let key = next;
-            next = binding.links[List::Flow as usize].next;
-            if binding.stream() != Some(flow) {
-                continue;
-            }
-            gone(binding);
-            if binding.facts.dialable {
-                self.leave_flow(key);
-                self.bindings.get_mut(key).expect("just seen").facts.way = Way::Dial;
-            } else if let Some(grace) = grace.filter(|grace| self.may_wait(key, grace)) {
-                self.suspend(key, flow, grace.until);
-                lost.suspended += 1;
-            } else {
-                self.remove(key);
-                lost.removed += 1;
-            }
-        }
-        lost
-    }
-
-    /// Whether the binding's client is known and may come back in time, and not too many others of
-    /// its address of record may.
-    fn may_wait(&self, key: SlabKey, grace: &Grace) -> bool {
-        let binding = self.get(key);
-        binding.client().is_some()
-            && binding.is_live(grace.now)
-            && self.of_aor(binding.aor()).filter(|(_, it)| it.is_suspended()).count() < grace.most
-    }
-
-    fn suspend(&mut self, key: SlabKey, flow: FlowId, until: Time) {
-        self.leave_flow(key);
-        let facts = &mut self.bindings.get_mut(key).expect("a living binding").facts;
-        facts.way = Way::Suspended(flow);
-        facts.expires_at = facts.expires_at.min(until);
-        let (bucket, old) = (bucket_of(facts.expires_at), facts.bucket);
-        if bucket < old {
-            self.leave_bucket(key);
-            self.enter_bucket(key, bucket);
-        }
     }
 
     /// Event: `now` may have passed [`Location::next_expiry`]. Looks at no more than `max`
@@ -347,13 +274,13 @@ impl Location {
         self.bindings.remove(key);
     }
 
-    fn enter_bucket(&mut self, key: SlabKey, bucket: u64) {
+    pub(super) fn enter_bucket(&mut self, key: SlabKey, bucket: u64) {
         let head = self.by_expiry.entry(bucket).or_insert(END);
         *head = push(&mut self.bindings, List::Expiry, *head, key);
         self.bindings.get_mut(key).expect("a living binding").facts.bucket = bucket;
     }
 
-    fn leave_bucket(&mut self, key: SlabKey) {
+    pub(super) fn leave_bucket(&mut self, key: SlabKey) {
         let bucket = self.get(key).facts.bucket;
         let head = self.by_expiry.get_mut(&bucket).expect("a binding stands in a bucket");
         *head = unlink(&mut self.bindings, List::Expiry, *head, key);
@@ -362,7 +289,7 @@ impl Location {
         }
     }
 
-    fn flow_head(&self, flow: FlowId) -> SlabKey {
+    pub(super) fn flow_head(&self, flow: FlowId) -> SlabKey {
         self.by_flow.get(&self.flow_hash(flow)).copied().unwrap_or(END)
     }
 
@@ -376,7 +303,7 @@ impl Location {
         *head = push(&mut self.bindings, List::Flow, *head, key);
     }
 
-    fn leave_flow(&mut self, key: SlabKey) {
+    pub(super) fn leave_flow(&mut self, key: SlabKey) {
         let Some(flow) = self.get(key).stream() else { return };
         let hash = self.flow_hash(flow);
         leave(&mut self.by_flow, &mut self.bindings, List::Flow, hash, key);
@@ -424,7 +351,7 @@ fn leave(
 }
 
 /// The bucket in which a binding that ends at `at` is looked at.
-fn bucket_of(at: Time) -> u64 {
+pub(super) fn bucket_of(at: Time) -> u64 {
     at.as_nanos() / BUCKET.as_nanos() as u64
 }
 
@@ -437,6 +364,7 @@ fn end_of(bucket: u64) -> Time {
 mod tests {
     use super::super::binding::BindingFlow;
     use super::super::harness::{Desk, ROOM, canonical_aor, stream};
+    use super::super::lose::Lost;
     use super::*;
     use crate::base::id::Transport;
     use crate::base::rng::Rng;

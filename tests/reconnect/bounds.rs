@@ -9,7 +9,7 @@ use crate::lab::user_of;
 
 #[test]
 fn only_so_many_wait_for_one_client() {
-    for (body, most) in [(10, WAITERS_OF_CLIENT_MAX), (16_000, WAITER_BYTES_OF_CLIENT_MAX / 16_500)]
+    for (body, most) in [(10, WAITERS_OF_CLIENT_MAX), (16_000, WAITER_BYTES_OF_CLIENT_MAX / 16_000)]
     {
         for shards in [1, 2] {
             let [alice, bob] = [0, 1].map(|n| user_of(n as u16 % shards, shards, n));

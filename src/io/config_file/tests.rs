@@ -157,6 +157,16 @@ fn keys_and_types() {
 }
 
 #[test]
+fn the_grace_needs_somebody_who_can_be_known_again() {
+    assert_cases(&[
+        ("[registrar]\ngrace = \"10s\"\n", Warning, 9, "without authentication", "[auth]"),
+        ("[registrar]\ngrace = \"31s\"\n", Error, 9, "out of range", "30s"),
+    ]);
+    let (loaded, _) = judge(LEAST).expect("it is fine");
+    assert!(loaded.config.registrar.grace.is_zero());
+}
+
+#[test]
 fn what_does_not_exist_yet_is_not_ignored() {
     assert_cases(&[
         ("[registrar]\nstore = \"redis://x\"\n", Error, 9, "not supported yet", "memory"),
