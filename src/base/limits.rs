@@ -31,8 +31,8 @@ pub const FLOW_BINDINGS_MAX: usize = 1024;
 /// Requests and responses that may wait for one client that lost its flow; more are answered as if
 /// it did not come back. Half of what the queue of its next flow takes at once.
 pub const WAITERS_OF_CLIENT_MAX: usize = 32;
-/// Bytes of these.
-pub const WAITER_BYTES_OF_CLIENT_MAX: usize = 256 * 1024;
+/// Bytes of these, if there is more than one; likewise less than that queue takes.
+pub const WAITER_BYTES_OF_CLIENT_MAX: usize = 48 * 1024;
 /// Requests and responses that may wait for the clients that one shard owns.
 pub const WAITERS_MAX: usize = 16 * 1024;
 /// Bytes of these.

@@ -57,7 +57,7 @@ impl Waiting {
         let sizes = others.iter().filter_map(|key| self.waiters.get(*key));
         let of_client: usize = sizes.map(|waiter| waiter.seek.bytes as usize).sum();
         others.len() < WAITERS_OF_CLIENT_MAX
-            && of_client + bytes <= WAITER_BYTES_OF_CLIENT_MAX
+            && (others.is_empty() || of_client + bytes <= WAITER_BYTES_OF_CLIENT_MAX)
             && self.bytes + bytes <= WAITER_BYTES_MAX
             && self.waiters.len() < WAITERS_MAX
     }
