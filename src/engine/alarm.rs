@@ -33,6 +33,8 @@ pub(super) enum Alarm {
     Wait(SlabKey),
     /// A flow was asked whether it lives.
     Probe(FlowId),
+    /// The REGISTER that waits longest for the store has waited long enough.
+    Store,
 }
 
 impl Engine {
@@ -50,6 +52,7 @@ impl Engine {
                 Alarm::Expiry => self.on_expiry(),
                 Alarm::Wait(waiter) => self.on_wait_over(waiter),
                 Alarm::Probe(flow) => self.on_probe_over(flow),
+                Alarm::Store => self.on_store_alarm(),
             }
         }
     }
@@ -96,10 +99,10 @@ impl Engine {
         if !flow.layer.is_partial() {
             return;
         }
-        if flow.messages_in == mark {
+        if flow.whole_in == mark {
             return self.close(name, CloseReason::Timeout);
         }
-        let mark = flow.messages_in;
+        let mark = flow.whole_in;
         let at = self.now + self.config.limits.message_timeout;
         flow.partial_timer = Some(self.wheel.arm(at, Alarm::Partial(name, mark)));
     }

@@ -21,6 +21,7 @@ impl Engine {
     pub(super) fn register(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(transaction) = self.transactions.server.get(tx) else { return Ok(()) };
         let arrival = transaction.arrival;
+        self.check_store_room()?;
         if message.header(HeaderName::Path).is_some()
             && !Sender::of(&self.config, &arrival).is_upstream()
         {
@@ -50,7 +51,8 @@ impl Engine {
                 self.counters.registrations += 1;
                 self.index_contacts(arrival.source, &outcome);
                 self.on_came(arrival.source, &outcome.came);
-                self.answer(tx, message, 200, None, outcome.headers());
+                let stored = self.store_changes();
+                self.answer_when_stored(tx, message, outcome.headers(), stored);
                 self.wake(arrival.source, &outcome.came);
                 self.arm_expiry();
             }
@@ -83,7 +85,7 @@ impl Engine {
     }
 
     /// Notes where the Contact can be reached now; without a flow: nowhere.
-    fn index_contact(&mut self, contact: &[u8], owner: u64, flow: Option<FlowRef>) {
+    pub(super) fn index_contact(&mut self, contact: &[u8], owner: u64, flow: Option<FlowRef>) {
         let Some(host) = index_host(contact) else { return };
         let entry = Entry::Contact { contact: contact.into(), owner, flow };
         self.change_index_at(host, entry, flow.is_some());
@@ -99,6 +101,7 @@ impl Engine {
         let lost = self.location.remove_flow(flow, grace, |binding| gone.extend(indexed(binding)));
         self.counters.bindings_flow_closed += lost.removed as u64;
         self.counters.bindings_suspended += lost.suspended as u64;
+        self.store_lost_flow();
         self.forget_contacts(gone);
         if lost.suspended > 0 {
             self.arm_expiry();
@@ -118,6 +121,7 @@ impl Engine {
         });
         self.counters.bindings_expired += removed as u64 - lost;
         self.counters.bindings_flow_closed += lost;
+        self.store_changes();
         self.forget_contacts(gone);
     }
 

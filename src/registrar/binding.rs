@@ -24,6 +24,9 @@ pub enum BindingFlow {
     /// To the Contact's own address and port over [`Binding::transport`]: it is the address that
     /// the REGISTER came from, so that no relay rule applies.
     Dial,
+    /// Not at all, until its client registers again: its stream flow ended with a former run of the
+    /// process.
+    Lost,
 }
 
 /// One Contact of one address of record.
@@ -39,13 +42,15 @@ pub struct Binding {
 /// The part of a binding that is not bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
+    /// Its name in the store.
+    pub(super) id: u64,
     /// Keyed hash of the address of record.
     pub(super) aor_hash: u64,
     /// Keyed hash of the canonical Contact; `None` when it is not to be found by it.
     pub(super) contact_hash: Option<u64>,
     pub(super) expires_at: Time,
     /// Bucket of the expiry list that it stands in: not after that of `expires_at`.
-    pub(super) bucket: u64,
+    pub(super) bucket: u32,
     pub(super) way: Way,
     /// Of the client behind a stream flow, if it proved who it is.
     pub(super) client: ClientKey,
@@ -71,6 +76,7 @@ pub(super) enum Way {
     Datagram(Box<DatagramPath>),
     Path,
     Dial,
+    Lost,
 }
 
 impl Way {
@@ -183,6 +189,17 @@ impl Binding {
         (end > start).then(|| &self.block[usize::from(start)..usize::from(end)])
     }
 
+    /// Where the instance stands in [`Binding::params`]; 0 and 0 when there is none.
+    pub(super) fn instance_span(&self) -> (u16, u16) {
+        let (start, end) = self.parts.instance;
+        if end > start { (start - self.parts.params, end - self.parts.params) } else { (0, 0) }
+    }
+
+    /// The Path values, each but the last with a line feed behind it.
+    pub(super) fn path_text(&self) -> &[u8] {
+        &self.block[usize::from(self.parts.path)..]
+    }
+
     /// The reg-id, 0 for none (RFC 5626 §4.2). Never without an instance.
     pub fn reg_id(&self) -> u32 {
         self.facts.reg_id
@@ -233,6 +250,7 @@ impl Binding {
             Way::Datagram(path) => BindingFlow::Flow(FlowRef::Datagram(**path)),
             Way::Path => BindingFlow::Path,
             Way::Dial => BindingFlow::Dial,
+            Way::Lost => BindingFlow::Lost,
         }
     }
 
@@ -253,6 +271,11 @@ impl Binding {
     /// The stream flow that it goes with.
     pub fn stream(&self) -> Option<FlowId> {
         self.facts.way.stream()
+    }
+
+    /// Whether nothing can be sent to it until its client registers again.
+    pub fn is_lost(&self) -> bool {
+        self.facts.way == Way::Lost
     }
 
     /// Whether it is still in force.
@@ -323,6 +346,7 @@ mod tests {
 
     fn facts() -> Facts {
         Facts {
+            id: 0,
             aor_hash: 0,
             contact_hash: None,
             expires_at: Time::ZERO,

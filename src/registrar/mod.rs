@@ -16,17 +16,23 @@ pub mod fuzz;
 mod gruu;
 #[cfg(test)]
 mod harness;
+mod journal;
 mod links;
 mod location;
 mod lose;
 mod plan;
+mod record;
 mod register;
+mod restore;
 mod way;
 
 pub use binding::{Binding, BindingFlow};
 pub use client::client_key;
 pub use contact::canonical_contact;
 pub use gruu::{Gruu, GruuKey};
+pub use journal::Change;
 pub use location::Location;
 pub use lose::{Grace, Lost};
+pub use record::{RecordError, aor_of};
 pub use register::{Came, RegisterContext, Registered, Reject, register};
+pub use restore::{NotRestored, restore};

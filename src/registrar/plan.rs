@@ -129,19 +129,24 @@ impl<'a> Plan<'a> {
             return Err(reject(context, 400, "More than one Contact with a reg-id", out));
         }
         // Those whose client was lost hold no place of those that are there.
-        let is_there = |key: &&SlabKey| !location.get(**key).is_suspended();
-        let count = |change: &Change<'_>| change.meant.iter().filter(is_there).count();
-        let new = lasting().filter(|change| count(change) == 0).count();
+        let reached = |change: &Change<'_>| {
+            let is_there = |key: &&SlabKey| {
+                let binding = location.get(**key);
+                !binding.is_lost() && !binding.is_suspended()
+            };
+            change.meant.iter().filter(is_there).count()
+        };
+        let new = lasting().filter(|change| reached(change) == 0).count();
         if new == 0 {
             return Ok(());
         }
         let all = location.lookup(&out.aor, context.now);
         let live = all.filter(|binding| !binding.is_suspended()).count();
-        let gone: usize = self.changes.iter().map(count).sum();
+        let gone: usize = self.changes.iter().map(reached).sum();
         if live - gone + lasting().count() > context.config.registrar.contacts_max {
             return Err(reject(context, 403, "Too many bindings", out));
         }
-        if location.room() < new {
+        if location.room() < lasting().filter(|change| change.meant.is_empty()).count() {
             number_line("Retry-After", RETRY_AFTER_SECONDS, &mut out.headers);
             return Err(reject(context, 500, "Location table full", out));
         }
@@ -366,13 +371,13 @@ fn fill_draft(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) {
 }
 
 /// The number that bindings of one instance share while their Call-ID stays (RFC 5627 §5.1): the
-/// one that was registered last decides.
+/// one that was registered last decides, be it in a former run.
 fn registration(sender: &Sender<'_>, wanted: &Wanted<'_>, location: &Location, aor: &[u8]) -> u32 {
     let Some(instance) = wanted.instance else { return 0 };
     let same = |binding: &&Binding| {
         binding.instance().is_some_and(|ours| is_same_instance(ours, instance))
     };
-    let last = location.lookup(aor, sender.context.now).find(same);
+    let last = location.remembered(aor, sender.context.now).find(same);
     match last.filter(|binding| binding.call_id() == sender.call_id) {
         Some(binding) => binding.registration(),
         None => (sender.context.random >> 32) as u32,
@@ -391,6 +396,7 @@ fn facts(
     let (way, dialable) = way(sender, wanted, ob);
     let context = sender.context;
     Facts {
+        id: 0,
         aor_hash,
         contact_hash,
         expires_at: context.now + Duration::from_secs(change.seconds),

@@ -169,7 +169,7 @@ fn the_grace_needs_somebody_who_can_be_known_again() {
 #[test]
 fn what_does_not_exist_yet_is_not_ignored() {
     assert_cases(&[
-        ("[registrar]\nstore = \"redis://x\"\n", Error, 9, "not supported yet", "memory"),
+        ("[registrar]\nstore = \"redis://x\"\n", Error, 9, "is not supported", "file:"),
         (
             "[[listen]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:1\"\n\
              proxy_protocol_from = [\"10.0.0.0/8\"]\n",
