@@ -38,7 +38,7 @@ pub struct Location {
     /// By hash of the canonical Contact.
     by_contact: HashMap<u64, SlabKey, BuildHashed>,
     /// By client, which is a keyed hash.
-    by_client: HashMap<u64, SlabKey, BuildHashed>,
+    pub(super) by_client: HashMap<u64, SlabKey, BuildHashed>,
     /// By [`BUCKET`]. A binding that was refreshed stays in its old bucket until that one is due.
     by_expiry: BTreeMap<u32, SlabKey>,
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
@@ -350,20 +350,6 @@ impl Location {
         let Some(flow) = self.get(key).stream() else { return };
         let hash = self.flow_hash(flow);
         leave(&mut self.by_flow, &mut self.bindings, List::Flow, hash, key);
-    }
-
-    fn enter_client(&mut self, key: SlabKey) {
-        let client = self.get(key).client();
-        if client.is_some() {
-            self.by_client.insert(client.to_bits(), key);
-        }
-    }
-
-    fn leave_client(&mut self, key: SlabKey) {
-        let client = self.get(key).client().to_bits();
-        if self.by_client.get(&client) == Some(&key) {
-            self.by_client.remove(&client);
-        }
     }
 
     fn enter_contact(&mut self, key: SlabKey) {

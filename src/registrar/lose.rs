@@ -1,11 +1,11 @@
 //! What becomes of bindings whose flow ended: they go with it, are dialled, or wait for their client,
 //! which may come back on another flow. Absent on purpose: what waits for it meanwhile.
 
-use crate::base::id::FlowId;
+use crate::base::id::{FlowId, FlowRef, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 
-use super::binding::{Binding, Way};
+use super::binding::{Binding, BindingFlow, Facts, Way};
 use super::links::List;
 use super::location::{Location, bucket_of};
 
@@ -81,5 +81,31 @@ impl Location {
             self.leave_bucket(key);
             self.enter_bucket(key, bucket);
         }
+    }
+
+    pub(super) fn enter_client(&mut self, key: SlabKey) {
+        let client = self.get(key).client();
+        if client.is_some() {
+            self.by_client.insert(client.to_bits(), key);
+        }
+    }
+
+    pub(super) fn leave_client(&mut self, key: SlabKey) {
+        let client = self.get(key).client().to_bits();
+        if self.by_client.get(&client) == Some(&key) {
+            self.by_client.remove(&client);
+        }
+    }
+}
+
+/// The flow that this client's binding went with before.
+pub(super) fn former(binding: &Binding, facts: &Facts) -> Option<StreamPath> {
+    match binding.flow() {
+        BindingFlow::Flow(FlowRef::Stream(path))
+            if binding.client() == facts.client && facts.way.stream() != Some(path.flow) =>
+        {
+            Some(path)
+        }
+        _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::config::Registrar;
-use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
+use crate::base::id::{ClientKey, FlowId};
 use crate::base::limits::{BINDING_BYTES_MAX, VALUES_MAX};
 use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Scheme, Uri};
@@ -16,6 +16,7 @@ use super::binding::{Binding, BindingFlow, DraftParts, Facts, Way, is_same_insta
 use super::client::client_key;
 use super::contact::{ContactError, Wanted, canonical_contact};
 use super::location::Location;
+use super::lose::former;
 use super::register::{Came, Registered, Reject, STAR_MISUSED, Sender, reject};
 use super::way::way;
 
@@ -318,18 +319,6 @@ fn keep(
         out.contacts.truncate(start);
     } else if is_indexed && !has_path {
         out.added.push(contact);
-    }
-}
-
-/// The flow that this client's binding went with before.
-fn former(binding: &Binding, facts: &Facts) -> Option<StreamPath> {
-    match binding.flow() {
-        BindingFlow::Flow(FlowRef::Stream(path))
-            if binding.client() == facts.client && facts.way.stream() != Some(path.flow) =>
-        {
-            Some(path)
-        }
-        _ => None,
     }
 }
 
