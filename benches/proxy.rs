@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use sipring::base::hash::KeyedHash;
-use sipring::base::id::{FlowId, FlowRef, ShardId, StreamPath, Transport};
+use sipring::base::id::{ClientKey, FlowId, FlowRef, ShardId, StreamPath, Transport};
 use sipring::base::slab::SlabKey;
 use sipring::flow::arrival::{Arrival, Standing};
 use sipring::flow::token::{Claims, TokenKey, TokenKind};
@@ -61,6 +61,7 @@ fn forwarding(c: &mut Criterion) {
         remote: SocketAddr::new([203, 0, 113, 5].into(), 40_001),
         accepted: true,
         standing: Standing::Unknown,
+        client: ClientKey::NONE,
     };
     let onward = Onward {
         uri: Some(b"sip:bob@mf8k2l1s7d0f.invalid;transport=ws"),
@@ -71,6 +72,7 @@ fn forwarding(c: &mut Criterion) {
         branch: branch(),
         caller: Some(client(1)),
         callee: Some(client(2)),
+        callee_key: ClientKey::NONE,
         breadth: 60,
         dialled: None,
         strict: false,
@@ -122,7 +124,9 @@ fn naming(c: &mut Criterion) {
     let call_id = b"7k1m5qf2s9dlio2jf9";
     let tokens = TokenKey::new(&[9; 32], 1);
     let (caller, callee) = (Some(client(1)), Some(client(2)));
-    let claims = Claims { kind: TokenKind::Dialog, caller, callee, dialled: None, client_key: 0 };
+    let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
+    let claims =
+        Claims { kind: TokenKind::Dialog, caller, callee, dialled: None, caller_key, callee_key };
     let mut text = Vec::new();
     group.bench_function("token made", |b| {
         cpu::iter(b, || {

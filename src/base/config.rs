@@ -89,6 +89,9 @@ pub struct Registrar {
     pub nat_ping: Duration,
     /// Unanswered ones in a row after which its binding is removed; 0: it stays until it expires.
     pub nat_ping_misses: usize,
+    /// How long a client that proved who it is may take to come back after its flow was lost, before
+    /// it counts as gone; zero: it is gone at once.
+    pub grace: Duration,
     /// Contacts on another host than their source are resolved instead of delivered on the flow.
     pub foreign_contacts: bool,
     /// Values of Service-Route in the answer to a REGISTER (RFC 3608): what the client is to put in
@@ -283,6 +286,7 @@ impl Default for Registrar {
             serial_ring: Duration::from_secs(20),
             nat_ping: Duration::ZERO,
             nat_ping_misses: 0,
+            grace: Duration::ZERO,
             foreign_contacts: false,
             service_route: Vec::new(),
             sips_to_sip_contact: false,

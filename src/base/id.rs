@@ -38,6 +38,9 @@ impl FlowId {
         FlowId((u64::from(shard.0) << 54) | (u64::from(slot) << 32) | u64::from(generation))
     }
 
+    /// Names no flow, now and ever: what a token of another run of the process says.
+    pub const NOWHERE: FlowId = FlowId(u64::MAX);
+
     /// The name that [`FlowId::to_bits`] gave. Any value is well formed; whether it names a living
     /// flow is for that shard's table to say.
     pub const fn from_bits(bits: u64) -> FlowId {
@@ -79,6 +82,45 @@ impl fmt::Debug for FlowId {
 impl fmt::Display for FlowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Names a client over its connections: the keyed hash of its address of record, identity, instance
+/// and reg-id (RFC 5626 §4.2), or Contact. Equal in every shard and every run of an installation.
+/// Its upper half is that of the hash of the address of record, whose owner knows where the client
+/// is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ClientKey(u64);
+
+impl ClientKey {
+    /// Of a client that did not prove who it is, or need not be found again.
+    pub const NONE: ClientKey = ClientKey(0);
+
+    /// From the upper half of the hash of the address of record and the lower half of the client's
+    /// own. Never [`ClientKey::NONE`].
+    pub const fn new(aor_hash: u64, client_hash: u64) -> ClientKey {
+        let own = client_hash as u32;
+        ClientKey(aor_hash >> 32 << 32 | if own == 0 { 1 } else { own as u64 })
+    }
+
+    /// The key that [`ClientKey::to_bits`] gave.
+    pub const fn from_bits(bits: u64) -> ClientKey {
+        ClientKey(bits)
+    }
+
+    /// The key as one number, for tokens.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether it names somebody.
+    pub const fn is_some(self) -> bool {
+        self.0 != 0
+    }
+
+    /// The half that decides the owner.
+    pub const fn of_aor(self) -> u32 {
+        (self.0 >> 32) as u32
     }
 }
 

@@ -28,6 +28,24 @@ pub const CHALLENGES_BYTES_MAX: usize = 16 * 1024;
 pub const FLOW_REQUESTS_MAX: usize = 256;
 /// Bindings that one flow may carry: what ends with it ends at once; more get 480 with Retry-After.
 pub const FLOW_BINDINGS_MAX: usize = 1024;
+/// Requests and responses that may wait for one client that lost its flow; more are answered as if
+/// it did not come back. Half of what the queue of its next flow takes at once.
+pub const WAITERS_OF_CLIENT_MAX: usize = 32;
+/// Bytes of these, if there is more than one; likewise less than that queue takes.
+pub const WAITER_BYTES_OF_CLIENT_MAX: usize = 48 * 1024;
+/// Requests and responses that may wait for the clients that one shard owns.
+pub const WAITERS_MAX: usize = 16 * 1024;
+/// Bytes of these.
+pub const WAITER_BYTES_MAX: usize = 64 << 20;
+/// ACKs and responses without a transaction that a shard keeps while they wait.
+pub const HELD_MAX: usize = 8 * 1024;
+/// Requests other than INVITE wait no longer for a client that lost its flow, so that their sender
+/// hears of it before it gives up (RFC 3261 §17.1.2.2, Timer F).
+pub const WAIT_BRIEF: Duration = Duration::from_secs(5);
+/// Most that `grace` may be: less than Timer B (RFC 3261 §17.1.1.2), which runs meanwhile.
+pub const GRACE_MAX: Duration = Duration::from_secs(30);
+/// Time that an old flow has to answer when its client registers on a new one.
+pub const PROBE_TIME: Duration = Duration::from_secs(1);
 /// Completions handled in one turn before sends are flushed.
 pub const COMPLETIONS_A_TURN: usize = 256;
 /// Bytes of a WebSocket upgrade request.

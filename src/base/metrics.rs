@@ -145,6 +145,19 @@ counters! {
     pings_answered;
     /// Bindings that ended with their flow.
     bindings_flow_closed;
+    /// Bindings kept for the grace after their flow was lost.
+    bindings_suspended;
+    /// Flows asked whether they live because their client registered on another one.
+    flows_probed;
+    /// Requests and responses that waited for a client that had lost its flow.
+    waits;
+    /// Requests and responses that found their client on its next flow.
+    waits_found;
+    /// Requests and responses that could not wait: too many, or too large.
+    waits_refused;
+    /// Requests written once more, on the next flow of a client that lost one before it said
+    /// anything.
+    requests_moved;
     /// Bindings that came back from the store after a start.
     bindings_restored;
     /// Bindings in the store that did not come back: out of force, in a domain that is no longer

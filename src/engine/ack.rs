@@ -14,6 +14,7 @@ use crate::transaction::ack_key;
 
 use super::Engine;
 use super::connect::Waiter;
+use super::seek::{HeldWhat, Sent};
 use super::transactions::{ClientMachine, ClientTransaction, Way};
 
 /// What became of a copy of an ACK.
@@ -56,9 +57,14 @@ impl Engine {
         let mut went = Went::Nowhere;
         for place in 0..count {
             let at = targets.index_of(place);
-            let hop = targets.at(at).0.hop;
+            let (hop, client) = (targets.at(at).0.hop, targets.at(at).0.client);
             let breadth = breadth::share(breadth, count, 0, place);
-            let onward = Onward { popped, breadth, ..self.onward(&targets, at, hash, sender) };
+            let onward = Onward {
+                popped,
+                breadth,
+                callee_key: client,
+                ..self.onward(&targets, at, hash, sender)
+            };
             let counts = went < Went::Waiting;
             went = went.max(self.send_ack_copy(message, arrival, hop, onward, counts));
         }
@@ -98,6 +104,7 @@ impl Engine {
                 let values: Vec<&[u8]> =
                     sent.values(HeaderName::Route).map(|value| value.text).collect();
                 targets.push(hop, sent.uri(), &values.join(b", ".as_slice()));
+                targets.name_last(branch.client);
             }
         }
         self.keep_parsed(parsed);
@@ -132,9 +139,20 @@ impl Engine {
                 Went::Waiting
             }
             Way::Flow(flow) => {
-                let sent = self.deliver(flow, &block, None).is_ok();
+                let what = HeldWhat::Ack { counts };
+                let sent = self.deliver_or_hold(flow, onward.callee_key, &block, what);
                 self.pool.put(block);
-                if sent { Went::Out } else { Went::Nowhere }
+                match sent {
+                    Some(Sent::Now) => Went::Out,
+                    Some(Sent::Later) => Went::Waiting,
+                    None => Went::Nowhere,
+                }
+            }
+            Way::Lost(path) => {
+                let what = HeldWhat::Ack { counts };
+                let is_held = self.hold(onward.callee_key, path, &block, what);
+                self.pool.put(block);
+                if is_held { Went::Waiting } else { Went::Nowhere }
             }
         };
         self.counters.requests_forwarded += u64::from(went != Went::Nowhere);
@@ -154,6 +172,7 @@ fn accepted_by(branch: &ClientTransaction) -> Option<Hop> {
         (ClientMachine::Other(_), _, _) => None,
         (_, Some((transport, remote)), _) => Some(Hop::Dial { transport, remote }),
         (_, None, Way::Flow(flow)) => Some(Hop::Client(flow)),
+        (_, None, Way::Lost(path)) => Some(Hop::Lost(path)),
         (_, None, Way::Connecting) => None,
     }
 }

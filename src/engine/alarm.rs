@@ -29,6 +29,10 @@ pub(super) enum Alarm {
     Partial(FlowId, u32),
     /// Bindings may have expired.
     Expiry,
+    /// Something has waited long enough for a client that lost its flow.
+    Wait(SlabKey),
+    /// A flow was asked whether it lives.
+    Probe(FlowId),
     /// The REGISTER that waits longest for the store has waited long enough.
     Store,
     /// The next step of the walk over bindings that need pings.
@@ -48,6 +52,8 @@ impl Engine {
                 Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),
                 Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),
                 Alarm::Expiry => self.on_expiry(),
+                Alarm::Wait(waiter) => self.on_wait_over(waiter),
+                Alarm::Probe(flow) => self.on_probe_over(flow),
                 Alarm::Store => self.on_store_alarm(),
                 Alarm::Pings => self.on_ping_alarm(),
             }

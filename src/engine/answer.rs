@@ -1,5 +1,6 @@
 //! Responses toward the sender of a request: our own, and those of branches (RFC 3261 §16.7).
 
+use crate::base::id::ClientKey;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::{Consequence, Verdict};
@@ -113,7 +114,7 @@ impl Engine {
         let mut block = self.pool.take(1024);
         sip::response(message, &parts, &mut block);
         self.counters.requests_answered += 1;
-        if self.deliver(reply_to(arrival, message), &block, None).is_err() {
+        if self.deliver(reply_to(arrival, message), &block, None, ClientKey::NONE).is_err() {
             self.counters.dropped_response_flow_gone += 1;
         }
         self.pool.put(block);
@@ -150,7 +151,10 @@ impl Engine {
             ServerMachine::Invite(machine) => machine.on_respond(status, &timers),
             ServerMachine::Other(machine) => machine.on_respond(status, &timers),
         };
-        let mark = if status >= 200 { transaction.mark.take() } else { None };
+        // Repeats of a 2xx follow the caller as long as it can be missing one.
+        let is_followed = transaction.is_invite && transaction.arrival.client.is_some();
+        let is_over = status >= 200 && !is_followed;
+        let mark = if is_over { transaction.mark.take() } else { None };
         if let Some(mark) = mark {
             self.transactions.by_source.remove(mark);
         }

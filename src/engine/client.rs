@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::id::FlowRef;
+use crate::base::id::{ClientKey, FlowRef, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
@@ -50,7 +50,8 @@ impl Engine {
             return;
         };
         let transaction = self.transactions.client.get_mut(client).expect("it matched");
-        if !came_from(transaction, arrival) {
+        let next = next_flow(transaction, arrival);
+        if !came_from(transaction, arrival) && next.is_none() {
             self.counters.dropped_foreign_response += 1;
             return self.report_drop(arrival.source, "foreign_response", message);
         }
@@ -59,6 +60,11 @@ impl Engine {
             self.counters.dropped_response_without_via += 1;
             return self.report_drop(arrival.source, "response_without_via", message);
         }
+        transaction.heard = true;
+        if let Some(path) = next {
+            self.move_branch(client, path);
+        }
+        let Some(transaction) = self.transactions.client.get_mut(client) else { return };
         let timers = self.config.timers;
         let status = message.status();
         if let Some(id) = transaction.silence.take() {
@@ -161,12 +167,14 @@ impl Engine {
         let Some(transaction) = self.transactions.client.get_mut(client) else { return };
         let Way::Flow(flow) = transaction.hop else { return };
         let block = std::mem::take(&mut transaction.block);
-        let sent = self.deliver(flow, &block, Some(client));
+        let sent = self.deliver(flow, &block, Some(client), ClientKey::NONE);
         if let Some(transaction) = self.transactions.client.get_mut(client) {
             transaction.block = block;
         }
-        if let Err(failure) = sent {
-            self.deferred.push_back(Deferred::Failed(client, failure));
+        match sent {
+            Ok(()) => {}
+            Err(Failure::Gone) => self.lose_target(client),
+            Err(failure) => self.deferred.push_back(Deferred::Failed(client, failure)),
         }
     }
 
@@ -179,7 +187,7 @@ impl Engine {
         if sip::parse(&transaction.block, &mut parsed).is_ok() {
             sip::ack(parsed.view(&transaction.block), response, &mut block);
             // The response came on this flow; when it is gone nobody waits for the ACK.
-            let _ = self.deliver(flow, &block, None);
+            let _ = self.deliver(flow, &block, None, ClientKey::NONE);
         }
         self.pool.put(block);
         self.keep_parsed(parsed);
@@ -205,27 +213,34 @@ impl Engine {
     /// heard of it, else when something is (RFC 3261 §9.1). What was never sent just ends.
     pub(super) fn cancel_branch(&mut self, client: SlabKey) {
         let Some(branch) = self.transactions.client.get_mut(client) else { return };
-        let ClientMachine::Invite(machine) = &branch.machine else { return };
         if branch.ended || branch.cancel != Cancel::No {
             return;
         }
-        if machine.is_proceeding() {
-            self.send_cancel(client);
-        } else if machine.is_calling() {
-            branch.cancel = Cancel::Wanted;
-            if branch.hop == Way::Connecting {
+        let is_lost = matches!(branch.hop, Way::Lost(_));
+        match &branch.machine {
+            ClientMachine::Invite(machine) if machine.is_proceeding() && !is_lost => {
+                self.send_cancel(client);
+            }
+            ClientMachine::Invite(machine) if machine.is_proceeding() || machine.is_calling() => {
+                branch.cancel = Cancel::Wanted;
+                if branch.hop == Way::Connecting || is_lost && !branch.heard {
+                    self.deferred.push_back(Deferred::Failed(client, Failure::Cancelled));
+                }
+            }
+            ClientMachine::Other(_) if is_lost && !branch.heard => {
                 self.deferred.push_back(Deferred::Failed(client, Failure::Cancelled));
             }
+            _ => {}
         }
     }
 
     /// CANCEL of one branch, as a transaction of its own (RFC 3261 §9.1). If no final response
     /// follows in 64·T1, the branch counts as cancelled.
-    fn send_cancel(&mut self, client: SlabKey) {
+    pub(super) fn send_cancel(&mut self, client: SlabKey) {
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.client.get(client) else { return };
         let Some(flow) = transaction.flow() else { return };
-        let dialled = transaction.dialled;
+        let (dialled, next) = (transaction.dialled, transaction.client);
         let server = transaction.server.and_then(|server| self.transactions.server.get(server));
         let reason = server.and_then(|server| server.cancel_reason.value());
         let mut parsed = self.parsed_kept.pop().unwrap_or_default();
@@ -238,7 +253,7 @@ impl Engine {
         if !built || self.transactions.client.is_full() {
             if built {
                 // Without room for its transaction it goes out once: better than to ring on.
-                let _ = self.deliver(flow, &block, None);
+                let _ = self.deliver(flow, &block, None, ClientKey::NONE);
             }
             self.pool.put(block);
             return self.cancel_is_sent(client, None);
@@ -250,6 +265,9 @@ impl Engine {
             // Its branch is that of the INVITE: no response names it by this.
             secret: self.rng.next_u64(),
             hop: Way::Flow(flow),
+            client: next,
+            heard: false,
+            moved: false,
             dialled,
             block,
             timers: Armed::default(),
@@ -398,6 +416,19 @@ fn came_from(transaction: &ClientTransaction, arrival: &Arrival) -> bool {
         Way::Flow(FlowRef::Stream(_)) if !arrival.accepted && transaction.dialled == peer => true,
         Way::Flow(FlowRef::Stream(path)) => arrival.source.stream() == Some(path.flow),
         Way::Flow(FlowRef::Datagram(_)) => matches!(arrival.source, FlowRef::Datagram(_)),
-        Way::Connecting => false,
+        Way::Connecting | Way::Lost(_) => false,
     }
+}
+
+/// The flow that a response came on, when it is another one of the client that its request went to,
+/// and no less secure.
+fn next_flow(transaction: &ClientTransaction, arrival: &Arrival) -> Option<StreamPath> {
+    let former = match transaction.hop {
+        Way::Flow(FlowRef::Stream(path)) | Way::Lost(path) => path,
+        _ => return None,
+    };
+    let FlowRef::Stream(path) = arrival.source else { return None };
+    let is_client = transaction.client.is_some() && transaction.client == arrival.client;
+    let is_secure = !former.transport.is_secure() || path.transport.is_secure();
+    (is_client && is_secure && path.flow != former.flow).then_some(path)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::{ConnectId, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+use crate::base::id::{ClientKey, ConnectId, FlowId, FlowRef, ListenerId, StreamPath, Transport};
 use crate::base::limits::{
     ALIASES_MAX, CONNECT_WAITERS_MAX, STREAM_REFUSED_MAX, STREAM_REFUSED_TIME,
 };
@@ -181,14 +181,16 @@ impl Engine {
             let client = match waiter {
                 Waiter::Client(client) => client,
                 Waiter::Ack { block, counts } => {
-                    let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
+                    let sent =
+                        self.deliver(FlowRef::Stream(path), &block, None, ClientKey::NONE).is_ok();
                     self.counters.acks_forwarded += u64::from(counts && sent);
                     self.counters.dropped_ack += u64::from(counts && !sent);
                     self.pool.put(block);
                     continue;
                 }
                 Waiter::Response(block) => {
-                    let sent = self.deliver(FlowRef::Stream(path), &block, None).is_ok();
+                    let sent =
+                        self.deliver(FlowRef::Stream(path), &block, None, ClientKey::NONE).is_ok();
                     self.counters.dropped_response_flow_gone += u64::from(!sent);
                     self.pool.put(block);
                     continue;

@@ -2,25 +2,26 @@
 //! not. The name of the flow decides; no address is ever looked at.
 
 use crate::base::event::CloseReason;
-use crate::base::id::{FlowId, FlowRef};
+use crate::base::id::{ClientKey, FlowId, FlowRef};
 use crate::base::limits::DATAGRAM_BYTES_MAX;
 use crate::base::slab::SlabKey;
 use crate::flow::table::Refused;
 
 use super::Engine;
 use super::client::Failure;
-use super::mesh::{ClientName, LinkMessage};
+use super::mesh::{ClientName, Concern, LinkMessage};
 use super::output::Output;
 
 impl Engine {
     /// Sends one SIP message. `origin` is the client transaction that must hear of a failure that
     /// shows only at another shard; without it the message is a response or an ACK, which a full
-    /// queue does not stop.
+    /// queue does not stop, and which that shard keeps for the next flow of `client`.
     pub(super) fn deliver(
         &mut self,
         to: FlowRef,
         message: &[u8],
         origin: Option<SlabKey>,
+        client: ClientKey,
     ) -> Result<(), Failure> {
         match to {
             // No datagram carries it, however often it is sent (RFC 3261 §18.1.1).
@@ -48,9 +49,11 @@ impl Engine {
                 }
                 self.counters.crossings += 1;
                 let block = self.pool.copy(message);
-                let incarnation = self.incarnation;
-                let origin = origin.map(|key| ClientName { key, incarnation });
-                let message = LinkMessage::Deliver { flow: path.flow, block, origin };
+                let concern = match origin {
+                    Some(key) => Concern::Sender(ClientName { key, incarnation: self.incarnation }),
+                    None => Concern::Receiver(client),
+                };
+                let message = LinkMessage::Deliver { path, block, concern };
                 self.outputs.push_back(Output::Link { to, message });
                 Ok(())
             }

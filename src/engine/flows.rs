@@ -4,7 +4,7 @@
 use memchr::memmem;
 
 use crate::base::event::{CloseReason, Event};
-use crate::base::id::{DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
+use crate::base::id::{ClientKey, DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
 use crate::base::limits::UPGRADE_BYTES_MAX;
 use crate::base::time::Time;
 use crate::flow::arrival::{Arrival, Standing};
@@ -378,6 +378,7 @@ impl Engine {
             remote: path.remote,
             accepted: false,
             standing: Standing::Unknown,
+            client: ClientKey::NONE,
         };
         self.on_message(&arrival, bytes);
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::config::Timers;
-use crate::base::id::{DatagramPath, FlowRef, ListenerId, Transport};
+use crate::base::id::{ClientKey, DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
@@ -17,11 +17,12 @@ use crate::proxy::{Reject, breadth, naming};
 use crate::sip::{Message, Method};
 use crate::transaction::{Client, ClientInvite, Steps, Timer};
 
-use super::Engine;
 use super::client::Failure;
 use super::connect::Waiter;
 use super::search::{Place, Search};
+use super::seek::Asker;
 use super::transactions::{Armed, Cancel, ClientMachine, ClientTransaction, Way};
+use super::{Deferred, Engine};
 
 impl Engine {
     /// Sends copies to the first of the targets found; the others wait for their turn.
@@ -56,9 +57,11 @@ impl Engine {
         let (arrival, sender, at) = (server.arrival, search.sender, usize::from(place.target));
         let target = search.targets.at(at).0;
         let (direct, peer) = (target.hop, target.peer);
+        let key = target.client;
         let mut onward = Onward {
             caller: client_end(&arrival, sender),
             callee: callee(direct),
+            callee_key: key,
             dialled: dialled(direct).filter(|_| peer.needs_token()),
             breadth: place.breadth,
             popped: search.popped,
@@ -70,6 +73,9 @@ impl Engine {
             server: Some(tx),
             secret: onward.branch.secret,
             hop: Way::Connecting,
+            client: key,
+            heard: false,
+            moved: false,
             dialled: None,
             block: Vec::new(),
             timers: Armed::default(),
@@ -154,6 +160,7 @@ impl Engine {
         match way {
             Way::Flow(_) => self.mark_target(client),
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
+            Way::Lost(_) => self.deferred.push_back(Deferred::Seek(Asker::Client(client))),
         }
         self.run_client_steps(client, None, &steps);
     }
@@ -180,6 +187,7 @@ impl Engine {
             branch: self.next_branch(hash),
             caller: None,
             callee: None,
+            callee_key: ClientKey::NONE,
             dialled: None,
             strict: targets.strict,
             breadth: 0,
@@ -199,6 +207,7 @@ impl Engine {
     fn egress(&self, hop: Hop) -> ListenerId {
         match hop {
             Hop::Client(flow) => flow.listener(),
+            Hop::Lost(path) => path.listener,
             Hop::Dial { transport, remote, .. } => {
                 naming::egress_or_any(&self.config, transport, remote.ip())
             }
@@ -209,6 +218,7 @@ impl Engine {
     pub(super) fn way(&mut self, hop: Hop, egress: ListenerId) -> Way {
         match hop {
             Hop::Client(flow) => Way::Flow(flow),
+            Hop::Lost(path) => Way::Lost(path),
             Hop::Dial { transport: Transport::Udp, remote, .. } => {
                 let local = self.config.listener(egress).address;
                 Way::Flow(FlowRef::Datagram(DatagramPath { listener: egress, local, remote }))
@@ -247,13 +257,14 @@ fn client_end(arrival: &Arrival, sender: Sender) -> Option<FlowRef> {
 fn dialled(hop: Hop) -> Option<(Transport, SocketAddr)> {
     match hop {
         Hop::Dial { transport, remote } => Some((transport, remote)),
-        Hop::Client(_) => None,
+        Hop::Client(_) | Hop::Lost(_) => None,
     }
 }
 
 fn callee(hop: Hop) -> Option<FlowRef> {
     match hop {
         Hop::Client(flow) => Some(flow),
+        Hop::Lost(path) => Some(FlowRef::Stream(path)),
         Hop::Dial { .. } => None,
     }
 }
@@ -263,7 +274,7 @@ fn callee(hop: Hop) -> Option<FlowRef> {
 fn gone_status(hop: Hop, asked_by_server: bool) -> u16 {
     match hop {
         Hop::Dial { .. } => Failure::UNREACHABLE,
-        Hop::Client(_) if asked_by_server => 430,
-        Hop::Client(_) => 480,
+        Hop::Client(_) | Hop::Lost(_) if asked_by_server => 430,
+        Hop::Client(_) | Hop::Lost(_) => 480,
     }
 }

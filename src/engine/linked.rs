@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use crate::base::event::CloseReason;
 use crate::base::id::{FlowId, ShardId, StreamPath};
-use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 use crate::flow::table::Flow;
 use crate::proxy::{Reject, naming, place};
@@ -12,9 +11,9 @@ use crate::proxy::{Reject, naming, place};
 use super::blame::blaming;
 use super::client::Failure;
 use super::index::Entry;
-use super::mesh::{ClientName, Handover, IndexChange, LinkMessage};
+use super::mesh::{Concern, Handover, IndexChange, LinkMessage};
 use super::output::Output;
-use super::transactions::CancelReason;
+use super::seek::HeldWhat;
 use super::{Deferred, Engine};
 
 impl Engine {
@@ -31,10 +30,14 @@ impl Engine {
                 self.unpack(from, handover);
             }
             LinkMessage::Return(handover) => self.take_back(handover),
-            LinkMessage::Deliver { flow, block, origin } => {
-                self.on_deliver(from, flow, &block, origin);
+            LinkMessage::Deliver { path, block, concern } => {
+                self.on_deliver(from, path, &block, concern);
                 self.pool.put(block);
             }
+            LinkMessage::Client { flow, client } => self.on_client(flow, client),
+            LinkMessage::Probe { flow } => self.probe(flow),
+            LinkMessage::Seek(seek) => self.on_seek(from, seek),
+            LinkMessage::Found(found) => self.on_found(found),
             LinkMessage::Undelivered { origin } if origin.incarnation == self.incarnation => {
                 self.deferred.push_back(Deferred::Failed(origin.key, Failure::Full));
             }
@@ -65,26 +68,23 @@ impl Engine {
 
     /// Writes for another shard. When the flow is gone that shard hears it, so that whatever it
     /// holds of the flow ends: transactions and bindings alike.
-    fn on_deliver(
-        &mut self,
-        from: ShardId,
-        flow: FlowId,
-        block: &[u8],
-        origin: Option<ClientName>,
-    ) {
+    fn on_deliver(&mut self, from: ShardId, path: StreamPath, block: &[u8], concern: Concern) {
+        let flow = path.flow;
         if let Some(flow) = self.flows.get_mut(flow) {
             flow.touch(from);
         }
-        match self.write_message(flow, block, origin.is_some()) {
+        match self.write_message(flow, block, matches!(concern, Concern::Sender(_))) {
             Ok(()) => {}
             Err(Failure::Full) => {
-                if let Some(origin) = origin {
+                if let Concern::Sender(origin) = concern {
                     let message = LinkMessage::Undelivered { origin };
                     self.outputs.push_back(Output::Link { to: from, message });
                 }
             }
             Err(_) => {
-                if origin.is_none() {
+                if let Concern::Receiver(client) = concern
+                    && !self.hold(client, path, block, HeldWhat::Response)
+                {
                     self.counters.dropped_response_flow_gone += 1;
                 }
                 let message = LinkMessage::FlowClosed { flow, why: CloseReason::Peer };
@@ -116,6 +116,7 @@ impl Engine {
         gone.sort_unstable();
         gone.dedup();
         self.deferred.extend(gone.into_iter().map(Deferred::Gone));
+        self.forget_questions(shard);
         self.index.forget(is_gone, |aor| place::shard_of(aor, self.shards) == shard);
         for flow in self.flows.touched_by(shard, at) {
             self.send_away(flow, CloseReason::Shard);
@@ -123,32 +124,21 @@ impl Engine {
     }
 
     /// A flow, here or at another shard, is gone: branches on it fail, requests from it are
-    /// orphans, bindings go.
+    /// orphans, bindings go; or they wait for the next flow of its client.
     pub(super) fn on_flow_gone(&mut self, flow: FlowId) {
         let mut keys = std::mem::take(&mut self.scratch.keys);
         keys.clear();
         self.transactions.by_target.of(flow, &mut keys);
         for client in keys.drain(..) {
-            self.deferred.push_back(Deferred::Failed(client, Failure::Gone));
+            self.lose_target(client);
         }
         self.transactions.by_source.of(flow, &mut keys);
         for tx in keys.drain(..) {
-            self.orphan(tx);
+            self.lose_source(tx);
         }
         self.scratch.keys = keys;
         self.connects.forget_alias(flow);
         self.unbind_flow(flow);
-    }
-
-    /// The sender of a request is gone: an INVITE of theirs must not ring on when nobody can be
-    /// answered. A server that can be dialled still waits.
-    fn orphan(&mut self, tx: SlabKey) {
-        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        transaction.orphaned = true;
-        let is_ringing = transaction.is_invite && transaction.context.sent == 0;
-        if is_ringing && transaction.fallback.is_none() {
-            self.cancel_branches(tx, None, CancelReason::None);
-        }
     }
 
     /// Adds an accepted flow to the directory, or takes it out, while some server may look up

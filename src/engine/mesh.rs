@@ -2,13 +2,14 @@
 //! lost. Bytes travel as blocks that the receiver keeps or pools.
 
 use crate::base::event::CloseReason;
-use crate::base::id::FlowId;
+use crate::base::id::{ClientKey, FlowId, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 use crate::flow::arrival::Arrival;
 use crate::sip::Parsed;
 
 use super::index::Entry;
+use super::seek::{Found, Seek};
 
 /// One message between shards.
 #[derive(Debug)]
@@ -22,11 +23,11 @@ pub enum LinkMessage {
     /// Duty: write this SIP message to a flow of yours.
     Deliver {
         /// The flow.
-        flow: FlowId,
+        path: StreamPath,
         /// The message.
         block: Vec<u8>,
-        /// The client transaction that must hear when it cannot be written (requests).
-        origin: Option<ClientName>,
+        /// Who must hear when it cannot be written.
+        concern: Concern,
     },
     /// Duty: what you wanted delivered was refused, although its flow lives: its queue is full.
     Undelivered {
@@ -40,6 +41,22 @@ pub enum LinkMessage {
         /// Why.
         why: CloseReason,
     },
+    /// Duty: that client registered on a flow of yours.
+    Client {
+        /// The flow.
+        flow: FlowId,
+        /// Who.
+        client: ClientKey,
+    },
+    /// Duty: the client of a flow of yours has registered on another one; close it unless it lives.
+    Probe {
+        /// The flow.
+        flow: FlowId,
+    },
+    /// Duty: where is this client, which you own?
+    Seek(Seek),
+    /// Duty: there, or nowhere.
+    Found(Found),
     /// Duty: I was started anew, and know nothing of what was before.
     Restarted {
         /// How often, now.
@@ -70,6 +87,15 @@ pub struct Handover {
     pub parsed: Parsed,
     /// Why it comes to this shard.
     pub visit: Visit,
+}
+
+/// Who is concerned when a message cannot be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Concern {
+    /// The client transaction that sent it (requests).
+    Sender(ClientName),
+    /// The client that it is for, whose next flow may have it (all else).
+    Receiver(ClientKey),
 }
 
 /// A client transaction's name outside its shard. The incarnation keeps it apart from those of a

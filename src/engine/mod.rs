@@ -9,9 +9,9 @@
 //! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
 //! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
 //! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
-//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `alarm` (timers). Beside
-//! them: `reconfigure` (another configuration), `farewell` (the end), `blame` (which message a fault
-//! came with).
+//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `seek` and `wait` (clients
+//! that lost their flow), `alarm` (timers). Beside them: `reconfigure` (another configuration),
+//! `farewell` (the end), `blame` (which message a fault came with).
 
 mod ack;
 mod admit;
@@ -41,12 +41,14 @@ mod registrations;
 mod report;
 mod resources;
 mod search;
+mod seek;
 mod serve;
 mod server;
 mod standing;
 mod storing;
 mod targets;
 mod transactions;
+mod wait;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -75,9 +77,11 @@ use connect::Connects;
 use index::Index;
 use mesh::Handover;
 use search::Search;
+use seek::{Asker, HeldTable};
 use standing::Standing;
 use storing::Storing;
 use transactions::{ServerTransaction, Transactions};
+use wait::Waiting;
 
 pub use blame::Mishap;
 pub use input::{ConnectTarget, Input, Origin};
@@ -129,6 +133,10 @@ pub struct Engine {
     location: Location,
     index: Index,
     connects: Connects,
+    /// What waits here for clients that lost their flow.
+    held: HeldTable,
+    /// Who waits, anywhere, for such clients of ours.
+    waiting: Waiting,
     standing: Standing,
     wheel: Wheel<Alarm>,
     /// When the next binding expires, if an alarm is set for it.
@@ -170,6 +178,8 @@ enum Deferred {
     Failed(SlabKey, Failure),
     /// A flow is gone. Telling its transactions may close the next one.
     Gone(FlowId),
+    /// A client lost its flow: where is it?
+    Seek(Asker),
 }
 
 impl Engine {
@@ -197,6 +207,8 @@ impl Engine {
             location: location(&setup, tables.clone()),
             index: Index::new(tables.clone()),
             connects: Connects::new(tables.clone()),
+            held: seek::held_table(),
+            waiting: Waiting::new(tables.clone()),
             standing: Standing::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
@@ -304,6 +316,7 @@ impl Engine {
             match deferred {
                 Deferred::Failed(client, failure) => self.on_branch_failed(client, failure),
                 Deferred::Gone(flow) => self.on_flow_gone(flow),
+                Deferred::Seek(asker) => self.seek(asker),
             }
         }
     }

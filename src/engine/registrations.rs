@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use crate::base::config::Registrar;
 use crate::base::id::{FlowId, FlowRef};
 use crate::base::slab::SlabKey;
+use crate::flow::arrival::Arrival;
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, admission, naming, place};
-use crate::registrar::{Binding, RegisterContext, Registered, register, shadow};
+use crate::registrar::{Binding, Grace, RegisterContext, Registered, register, shadow};
 use crate::sip::{Message, Uri};
 
 use super::Engine;
@@ -25,6 +27,7 @@ impl Engine {
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
         let keeps_alive = arrival.transport().is_websocket();
+        let is_known = self.may_be_lost(&arrival);
         let context = RegisterContext {
             now: self.now,
             source: arrival.source,
@@ -32,6 +35,7 @@ impl Engine {
             config: &config,
             names_us: &names_us,
             random: self.rng.next_u64(),
+            client_hash: is_known.then_some(&self.placement),
             gruu_key: &self.gruus,
             flow_timer: keeps_alive.then(|| flow_timer(&config.limits)),
         };
@@ -41,8 +45,10 @@ impl Engine {
             Ok(()) => {
                 self.counters.registrations += 1;
                 self.index_contacts(arrival.source, &outcome);
+                self.on_came(arrival.source, &outcome.came);
                 let stored = self.store_changes();
                 self.answer_when_stored(tx, message, outcome.headers(), stored);
+                self.wake(arrival.source, &outcome.came);
                 self.arm_expiry();
                 self.arm_pings();
             }
@@ -71,6 +77,7 @@ impl Engine {
             names_us: &|_| false,
             random: self.rng.next_u64(),
             gruu_key: &self.gruus,
+            client_hash: None,
             flow_timer: None,
         };
         let mut outcome = std::mem::take(&mut self.scratch.registered);
@@ -102,6 +109,12 @@ impl Engine {
         if let Some(flow) = self.flows.get_mut(flow) {
             flow.vouched = aor;
         }
+    }
+
+    /// Whether it is somebody who proved who it is and is given time to come back.
+    fn may_be_lost(&self, arrival: &Arrival) -> bool {
+        let is_user = matches!(Sender::of(&self.config, arrival), Sender::User(_));
+        is_user && arrival.accepted && !self.config.registrar.grace.is_zero()
     }
 
     /// Keeps the index by host and port in step with the bindings.
@@ -137,17 +150,33 @@ impl Engine {
     /// The flow is gone, and with it the bindings that need it.
     pub(super) fn unbind_flow(&mut self, flow: FlowId) {
         let mut gone = Vec::new();
-        let removed = self.location.remove_flow(flow, |binding| gone.extend(indexed(binding)));
-        self.counters.bindings_flow_closed += removed as u64;
+        let Registrar { grace, contacts_max, .. } = self.config.registrar;
+        let until = self.now + grace;
+        let grace =
+            (!grace.is_zero()).then_some(Grace { now: self.now, until, most: contacts_max });
+        let lost = self.location.remove_flow(flow, grace, |binding| gone.extend(indexed(binding)));
+        self.counters.bindings_flow_closed += lost.removed as u64;
+        self.counters.bindings_suspended += lost.suspended as u64;
         self.store_lost_flow();
         self.forget_contacts(gone);
+        if lost.suspended > 0 {
+            self.arm_expiry();
+        }
     }
 
     /// Removes at most `max` bindings whose time is over.
     pub(super) fn expire_bindings(&mut self, max: usize) {
         let mut gone = Vec::new();
-        let removed = self.location.expire(self.now, max, |binding| gone.extend(indexed(binding)));
-        self.counters.bindings_expired += removed as u64;
+        let mut lost = 0;
+        let removed = self.location.expire(self.now, max, |binding| {
+            match binding.is_suspended() {
+                // It left the index with its flow.
+                true => lost += 1,
+                false => gone.extend(indexed(binding)),
+            }
+        });
+        self.counters.bindings_expired += removed as u64 - lost;
+        self.counters.bindings_flow_closed += lost;
         self.store_changes();
         self.forget_contacts(gone);
     }

@@ -70,6 +70,7 @@ impl Engine {
             mark: None,
             is_invite,
             orphaned: false,
+            lost: false,
             merge: None,
             reported: false,
         };

@@ -1,6 +1,6 @@
 //! What the server machines want done (RFC 3261 §17.2), and the events that reach them.
 
-use crate::base::id::FlowRef;
+use crate::base::id::{ClientKey, FlowRef};
 use crate::base::slab::SlabKey;
 use crate::proxy::target::Hop;
 use crate::sip::{self, Message, Method};
@@ -9,6 +9,7 @@ use crate::transaction::{Step, Steps, Timer};
 use super::Engine;
 use super::alarm::Alarm;
 use super::connect::Waiter;
+use super::seek::HeldWhat;
 use super::transactions::{ServerMachine, ServerTransaction};
 
 impl Engine {
@@ -131,7 +132,14 @@ impl Engine {
         let last = std::mem::take(&mut transaction.last);
         let (to, fallback, gone) =
             (transaction.reply_to, transaction.fallback, transaction.orphaned);
-        if !last.is_empty() && (gone || self.deliver(to, &last, None).is_err()) {
+        let (lost, client) = (transaction.lost, transaction.arrival.client);
+        let is_sent = match to {
+            _ if last.is_empty() => true,
+            _ if gone => false,
+            FlowRef::Stream(path) if lost => self.hold(client, path, &last, HeldWhat::Response),
+            _ => self.deliver_or_hold(to, client, &last, HeldWhat::Response).is_some(),
+        };
+        if !is_sent {
             self.send_elsewhere(fallback, &last);
         }
         if let Some(transaction) = self.transactions.server.get_mut(tx) {
@@ -148,7 +156,8 @@ impl Engine {
         };
         match self.connects.opened(transport, remote) {
             Some(path) => {
-                let sent = self.deliver(FlowRef::Stream(path), response, None).is_ok();
+                let sent =
+                    self.deliver(FlowRef::Stream(path), response, None, ClientKey::NONE).is_ok();
                 self.counters.dropped_response_flow_gone += u64::from(!sent);
             }
             None => {

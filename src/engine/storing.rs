@@ -197,9 +197,9 @@ fn flow_of(binding: &Binding, config: &Config) -> Option<FlowRef> {
         BindingFlow::Flow(flow) => Some(flow),
         BindingFlow::Dial => match targets::dial(binding, config)? {
             Hop::Client(flow) => Some(flow),
-            Hop::Dial { .. } => None,
+            Hop::Dial { .. } | Hop::Lost(_) => None,
         },
-        BindingFlow::Path | BindingFlow::Lost => None,
+        BindingFlow::Path | BindingFlow::Suspended(_) | BindingFlow::Lost => None,
     }
 }
 

@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 
+use smallvec::SmallVec;
+
 use crate::base::config::{Config, RouteTo};
 use crate::base::host::parse_ip;
-use crate::base::id::{DatagramPath, FlowRef, Transport};
+use crate::base::id::{ClientKey, DatagramPath, FlowId, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
-use crate::proxy::route::{self, Routing, Sender, Way};
+use crate::proxy::route::{self, End, Routing, Sender, Way};
 use crate::proxy::target::{self, Hop, TargetSet};
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, BindingFlow};
@@ -34,8 +36,8 @@ impl Engine {
         self.scratch.targets.strict = routing.strict;
         let next = message.values(HeaderName::Route).nth(routing.popped);
         let found = match routing.way {
-            Way::Flow(flow, _) if self.aim_at_instance(uri, flow) => Ok(()),
-            Way::Flow(flow, kind) => self.aim_at_flow(uri, flow, kind, sender),
+            Way::Flow(end, _) if self.aim_at_instance(uri, end.flow) => Ok(()),
+            Way::Flow(end, kind) => self.aim_at_end(uri, end, kind, sender),
             Way::Dialled(transport, remote) => {
                 self.aim_at_dialled(next.map(|value| value.text), uri, (transport, remote))
             }
@@ -60,23 +62,38 @@ impl Engine {
         Err(Reject::warn(480, SIPS_NOT_ALLOWED.0, SIPS_NOT_ALLOWED.1))
     }
 
-    /// A token named the flow. Its security may not be less than the URI demands.
-    fn aim_at_flow(
+    /// A token named the flow. Its security may not be less than the URI demands. When it is known
+    /// to be gone its client may be back on another.
+    fn aim_at_end(
         &mut self,
         uri: &Uri<'_>,
-        flow: FlowRef,
+        end: End,
         kind: TokenKind,
         sender: Sender,
     ) -> Result<(), Reject> {
+        let End { flow, client } = end;
         if uri.scheme == Scheme::Sips && !flow.transport().is_secure() {
             return Err(Reject::warn(480, SIPS_NOT_ALLOWED.0, SIPS_NOT_ALLOWED.1));
         }
-        if flow.stream().is_some_and(|flow| flow.shard() == self.shard && !self.flows.has(flow)) {
-            return Err(self.gone(kind == TokenKind::Path || sender.is_upstream()));
-        }
-        self.scratch.targets.push(Hop::Client(flow), &[], &[]);
+        let hop = match flow {
+            FlowRef::Stream(path) if self.is_known_gone(path.flow) => {
+                if !self.may_seek(client) {
+                    return Err(self.gone(kind == TokenKind::Path || sender.is_upstream()));
+                }
+                Hop::Lost(path)
+            }
+            _ => Hop::Client(flow),
+        };
+        self.scratch.targets.push(hop, &[], &[]);
+        self.scratch.targets.name_last(client);
         self.scratch.targets.names_flow = true;
         Ok(())
+    }
+
+    /// Whether it needs no other shard to say that a flow is gone.
+    fn is_known_gone(&self, flow: FlowId) -> bool {
+        let is_ours = flow.shard() == self.shard;
+        is_ours && !self.flows.has(flow) || flow.shard().0 >= self.shards
     }
 
     /// A request in a dialog whose remote target is a GRUU: the client's Contact replaces it (RFC
@@ -92,17 +109,24 @@ impl Engine {
         let meant = self.location.lookup(&aor, self.now).filter(|it| self.gruus.is_of(&gruu, it));
         let mut best = None;
         for binding in meant {
-            let BindingFlow::Flow(flow) = binding.flow() else { continue };
-            if flow.same_peer(named) {
-                best = Some((flow, binding));
-                break;
-            }
-            if best.is_none() && (!is_secure || flow.transport().is_secure()) {
-                best = Some((flow, binding));
+            let hop = match binding.flow() {
+                BindingFlow::Flow(flow) if flow.same_peer(named) => {
+                    best = Some((Hop::Client(flow), binding));
+                    break;
+                }
+                BindingFlow::Flow(flow) => Hop::Client(flow),
+                BindingFlow::Suspended(path) => Hop::Lost(path),
+                BindingFlow::Path | BindingFlow::Dial | BindingFlow::Lost => continue,
+            };
+            let is_better =
+                best.is_none_or(|(best, _)| matches!((best, hop), (Hop::Lost(_), Hop::Client(_))));
+            if is_better && (!is_secure || hop.transport().is_secure()) {
+                best = Some((hop, binding));
             }
         }
-        let Some((flow, binding)) = best else { return false };
-        self.scratch.targets.push(Hop::Client(flow), binding.contact(), &[]);
+        let Some((hop, binding)) = best else { return false };
+        self.scratch.targets.push(hop, binding.contact(), &[]);
+        self.scratch.targets.name_last(binding.client());
         self.scratch.targets.names_flow = true;
         true
     }
@@ -168,7 +192,8 @@ impl Engine {
             return Ok(());
         }
         if let Some(flow) = self.by_address(message, uri, sender) {
-            return self.aim_at_flow(uri, flow, TokenKind::Dialog, sender);
+            let end = End { flow, client: ClientKey::NONE };
+            return self.aim_at_end(uri, end, TokenKind::Dialog, sender);
         }
         match way {
             Way::Stale => Err(self.gone(sender.is_upstream())),
@@ -190,7 +215,8 @@ impl Engine {
             return self.aim_by_rules(message, uri, sender);
         }
         if let Some(flow) = self.by_address(message, uri, sender) {
-            return self.aim_at_flow(uri, flow, TokenKind::Dialog, sender);
+            let end = End { flow, client: ClientKey::NONE };
+            return self.aim_at_end(uri, end, TokenKind::Dialog, sender);
         }
         match target::first_route(&self.config, message, uri) {
             Some(RouteTo::Upstream(at)) => {
@@ -313,8 +339,8 @@ struct Choice {
 }
 
 impl Choice {
-    /// Adds the bindings that fit, each instance once, its further flows as alternatives; says why
-    /// one did not.
+    /// Adds the bindings that fit, each instance once, its further flows as alternatives, those that
+    /// are lost last; says why one did not fit.
     fn pick<'a>(
         &self,
         bindings: impl Iterator<Item = &'a Binding>,
@@ -323,7 +349,8 @@ impl Choice {
     ) -> Option<Warning> {
         let mut seen = Seen::default();
         let mut refused = None;
-        for binding in bindings {
+        let mut lost: SmallVec<[&Binding; 4]> = SmallVec::new();
+        let mut pick = |binding: &'a Binding| {
             let first = seen.first_of(binding);
             let added = self
                 .judge(binding)
@@ -333,7 +360,14 @@ impl Choice {
                 Ok(None) => {}
                 Err(warning) => refused = Some(warning),
             }
+        };
+        for binding in bindings {
+            match binding.is_suspended() {
+                true => lost.push(binding),
+                false => pick(binding),
+            }
         }
+        lost.into_iter().for_each(pick);
         refused
     }
 
@@ -373,6 +407,7 @@ impl Choice {
         }
         let hop = match binding.flow() {
             BindingFlow::Flow(flow) => Hop::Client(flow),
+            BindingFlow::Suspended(path) => Hop::Lost(path),
             BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
             BindingFlow::Path => by_path(binding, config).ok_or(UNRESOLVED)?,
             BindingFlow::Lost => return Err(UNRESOLVED),
@@ -387,13 +422,19 @@ impl Choice {
         } else {
             contact
         };
-        match first {
-            None => Ok(targets.add(hop, uri, &route, binding.q())),
+        let added = match first {
+            None => targets.add(hop, uri, &route, binding.q()),
             Some(first) => {
-                targets.add_alternative(first, hop, uri, &route);
-                Ok(None)
+                if targets.add_alternative(first, hop, uri, &route) {
+                    targets.name_last(binding.client());
+                }
+                return Ok(None);
             }
+        };
+        if added.is_some() {
+            targets.name_last(binding.client());
         }
+        Ok(added)
     }
 }
 
@@ -424,7 +465,7 @@ fn by_path(binding: &Binding, config: &Config) -> Option<Hop> {
 /// Which target each instance has: its flows are tried in turn, never forked to (RFC 5626 §7).
 /// Bindings come newest first.
 #[derive(Default)]
-struct Seen<'a>(smallvec::SmallVec<[(&'a [u8], usize); 8]>);
+struct Seen<'a>(SmallVec<[(&'a [u8], usize); 8]>);
 
 impl<'a> Seen<'a> {
     /// The target of the binding's instance, if it has one.

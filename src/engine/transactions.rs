@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use smallvec::SmallVec;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::{FlowRef, Transport};
+use crate::base::id::{ClientKey, FlowRef, StreamPath, Transport};
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::base::wheel::TimerId;
@@ -78,6 +78,8 @@ pub(super) struct ServerTransaction {
     pub is_invite: bool,
     /// The sender of the request is gone: no response can be delivered.
     pub orphaned: bool,
+    /// The sender's flow is gone, and responses wait for its next one.
+    pub lost: bool,
     /// Its entry in [`Transactions::merged`].
     pub merge: Option<MergeKey>,
     /// The log was told of its end.
@@ -92,6 +94,12 @@ pub(super) struct ClientTransaction {
     pub server: Option<SlabKey>,
     pub secret: u64,
     pub hop: Way,
+    /// Who is there, if it is a client that proved that.
+    pub client: ClientKey,
+    /// A response has come.
+    pub heard: bool,
+    /// It was written once more, to the next flow of its client.
+    pub moved: bool,
     /// The peer, if we dialled it: it may answer on any connection that we opened to it.
     pub dialled: Option<(Transport, SocketAddr)>,
     /// The request as sent. Empty once nobody can need it any more.
@@ -124,7 +132,7 @@ impl ClientTransaction {
     pub fn flow(&self) -> Option<FlowRef> {
         match self.hop {
             Way::Flow(flow) => Some(flow),
-            Way::Connecting => None,
+            Way::Connecting | Way::Lost(_) => None,
         }
     }
 }
@@ -136,6 +144,8 @@ pub(super) enum Way {
     Flow(FlowRef),
     /// Once a connection is open.
     Connecting,
+    /// Once the client that had this flow has another.
+    Lost(StreamPath),
 }
 
 /// The Reason of CANCELs (RFC 3326), which may have to wait for a provisional response.
@@ -145,6 +155,8 @@ pub(super) enum CancelReason {
     None,
     /// Another branch won.
     Elsewhere,
+    /// Who sent the INVITE lost its flow and did not come back.
+    CallerGone,
     /// The value that the sender's CANCEL had.
     Said(Box<[u8]>),
 }
@@ -155,6 +167,7 @@ impl CancelReason {
         match self {
             CancelReason::None => None,
             CancelReason::Elsewhere => Some(b"SIP;cause=200;text=\"Call completed elsewhere\""),
+            CancelReason::CallerGone => Some(b"SIP;cause=487;text=\"The caller is gone\""),
             CancelReason::Said(value) => Some(value),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::base::id::{FlowRef, ListenerId, Transport};
+use crate::base::id::{ClientKey, FlowRef, ListenerId, Transport};
 use crate::base::users::UserId;
 
 /// The way a message came in. Small and `Copy`: it travels with the message across shards.
@@ -19,6 +19,8 @@ pub struct Arrival {
     pub accepted: bool,
     /// Who it is.
     pub standing: Standing,
+    /// The client that registered on the flow.
+    pub client: ClientKey,
 }
 
 /// What is known of a sender's identity at the shard that received the message.

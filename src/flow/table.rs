@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::base::id::{FlowId, FlowRef, ShardId, StreamPath};
+use crate::base::id::{ClientKey, FlowId, FlowRef, ShardId, StreamPath};
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
 use crate::base::metrics::RoundTrips;
 use crate::base::time::Time;
@@ -34,6 +34,8 @@ pub struct Flow {
     /// Whose it is by the word of a registrar behind us: a hash of the address of record that was
     /// registered on it last. 0: nobody's.
     pub vouched: u32,
+    /// The client that registered on it first, having proved who it is.
+    pub client: ClientKey,
     /// The peer is a server that the configuration names: the traffic of many users shares it.
     pub trunk: bool,
     /// What is between its bytes and SIP messages.
@@ -86,6 +88,7 @@ impl Flow {
             accepted,
             user: None,
             vouched: 0,
+            client: ClientKey::NONE,
             trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
@@ -114,6 +117,7 @@ impl Flow {
             remote: self.remote,
             accepted: self.accepted,
             standing: Standing::Unknown,
+            client: self.client,
         }
     }
 
@@ -212,7 +216,7 @@ fn is_of_options(message: &[u8]) -> bool {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 224);
+const _: () = assert!(size_of::<Flow>() <= 232);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,16 +2,18 @@
 //! the flow that a later request is for. Absent on purpose: what a token permits (the proxy
 //! decides) and whether its flow lives (that shard's table knows).
 //!
-//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, client key 8
-//! (unless zero), the caller's end, the callee's end, tag 12. The tag covers all of that and, for a
-//! dialog, the Call-ID.
+//! `ft.` and base64url of: version and kind 1 byte, both ends' forms 1, epoch 4, the caller's and the
+//! callee's client key 8 each (unless none), the caller's end, the callee's end, tag 12. The tag
+//! covers all of that and, for a dialog, the Call-ID.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 
 use crate::base::hash::{Mac, derive_key, is_equal_in_constant_time};
-use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+use crate::base::id::{
+    ClientKey, DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport,
+};
 
 /// What every token begins with. All characters of a token are `unreserved` in a user part (RFC
 /// 3261 §25.1).
@@ -25,10 +27,11 @@ const CLIENT_KEY: usize = 8;
 const ADDRESS_MAX: usize = 16 + 4 + 2;
 const END_MAX: usize = 2 + 2 * ADDRESS_MAX;
 const BYTES_MIN: usize = 2 + EPOCH + TAG;
-const BYTES_MAX: usize = 2 + EPOCH + CLIENT_KEY + 2 * END_MAX + TAG;
+const BYTES_MAX: usize = 2 + EPOCH + 2 * CLIENT_KEY + 2 * END_MAX + TAG;
 
 const KIND_PATH: u8 = 1;
-const WITH_CLIENT_KEY: u8 = 2;
+const WITH_CALLER_KEY: u8 = 2;
+const WITH_CALLEE_KEY: u8 = 4;
 
 const END_STREAM: u8 = 1;
 const END_DIALLED: u8 = 4;
@@ -59,19 +62,33 @@ pub struct Claims {
     /// The address that was dialled to reach the receiver, if `callee` is none. It leads to a
     /// connection that we open, never to one that somebody opened to us.
     pub dialled: Option<(Transport, SocketAddr)>,
-    /// Names the client over its reconnects; 0 when it is not known.
-    pub client_key: u64,
+    /// Names the caller over its connections.
+    pub caller_key: ClientKey,
+    /// Names the callee over its connections.
+    pub callee_key: ClientKey,
+}
+
+impl Claims {
+    /// The same in another run: no stream flow of this one is meant.
+    fn outdated(self) -> Claims {
+        let outdated = |end: FlowRef| match end {
+            FlowRef::Stream(path) => FlowRef::Stream(StreamPath { flow: FlowId::NOWHERE, ..path }),
+            datagram => datagram,
+        };
+        Claims { caller: self.caller.map(outdated), callee: self.callee.map(outdated), ..self }
+    }
 }
 
 /// Why a user part is not a token that may be followed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum TokenError {
     /// Does not begin like a token: not ours to judge.
     NotAToken,
     /// Broken, made or changed by somebody else, or of a dialog with another Call-ID.
     Forged,
-    /// Authentic, but of another run of the process: the flows that it names are dead.
-    Epoch,
+    /// Authentic, but of another run of the process: the stream flows that it names are dead, and
+    /// shown as [`FlowId::NOWHERE`]; client keys still hold.
+    Epoch(Box<Claims>),
 }
 
 /// Makes and checks the tokens of one run of the process.
@@ -86,16 +103,19 @@ impl TokenKey {
         TokenKey { mac: Mac::new(derive_key(secret, "flow token")), epoch }
     }
 
-    /// Appends the token of `claims`: at most 161 characters, 57 with two stream ends. The Call-ID
+    /// Appends the token of `claims`: at most 182 characters, 57 with two stream ends, 78 when
+    /// both have keys. The Call-ID
     /// is ignored for a Path.
     pub fn encode(&self, claims: &Claims, call_id: &[u8], out: &mut Vec<u8>) {
         let mut writer = Writer { bytes: [0; BYTES_MAX], len: 0 };
         let path = if claims.kind == TokenKind::Path { KIND_PATH } else { 0 };
-        let with_key = if claims.client_key != 0 { WITH_CLIENT_KEY } else { 0 };
-        writer.put(&[VERSION << 4 | path | with_key, form(claims.caller) << 4 | far_form(claims)]);
+        let keys = [(claims.caller_key, WITH_CALLER_KEY), (claims.callee_key, WITH_CALLEE_KEY)];
+        let present = keys.into_iter().filter(|(key, _)| key.is_some());
+        let bits = present.clone().fold(0, |bits, (_, bit)| bits | bit);
+        writer.put(&[VERSION << 4 | path | bits, form(claims.caller) << 4 | far_form(claims)]);
         writer.put(&self.epoch.to_be_bytes());
-        if claims.client_key != 0 {
-            writer.put(&claims.client_key.to_be_bytes());
+        for (key, _) in present {
+            writer.put(&key.to_bits().to_be_bytes());
         }
         writer.put_end(claims.caller);
         match claims.dialled.filter(|_| claims.callee.is_none()) {
@@ -127,7 +147,11 @@ impl TokenKey {
             return Err(TokenError::Forged);
         }
         let (claims, epoch) = parse(body, kind).ok_or(TokenError::Forged)?;
-        if epoch == self.epoch { Ok(claims) } else { Err(TokenError::Epoch) }
+        if epoch == self.epoch {
+            Ok(claims)
+        } else {
+            Err(TokenError::Epoch(Box::new(claims.outdated())))
+        }
     }
 
     fn tag(&self, kind: TokenKind, body: &[u8], call_id: &[u8]) -> [u8; TAG] {
@@ -163,12 +187,12 @@ fn far_form(claims: &Claims) -> u8 {
 fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
     let mut reader = Reader(body);
     let [head, forms] = reader.take()?;
-    if head & !(KIND_PATH | WITH_CLIENT_KEY) != VERSION << 4 {
+    if head & !(KIND_PATH | WITH_CALLER_KEY | WITH_CALLEE_KEY) != VERSION << 4 {
         return None;
     }
     let epoch = u32::from_be_bytes(reader.take()?);
-    let client_key =
-        if head & WITH_CLIENT_KEY != 0 { u64::from_be_bytes(reader.take()?) } else { 0 };
+    let caller_key = reader.key(head & WITH_CALLER_KEY != 0)?;
+    let callee_key = reader.key(head & WITH_CALLEE_KEY != 0)?;
     let caller = reader.end(forms >> 4)?;
     let (callee, dialled) = match forms & 0xf {
         form if form & !REMOTE_IS_V6 == END_DIALLED => {
@@ -176,7 +200,8 @@ fn parse(body: &[u8], kind: TokenKind) -> Option<(Claims, u32)> {
         }
         form => (reader.end(form)?, None),
     };
-    reader.0.is_empty().then_some((Claims { kind, caller, callee, dialled, client_key }, epoch))
+    let claims = Claims { kind, caller, callee, dialled, caller_key, callee_key };
+    reader.0.is_empty().then_some((claims, epoch))
 }
 
 struct Writer {
@@ -234,6 +259,11 @@ impl Reader<'_> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*taken)
+    }
+
+    fn key(&mut self, is_there: bool) -> Option<ClientKey> {
+        let bits = if is_there { u64::from_be_bytes(self.take()?) } else { 0 };
+        Some(ClientKey::from_bits(bits))
     }
 
     fn end(&mut self, form: u8) -> Option<Option<FlowRef>> {
@@ -313,16 +343,19 @@ mod tests {
         for kind in [TokenKind::Dialog, TokenKind::Path] {
             for caller in ends() {
                 for callee in ends() {
-                    let plain = Claims { kind, caller, callee, dialled: None, client_key: 0 };
-                    all.push(plain);
-                    all.push(Claims { client_key: u64::MAX - 5, ..plain });
+                    for keys in [[0, 0], [u64::MAX - 5, 0], [0, 1 << 40], [1, u64::MAX]] {
+                        let [caller_key, callee_key] = keys.map(ClientKey::from_bits);
+                        let dialled = None;
+                        all.push(Claims { kind, caller, callee, dialled, caller_key, callee_key });
+                    }
                 }
                 for remote in ["192.0.2.7:5060", "[2001:db8::7]:65535"] {
                     for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
                         let remote = remote.parse().expect("an address");
                         let dialled = Some((transport, remote));
-                        let client_key = 0;
-                        all.push(Claims { kind, caller, callee: None, dialled, client_key });
+                        let (caller_key, callee_key) = (ClientKey::from_bits(3), ClientKey::NONE);
+                        let callee = None;
+                        all.push(Claims { kind, caller, callee, dialled, caller_key, callee_key });
                     }
                 }
             }
@@ -342,21 +375,19 @@ mod tests {
             let token = encode(&claims);
             assert_eq!(key(1).decode(&token, CALL_ID), Ok(claims));
             assert!(token.iter().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(c)));
-            assert!(token.len() <= 161);
+            assert!(token.len() <= 182);
         }
     }
 
     #[test]
     fn two_streams_make_a_short_token() {
         let caller = ends()[1];
-        let claims = Claims {
-            kind: TokenKind::Dialog,
-            caller,
-            callee: caller,
-            dialled: None,
-            client_key: 0,
-        };
-        assert_eq!(encode(&claims).len(), 57);
+        let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
+        let (kind, callee, dialled) = (TokenKind::Dialog, caller, None);
+        let plain = Claims { kind, caller, callee, dialled, caller_key, callee_key };
+        assert_eq!(encode(&plain).len(), 57);
+        let key = ClientKey::from_bits(7);
+        assert_eq!(encode(&Claims { caller_key: key, callee_key: key, ..plain }).len(), 78);
     }
 
     #[test]
@@ -367,7 +398,8 @@ mod tests {
                 let mut wrong = token.clone();
                 wrong[bit / 8] ^= 1 << (bit % 8);
                 let refused = key(1).decode(&wrong, CALL_ID).unwrap_err();
-                assert_ne!(refused, TokenError::Epoch);
+                assert_eq!(refused == TokenError::NotAToken, bit < 24);
+                assert!(!matches!(refused, TokenError::Epoch(_)));
             }
         }
     }
@@ -403,7 +435,13 @@ mod tests {
     fn another_epoch_is_told_from_another_secret() {
         for claims in every_claim() {
             let token = encode(&claims);
-            assert_eq!(key(2).decode(&token, CALL_ID), Err(TokenError::Epoch));
+            assert_eq!(
+                key(2).decode(&token, CALL_ID),
+                Err(TokenError::Epoch(Box::new(claims.outdated())))
+            );
+            let ends = [claims.outdated().caller, claims.outdated().callee];
+            let named = ends.iter().flatten().filter_map(|end| end.stream());
+            assert!(named.into_iter().all(|flow| flow == FlowId::NOWHERE));
             let stranger = TokenKey::new(&[8; 32], 1);
             assert_eq!(stranger.decode(&token, CALL_ID), Err(TokenError::Forged));
         }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use crate::base::config::Config;
 use crate::base::host::parse_ip;
-use crate::base::id::{FlowRef, ListenerId, Transport};
+use crate::base::id::{ClientKey, FlowRef, ListenerId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenKey, TokenKind};
 use crate::sip::{Edits, HeaderName, Message, Method, NameAddr, Uri, split_first};
@@ -38,6 +38,8 @@ pub struct Onward<'a> {
     pub caller: Option<FlowRef>,
     /// The target if it is a client of ours.
     pub callee: Option<FlowRef>,
+    /// Which client that is, over its connections.
+    pub callee_key: ClientKey,
     /// The address that is dialled, if later requests of the dialog need to be told.
     pub dialled: Option<(Transport, SocketAddr)>,
     /// The first Route value that stays is of a strict router (RFC 3261 §16.6 step 6).
@@ -170,13 +172,17 @@ fn record_route(
 ) {
     let sips = Uri::parse(message.uri()).is_ok_and(|uri| uri.scheme == crate::sip::Scheme::Sips);
     let call_id = message.call_id().unwrap_or_default();
-    let mut line = |listener, transport, caller, callee, dialled| {
-        let claims = Claims { kind: TokenKind::Dialog, caller, callee, dialled, client_key: 0 };
-        out.extend_from_slice(b"Record-Route: <");
-        let facing = Facing { listener, transport, sips };
-        own_uri(config, tokens, &claims, call_id, facing, out);
-        out.extend_from_slice(b">\r\n");
-    };
+    let mut line =
+        |listener, transport, caller: Option<FlowRef>, callee: Option<FlowRef>, dialled| {
+            let caller_key = caller.map_or(ClientKey::NONE, |_| arrival.client);
+            let callee_key = callee.map_or(ClientKey::NONE, |_| onward.callee_key);
+            let claims =
+                Claims { kind: TokenKind::Dialog, caller, callee, dialled, caller_key, callee_key };
+            out.extend_from_slice(b"Record-Route: <");
+            let facing = Facing { listener, transport, sips };
+            own_uri(config, tokens, &claims, call_id, facing, out);
+            out.extend_from_slice(b">\r\n");
+        };
     let (near, far) = (arrival.listener(), onward.egress);
     let (near_transport, far_transport) = (arrival.transport(), onward.transport);
     if near == far {
@@ -196,8 +202,9 @@ fn path(
     onward: &Onward<'_>,
     out: &mut Vec<u8>,
 ) {
+    let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
     let (kind, caller) = (TokenKind::Path, onward.caller);
-    let claims = Claims { kind, caller, callee: None, dialled: None, client_key: 0 };
+    let claims = Claims { kind, caller, callee: None, dialled: None, caller_key, callee_key };
     out.extend_from_slice(b"Path: <");
     let facing = Facing { listener: onward.egress, transport: onward.transport, sips: false };
     own_uri(config, tokens, &claims, b"", facing, out);

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod naming;
 pub mod place;
 pub mod received;
+pub mod renew;
 pub mod response;
 pub mod route;
 pub mod target;

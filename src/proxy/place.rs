@@ -4,7 +4,7 @@
 
 use crate::base::config::Config;
 use crate::base::hash::KeyedHash;
-use crate::base::id::ShardId;
+use crate::base::id::{ClientKey, ShardId};
 use crate::registrar::GruuKey;
 use crate::sip::{Message, Method, Uri};
 
@@ -17,7 +17,12 @@ pub fn owner_of(hash: &KeyedHash, aor: &[u8], shards: u16) -> ShardId {
 
 /// The same from the hash of the address of record.
 pub fn shard_of(aor: u64, shards: u16) -> ShardId {
-    ShardId((aor % u64::from(shards)) as u16)
+    ShardId(((aor >> 32) % u64::from(shards)) as u16)
+}
+
+/// The same for the address of record of a client.
+pub fn owner_of_client(client: ClientKey, shards: u16) -> ShardId {
+    ShardId((client.of_aor() % u32::from(shards)) as u16)
 }
 
 /// The shard that a request is handed to. A Request-URI of ours: the owner of that address of

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::base::config::{Config, Upstream, UpstreamTarget};
 use crate::base::host::parse_ip;
-use crate::base::id::{FlowRef, Transport};
+use crate::base::id::{ClientKey, FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::base::users::UserId;
 use crate::flow::arrival::Arrival;
@@ -97,11 +97,36 @@ pub enum Way {
     /// A dialog token of another run of this process: whom it named is gone, what it permitted is
     /// not.
     Stale,
-    /// This flow, whatever the URIs say.
-    Flow(FlowRef, TokenKind),
+    /// This end, whatever the URIs say.
+    Flow(End, TokenKind),
     /// Where a connection of ours to this address leads, unless the URIs name a server that the
     /// configuration names, too.
     Dialled(Transport, SocketAddr),
+}
+
+/// One end of a dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The flow that it had when the token was made.
+    pub flow: FlowRef,
+    /// Which client it is, over its connections.
+    pub client: ClientKey,
+}
+
+impl End {
+    /// Whether a message came from there: on its flow, or on one that its client proved to be its
+    /// own and that is no less secure.
+    fn is_sender(&self, arrival: &Arrival) -> bool {
+        let is_client = self.client.is_some() && self.client == arrival.client;
+        let is_secure = !self.flow.transport().is_secure() || arrival.transport().is_secure();
+        self.flow.same_peer(arrival.source) || is_client && is_secure
+    }
+}
+
+/// The caller's and the callee's end.
+fn ends(claims: &Claims) -> [Option<End>; 2] {
+    let end = |flow: Option<FlowRef>, client| flow.map(|flow| End { flow, client });
+    [end(claims.caller, claims.caller_key), end(claims.callee, claims.callee_key)]
 }
 
 /// Reads the leading Route values that name us. A token that is forged, belongs to another Call-ID,
@@ -167,16 +192,17 @@ fn follow(
         Ok(claims) => claims,
         Err(TokenError::NotAToken) => return Ok(()),
         Err(TokenError::Forged) => return Err(Reject::because(403, "Flow token refused")),
-        Err(TokenError::Epoch) => {
-            if routing.way == Way::Initial {
-                routing.way = Way::Stale;
-            }
+        Err(TokenError::Epoch(claims)) => {
+            follow_outdated(&claims, message, arrival, routing);
             return Ok(());
         }
     };
     match claims.kind {
         TokenKind::Path if sender.is_upstream() => match claims.caller.or(claims.callee) {
-            Some(flow) => routing.way = Way::Flow(flow, TokenKind::Path),
+            Some(flow) => {
+                let end = End { flow, client: ClientKey::NONE };
+                routing.way = Way::Flow(end, TokenKind::Path);
+            }
             None => return Err(Reject::because(403, "Flow token refused")),
         },
         TokenKind::Path => return Err(Reject::because(403, "Path tokens are for servers")),
@@ -184,10 +210,8 @@ fn follow(
             if message.to().ok().and_then(|to| to.tag()).is_none() {
                 return Err(Reject::because(403, "Flow token outside its dialog"));
             }
-            let ends = [claims.caller, claims.callee];
-            let is_sender = |end: &FlowRef| end.same_peer(arrival.source);
             let dialled = Some((arrival.transport(), arrival.remote));
-            routing.is_party |= ends.iter().flatten().any(is_sender)
+            routing.is_party |= ends(&claims).iter().flatten().any(|end| end.is_sender(arrival))
                 || !arrival.accepted && claims.dialled == dialled;
             routing.way = select(&claims, arrival, sender, routing.way)?;
         }
@@ -195,14 +219,41 @@ fn follow(
     Ok(())
 }
 
+/// A token of another run: no flow that it names is followed, but clients are found by their keys
+/// when they have registered again.
+fn follow_outdated(
+    claims: &Claims,
+    message: Message<'_>,
+    arrival: &Arrival,
+    routing: &mut Routing,
+) {
+    let has_tag = message.to().ok().and_then(|to| to.tag()).is_some();
+    let in_dialog = has_tag && claims.kind == TokenKind::Dialog;
+    let is_sender = |end: &Option<End>| end.is_some_and(|end| end.is_sender(arrival));
+    let ends = ends(claims);
+    let other = match ends {
+        _ if !in_dialog => None,
+        [caller, callee] if is_sender(&caller) => callee,
+        [caller, callee] if is_sender(&callee) => caller,
+        [Some(end), None] | [None, Some(end)] => Some(end),
+        _ => None,
+    };
+    routing.is_party |= in_dialog && ends.iter().any(is_sender);
+    match other.filter(|end| end.client.is_some()) {
+        Some(end) => routing.way = Way::Flow(end, TokenKind::Dialog),
+        None if routing.way == Way::Initial => routing.way = Way::Stale,
+        None => {}
+    }
+}
+
 /// The other end than the sender's. A token of which the sender holds no end selects its only end;
 /// with two ends the sender is no party of the dialog. The first token that a client shows is its
 /// own also when its flow has changed: it never leads back to what it left.
 fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Result<Way, Reject> {
     let source = arrival.source;
-    let is_source = |end: Option<FlowRef>| end.is_some_and(|end| end.same_peer(source));
-    let is_near = |end: Option<FlowRef>| end.is_some_and(|end| same_host(end, source));
-    let (caller, callee) = (claims.caller, claims.callee);
+    let is_source = |end: Option<End>| end.is_some_and(|end| end.is_sender(arrival));
+    let is_near = |end: Option<End>| end.is_some_and(|end| same_host(end.flow, source));
+    let [caller, callee] = ends(claims);
     let other = if is_source(caller) {
         callee
     } else if is_source(callee) {
@@ -222,7 +273,7 @@ fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Re
     let by_own = is_first && !has_end;
     let dialled = claims.dialled.filter(|end| !is_dialled_peer(*end, arrival, by_own));
     Ok(match (other, dialled, so_far) {
-        (Some(flow), ..) => Way::Flow(flow, TokenKind::Dialog),
+        (Some(end), ..) => Way::Flow(end, TokenKind::Dialog),
         (None, Some((transport, remote)), _) => Way::Dialled(transport, remote),
         (None, None, Way::Flow(..) | Way::Dialled(..)) => so_far,
         (None, None, _) => Way::Outgoing,

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use crate::base::config::{Config, Route, RouteTo};
 use crate::base::host::same;
-use crate::base::id::{FlowRef, Transport};
+use crate::base::id::{ClientKey, FlowRef, StreamPath, Transport};
 use crate::base::limits::{BRANCHES_MAX, TARGETS_MAX};
 use crate::sip::{Message, Scheme, Uri};
 
@@ -26,6 +26,8 @@ pub const Q_MAX: u16 = 1000;
 pub struct Target {
     /// How to get there.
     pub hop: Hop,
+    /// Who is there, if it is a client that proved that.
+    pub client: ClientKey,
     /// Preference in thousandths (RFC 3261 §20.10); an alternative's means nothing.
     q: u16,
     /// What is tried when this way fails.
@@ -68,6 +70,8 @@ impl Peer {
 pub enum Hop {
     /// Exactly this flow: a client of ours.
     Client(FlowRef),
+    /// A client of ours whose flow, this one, is gone: the next one it has, when it has one.
+    Lost(StreamPath),
     /// An address that may be dialled: an upstream, or a Path's first hop.
     Dial {
         /// UDP, TCP or TLS.
@@ -82,6 +86,7 @@ impl Hop {
     pub fn transport(&self) -> Transport {
         match self {
             Hop::Client(flow) => flow.transport(),
+            Hop::Lost(path) => path.transport,
             Hop::Dial { transport, .. } => *transport,
         }
     }
@@ -179,14 +184,22 @@ impl TargetSet {
             return None;
         }
         let peer = match hop {
-            Hop::Client(_) => Peer::Client,
+            Hop::Client(_) | Hop::Lost(_) => Peer::Client,
             Hop::Dial { .. } if !uri.is_empty() && route.is_empty() => Peer::Phone,
             Hop::Dial { .. } => Peer::Server,
         };
         let uri = self.keep(uri);
         let route = self.keep(route);
-        self.list.push(Target { hop, q, alternative: None, uri, route, peer });
+        let client = ClientKey::NONE;
+        self.list.push(Target { hop, client, q, alternative: None, uri, route, peer });
         Some((self.list.len() - 1) as u8)
+    }
+
+    /// Says which client the target is that was added last.
+    pub fn name_last(&mut self, client: ClientKey) {
+        if let Some(last) = self.list.last_mut() {
+            last.client = client;
+        }
     }
 
     /// How many there are, alternatives included.

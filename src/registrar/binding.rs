@@ -2,7 +2,9 @@
 //! Compact: a fixed part and one block of bytes, since there may be millions. Absent on purpose:
 //! rules.
 
-use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+use crate::base::id::{
+    ClientKey, DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport,
+};
 use crate::base::limits::BINDING_BYTES_MAX;
 use crate::base::time::Time;
 
@@ -17,6 +19,8 @@ pub enum BindingFlow {
     /// a hop that added none, or a foreign Contact that is to be resolved): by the Contact itself,
     /// under the relay rules.
     Path,
+    /// On this flow, once, which was lost; on the next one of the same client when that comes.
+    Suspended(StreamPath),
     /// To the Contact's own address and port over [`Binding::transport`]: it is the address that
     /// the REGISTER came from, so that no relay rule applies.
     Dial,
@@ -48,6 +52,8 @@ pub(super) struct Facts {
     /// Bucket of the expiry list that it stands in: not after that of `expires_at`.
     pub(super) bucket: u32,
     pub(super) way: Way,
+    /// Of the client behind a stream flow, if it proved who it is.
+    pub(super) client: ClientKey,
     pub(super) cseq: u32,
     /// Which registration of its instance it belongs to: a random number that stays while the
     /// Call-ID does (RFC 5627 §5.1). 0 without an instance.
@@ -86,6 +92,7 @@ impl Facts {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Way {
     Stream(FlowId),
+    Suspended(FlowId),
     Datagram(Box<DatagramPath>),
     Path,
     Dial,
@@ -258,16 +265,27 @@ impl Binding {
     /// How a request gets there.
     pub fn flow(&self) -> BindingFlow {
         match &self.facts.way {
-            Way::Stream(flow) => BindingFlow::Flow(FlowRef::Stream(StreamPath {
-                flow: *flow,
-                transport: self.facts.transport,
-                listener: self.facts.listener,
-            })),
+            Way::Stream(flow) => BindingFlow::Flow(FlowRef::Stream(self.path_of(*flow))),
+            Way::Suspended(flow) => BindingFlow::Suspended(self.path_of(*flow)),
             Way::Datagram(path) => BindingFlow::Flow(FlowRef::Datagram(**path)),
             Way::Path => BindingFlow::Path,
             Way::Dial => BindingFlow::Dial,
             Way::Lost => BindingFlow::Lost,
         }
+    }
+
+    fn path_of(&self, flow: FlowId) -> StreamPath {
+        StreamPath { flow, transport: self.facts.transport, listener: self.facts.listener }
+    }
+
+    /// The client behind its flow; none if that did not prove who it is.
+    pub fn client(&self) -> ClientKey {
+        self.facts.client
+    }
+
+    /// Whether its flow was lost and its client may come back yet.
+    pub fn is_suspended(&self) -> bool {
+        matches!(self.facts.way, Way::Suspended(_))
     }
 
     /// The stream flow that it goes with.
@@ -348,7 +366,7 @@ mod tests {
 
     #[test]
     fn the_fixed_part_stays_small() {
-        assert!(size_of::<Binding>() <= 176, "{}", size_of::<Binding>());
+        assert!(size_of::<Binding>() <= 184, "{}", size_of::<Binding>());
     }
 
     fn facts() -> Facts {
@@ -359,6 +377,7 @@ mod tests {
             expires_at: Time::ZERO,
             bucket: 0,
             way: Way::Dial,
+            client: ClientKey::NONE,
             cseq: 1,
             registration: 0,
             reg_id: 1,

@@ -6,22 +6,18 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::{FlowId, ShardId};
+use crate::base::id::{ClientKey, FlowId, ShardId};
 use crate::base::limits::{CONTACT_CANDIDATES_MAX, FLOW_BINDINGS_MAX};
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::sip::Uri;
 
-use super::binding::{Binding, Draft, Facts, Tenure, Way};
+use super::binding::{Binding, Draft, Facts};
+use super::expiry::bucket_of;
 use super::journal::{Change, Journal};
 use super::links::{BuildHashed, END, List, push, unlink, walk};
-
-/// Width of an expiry bucket. A binding is out of force at its very moment; it leaves the table at
-/// most this much later.
-const BUCKET: Duration = Duration::from_secs(8);
 
 /// The bindings of the addresses of record that this shard owns.
 ///
@@ -32,13 +28,15 @@ pub struct Location {
     hash: KeyedHash,
     pub(super) bindings: Slab<Binding>,
     /// By hash of the address of record. An entry without bindings says that there were some once.
-    by_aor: HashMap<u64, SlabKey, BuildHashed>,
+    pub(super) by_aor: HashMap<u64, SlabKey, BuildHashed>,
     /// By hash of the flow's name.
-    by_flow: HashMap<u64, SlabKey, BuildHashed>,
+    pub(super) by_flow: HashMap<u64, SlabKey, BuildHashed>,
     /// By hash of the canonical Contact.
-    by_contact: HashMap<u64, SlabKey, BuildHashed>,
-    /// By [`BUCKET`]. A binding that was refreshed stays in its old bucket until that one is due.
-    by_expiry: BTreeMap<u32, SlabKey>,
+    pub(super) by_contact: HashMap<u64, SlabKey, BuildHashed>,
+    /// By client, which is a keyed hash.
+    pub(super) by_client: HashMap<u64, SlabKey, BuildHashed>,
+    /// By bucket (see `expiry`). A binding that was refreshed stays in its old bucket until that one is due.
+    pub(super) by_expiry: BTreeMap<u32, SlabKey>,
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
     known: usize,
     /// How many bindings only we can keep reachable (see `pings`).
@@ -62,6 +60,7 @@ impl Location {
             by_aor: HashMap::default(),
             by_flow: HashMap::default(),
             by_contact: HashMap::default(),
+            by_client: HashMap::default(),
             by_expiry: BTreeMap::new(),
             known: 0,
             pinged: 0,
@@ -134,58 +133,10 @@ impl Location {
         found
     }
 
-    /// Event: a stream flow ended. Its bindings go with it; those whose Contact can be dialled stay
-    /// and are dialled from now on. Each is shown to `gone` before. Returns how many went. Takes
-    /// time by the bindings of that flow.
-    pub fn remove_flow(&mut self, flow: FlowId, mut gone: impl FnMut(&Binding)) -> usize {
-        let mut removed = 0;
-        let mut next = self.flow_head(flow);
-        while let Some(binding) = self.bindings.get(next) {
-            let key = next;
-            next = binding.links[List::Flow as usize].next;
-            if binding.stream() != Some(flow) {
-                continue;
-            }
-            gone(binding);
-            if binding.facts.tenure == Tenure::Dialable {
-                self.leave_flow(key);
-                self.bindings.get_mut(key).expect("just seen").facts.way = Way::Dial;
-            } else {
-                self.remove(key);
-                removed += 1;
-            }
-        }
-        removed
-    }
-
-    /// Event: `now` may have passed [`Location::next_expiry`]. Looks at no more than `max`
-    /// bindings; each that is out of force is shown to `gone` and removed. Returns how many were;
-    /// [`Location::next_expiry`] stays in the past while there is more to do.
-    pub fn expire(&mut self, now: Time, max: usize, mut gone: impl FnMut(&Binding)) -> usize {
-        let mut removed = 0;
-        for _ in 0..max {
-            let Some((&bucket, &key)) = self.by_expiry.first_key_value() else { break };
-            if end_of(bucket) > now {
-                break;
-            }
-            let binding = self.bindings.get(key).expect("a bucket holds living bindings");
-            if binding.is_live(now) {
-                let later = bucket_of(binding.expires_at());
-                self.leave_bucket(key);
-                self.enter_bucket(key, later);
-            } else {
-                gone(binding);
-                self.remove(key);
-                removed += 1;
-            }
-        }
-        removed
-    }
-
-    /// When [`Location::expire`] wants to be called next. May be early, never late by more than 8
-    /// seconds.
-    pub fn next_expiry(&self) -> Option<Time> {
-        self.by_expiry.first_key_value().map(|(&bucket, _)| end_of(bucket))
+    /// The binding in force of that client.
+    pub fn of_client(&self, client: ClientKey, now: Time) -> Option<&Binding> {
+        let key = *self.by_client.get(&client.to_bits())?;
+        self.bindings.get(key).filter(|binding| binding.is_live(now))
     }
 
     /// The binding of that name, if it is there.
@@ -281,6 +232,7 @@ impl Location {
         self.enter_bucket(key, bucket);
         self.enter_flow(key);
         self.enter_contact(key);
+        self.enter_client(key);
         Some(key)
     }
 
@@ -289,6 +241,7 @@ impl Location {
         let old = &self.get(key).facts;
         let (id, old_bucket, old_contact) = (old.id, old.bucket, old.contact_hash);
         let old_needs_pings = old.needs_pings();
+        let is_same_client = old.client == facts.client;
         self.journal.note(Change { id, is_new: false, key });
         let bucket = bucket_of(facts.expires_at);
         let is_same_flow = self.get(key).stream() == facts.way.stream();
@@ -298,11 +251,17 @@ impl Location {
         if old_contact != facts.contact_hash {
             self.leave_contact(key);
         }
+        if !is_same_client {
+            self.leave_client(key);
+        }
         let contact = facts.contact_hash;
         self.pinged += usize::from(facts.needs_pings());
         self.pinged -= usize::from(old_needs_pings);
         let binding = self.bindings.get_mut(key).expect("just seen");
         binding.update(draft, Facts { id, bucket: old_bucket, ..facts });
+        if !is_same_client {
+            self.enter_client(key);
+        }
         if !is_same_flow {
             self.enter_flow(key);
         }
@@ -323,6 +282,7 @@ impl Location {
         self.leave_bucket(key);
         self.leave_flow(key);
         self.leave_contact(key);
+        self.leave_client(key);
         let Facts { id, aor_hash, .. } = self.get(key).facts;
         self.journal.note(Change { id, is_new: false, key });
         let head = self.by_aor.get_mut(&aor_hash).expect("a binding's address of record is listed");
@@ -337,22 +297,7 @@ impl Location {
         self.bindings.remove(key);
     }
 
-    fn enter_bucket(&mut self, key: SlabKey, bucket: u32) {
-        let head = self.by_expiry.entry(bucket).or_insert(END);
-        *head = push(&mut self.bindings, List::Expiry, *head, key);
-        self.bindings.get_mut(key).expect("a living binding").facts.bucket = bucket;
-    }
-
-    fn leave_bucket(&mut self, key: SlabKey) {
-        let bucket = self.get(key).facts.bucket;
-        let head = self.by_expiry.get_mut(&bucket).expect("a binding stands in a bucket");
-        *head = unlink(&mut self.bindings, List::Expiry, *head, key);
-        if *head == END {
-            self.by_expiry.remove(&bucket);
-        }
-    }
-
-    fn flow_head(&self, flow: FlowId) -> SlabKey {
+    pub(super) fn flow_head(&self, flow: FlowId) -> SlabKey {
         self.by_flow.get(&self.flow_hash(flow)).copied().unwrap_or(END)
     }
 
@@ -366,7 +311,7 @@ impl Location {
         *head = push(&mut self.bindings, List::Flow, *head, key);
     }
 
-    fn leave_flow(&mut self, key: SlabKey) {
+    pub(super) fn leave_flow(&mut self, key: SlabKey) {
         let Some(flow) = self.get(key).stream() else { return };
         let hash = self.flow_hash(flow);
         leave(&mut self.by_flow, &mut self.bindings, List::Flow, hash, key);
@@ -399,24 +344,13 @@ fn leave(
     }
 }
 
-/// The bucket in which a binding that ends at `at` is looked at.
-fn bucket_of(at: Time) -> u32 {
-    // The last bucket is a thousand years away.
-    u32::try_from(at.as_secs() / BUCKET.as_secs()).unwrap_or(u32::MAX)
-}
-
-/// The moment when everything in `bucket` that was not refreshed is out of force.
-fn end_of(bucket: u32) -> Time {
-    Time::ZERO + BUCKET * bucket.saturating_add(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::binding::BindingFlow;
     use super::super::harness::{Desk, ROOM, canonical_aor, stream};
+    use super::super::lose::Lost;
     use super::*;
     use crate::base::id::Transport;
-    use crate::base::rng::Rng;
 
     const ALICE: &str = "sip:alice@example.com";
 
@@ -430,14 +364,16 @@ mod tests {
         desk.register(ALICE, ("e", 1), "Contact: <sip:c@x.invalid>\n").unwrap();
         assert!(desk.location.holds_flow(flow));
         let mut gone = Vec::new();
-        let removed = desk.location.remove_flow(flow, |binding| gone.push(binding.aor().to_vec()));
-        assert_eq!(removed, 2);
+        let lost = desk.location.remove_flow(flow, None, |it| gone.push(it.aor().to_vec()));
+        assert_eq!(lost.removed, 2);
         assert_eq!(gone, [b"bob@example.com".to_vec(), b"alice@example.com".to_vec()]);
         assert_eq!(desk.contacts(ALICE), ["sip:c@x.invalid"]);
         assert!(!desk.location.holds_flow(flow));
-        assert_eq!(desk.location.remove_flow(flow, |_| panic!("nothing left")), 0);
+        let lost = desk.location.remove_flow(flow, None, |_| panic!("nothing left"));
+        assert_eq!(lost, Lost::default());
         let reused = FlowId::new(flow.shard(), 2, 99);
-        assert_eq!(desk.location.remove_flow(reused, |_| panic!("another generation")), 0);
+        let lost = desk.location.remove_flow(reused, None, |_| panic!("another generation"));
+        assert_eq!(lost, Lost::default());
     }
 
     #[test]
@@ -454,7 +390,7 @@ mod tests {
             desk.source = stream(5, transport);
             desk.register(ALICE, ("c", 1), &format!("Contact: {contact}\n")).unwrap();
             let flow = desk.source.stream().unwrap();
-            let removed = desk.location.remove_flow(flow, |_| {});
+            let removed = desk.location.remove_flow(flow, None, |_| {}).removed;
             assert_eq!(removed, usize::from(!is_kept), "{transport:?} {contact}");
             if is_kept {
                 assert_eq!(desk.flow(ALICE), BindingFlow::Dial);
@@ -474,44 +410,9 @@ mod tests {
         assert_eq!((desk.out.added().count(), desk.out.removed().count()), (1, 0));
         desk.register(ALICE, ("c", 3), "Contact: <sip:a@x.invalid>\n").unwrap();
         assert_eq!((desk.out.added().count(), desk.out.removed().count()), (0, 0));
-        assert_eq!(desk.location.remove_flow(old, |_| panic!("it has moved")), 0);
+        let lost = desk.location.remove_flow(old, None, |_| panic!("it has moved"));
+        assert_eq!(lost, Lost::default());
         assert_eq!(desk.flow(ALICE), BindingFlow::Flow(desk.source));
-    }
-
-    #[test]
-    fn bindings_end_on_time_and_leave_soon_after() {
-        let mut desk = Desk::new();
-        desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>;expires=60, <sip:b@h>;expires=90\n")
-            .unwrap();
-        desk.pass(59);
-        assert_eq!(desk.contacts(ALICE).len(), 2);
-        desk.pass(1);
-        assert_eq!(desk.contacts(ALICE), ["sip:b@h"]);
-        let due = desk.location.next_expiry().unwrap();
-        assert!(due > desk.now && due <= desk.now + BUCKET);
-        assert_eq!(desk.location.expire(desk.now, 100, |_| panic!("not yet")), 0);
-        assert_eq!(desk.location.expire(due, 100, |_| {}), 1);
-        assert_eq!((desk.location.len(), desk.location.aors()), (1, 1));
-        // What is out of force neither blocks nor orders a new registration.
-        desk.pass(40);
-        desk.register(ALICE, ("c", 1), "Contact: <sip:b@h>\n").unwrap();
-        assert_eq!(desk.listed().len(), 1);
-    }
-
-    #[test]
-    fn a_refreshed_binding_stays() {
-        let mut desk = Desk::new();
-        desk.register(ALICE, ("c", 1), "Contact: <sip:a@h>;expires=60\n").unwrap();
-        let first = desk.location.next_expiry().unwrap();
-        desk.pass(50);
-        desk.register(ALICE, ("c", 2), "Contact: <sip:a@h>;expires=60\n").unwrap();
-        assert_eq!(desk.location.expire(first, 100, |_| panic!("it was refreshed")), 0);
-        assert!(desk.location.next_expiry().unwrap() > first);
-        // An earlier end is seen at once.
-        desk.register(ALICE, ("c", 3), "Contact: <sip:a@h>;expires=30\n").unwrap();
-        desk.pass(30);
-        assert_eq!(desk.location.expire(desk.now + BUCKET, 100, |_| {}), 1);
-        assert_eq!(desk.location.next_expiry(), None);
     }
 
     #[test]
@@ -571,38 +472,5 @@ mod tests {
             desk.register(&format!("sip:{user}@example.com"), ("c", 1), &line).unwrap();
         }
         assert_eq!(desk.contact_match("sip:a@x.invalid;method=M0"), None);
-    }
-
-    #[test]
-    fn ten_thousand_bindings_expire_in_bounded_steps() {
-        let mut desk = Desk::new();
-        desk.location = Location::new(KeyedHash::new([1; 16]), 10_000);
-        let mut rng = Rng::new([5; 32]);
-        let mut ends: Vec<Time> = Vec::new();
-        for user in 0..10_000 {
-            let seconds = 60 + rng.below(540);
-            ends.push(desk.now + Duration::from_secs(seconds));
-            desk.source = stream(user % 100, Transport::Wss);
-            let line = format!("Contact: <sip:{user}@x.invalid>;expires={seconds}\n");
-            desk.register(&format!("sip:{user}@example.com"), ("c", 1), &line).unwrap();
-        }
-        assert_eq!(desk.location.aors(), 10_000);
-        let mut now = desk.now;
-        while let Some(due) = desk.location.next_expiry() {
-            now = now.max(due);
-            let mut seen = 0;
-            let removed = desk.location.expire(now, 64, |binding| {
-                assert!(!binding.is_live(now) && binding.expires_at() + BUCKET >= due);
-                seen += 1;
-            });
-            assert!(removed == seen && seen <= 64);
-            if desk.location.next_expiry().is_none_or(|next| next > now) {
-                let left = ends.iter().filter(|end| **end > now).count();
-                assert!(desk.location.len() >= left && left + 200 > desk.location.len());
-            }
-        }
-        assert!(desk.location.is_empty());
-        assert!(desk.location.by_flow.is_empty() && desk.location.by_contact.is_empty());
-        assert_eq!(desk.location.by_aor.len(), 10_000);
     }
 }

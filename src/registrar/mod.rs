@@ -9,7 +9,9 @@
 
 mod answer;
 mod binding;
+mod client;
 mod contact;
+mod expiry;
 #[doc(hidden)]
 pub mod fuzz;
 mod gruu;
@@ -18,20 +20,24 @@ mod harness;
 mod journal;
 mod links;
 mod location;
+mod lose;
 mod pings;
 mod plan;
 mod record;
 mod register;
 mod restore;
 mod shadow;
+mod terms;
 mod way;
 
 pub use binding::{Binding, BindingFlow};
+pub use client::client_key;
 pub use contact::canonical_contact;
 pub use gruu::{Gruu, GruuKey};
 pub use journal::Change;
 pub use location::Location;
+pub use lose::{Grace, Lost};
 pub use record::{RecordError, aor_of};
-pub use register::{RegisterContext, Registered, Reject, register};
+pub use register::{Came, RegisterContext, Registered, Reject, register};
 pub use restore::{NotRestored, restore};
 pub use shadow::{Shadowed, shadow};

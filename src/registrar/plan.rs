@@ -5,27 +5,23 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::base::config::Registrar;
-use crate::base::id::FlowId;
-use crate::base::limits::{BINDING_BYTES_MAX, VALUES_MAX};
+use crate::base::id::{ClientKey, FlowId};
+use crate::base::limits::VALUES_MAX;
 use crate::base::slab::SlabKey;
-use crate::sip::{HeaderName, Scheme, Uri};
+use crate::sip::{HeaderName, Uri};
 
 use super::answer::number_line;
 use super::binding::{Binding, BindingFlow, DraftParts, Facts, Tenure, Way, is_same_instance};
-use super::contact::{ContactError, Wanted, canonical_contact};
+use super::client::client_key;
+use super::contact::{Wanted, canonical_contact};
 use super::location::Location;
-use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
+use super::lose::former;
+use super::register::{Came, Registered, Reject, Sender, reject};
+use super::terms::{check_target, grant, read_contact};
 use super::way::way;
 
-/// Expiries above this are granted up to a tenth shorter, so that clients that came at once do not
-/// return at once.
-const SPREAD_ABOVE_SECONDS: u64 = 600;
 /// Retry-After of a table that is full, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 30;
-/// Requests for less than this may be refused as too brief (RFC 3261 §10.3 step 7).
-const BRIEF_SECONDS: u64 = 3600;
-
 /// The changes of one REGISTER.
 #[derive(Default)]
 pub(super) struct Plan<'a> {
@@ -156,14 +152,20 @@ impl<'a> Plan<'a> {
         if lasting().count() > 1 && lasting().any(|change| change.wanted.reg_id != 0) {
             return Err(reject(context, 400, "More than one Contact with a reg-id", out));
         }
+        // Those whose client was lost hold no place of those that are there.
         let reached = |change: &Change<'_>| {
-            change.meant.iter().filter(|key| !location.get(**key).is_lost()).count()
+            let is_there = |key: &&SlabKey| {
+                let binding = location.get(**key);
+                !binding.is_lost() && !binding.is_suspended()
+            };
+            change.meant.iter().filter(is_there).count()
         };
         let new = lasting().filter(|change| reached(change) == 0).count();
         if new == 0 {
             return Ok(());
         }
-        let live = location.lookup(&out.aor, context.now).count();
+        let all = location.lookup(&out.aor, context.now);
+        let live = all.filter(|binding| !binding.is_suspended()).count();
         let gone: usize = self.changes.iter().map(reached).sum();
         if live - gone + lasting().count() > context.config.registrar.contacts_max {
             return Err(reject(context, 403, "Too many bindings", out));
@@ -205,91 +207,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Reads a Contact value and drops a reg-id that does not count (RFC 5626 §6).
-fn read_contact<'a>(
-    sender: &Sender<'a>,
-    text: &'a [u8],
-    out: &mut Registered,
-) -> Result<Wanted<'a>, Reject> {
-    let context = sender.context;
-    if text == b"*" {
-        return Err(reject(context, 400, STAR_MISUSED, out));
-    }
-    let mut wanted = Wanted::parse(text).map_err(|error| {
-        let why = match error {
-            ContactError::Syntax(error) => error.kind.phrase(),
-            ContactError::Q => "Malformed q in Contact",
-        };
-        reject(context, 400, why, out)
-    })?;
-    if wanted.reg_id != 0 && !sender.takes_outbound {
-        if sender.supports_outbound {
-            return Err(reject(context, 439, "First hop lacks outbound support", out));
-        }
-        wanted.reg_id = 0;
-    }
-    let bytes = out.aor.len() + out.path.len() + text.len() + sender.call_id.len();
-    // One byte for the semicolon that parameters may lack before them.
-    if bytes + 1 > BINDING_BYTES_MAX {
-        return Err(reject(context, 400, "Contact, Call-ID and Path too long", out));
-    }
-    Ok(wanted)
-}
-
-/// What a Contact may not lead to: us, or the address of record itself, be it as a GRUU (RFC 5627
-/// §5.1); an instance has a SIP URI.
-fn check_target(
-    sender: &Sender<'_>,
-    wanted: &Wanted<'_>,
-    out: &mut Registered,
-) -> Result<(), Reject> {
-    let context = sender.context;
-    if (context.names_us)(&wanted.uri) {
-        return Err(reject(context, 400, "Contact names this server", out));
-    }
-    if !matches!(wanted.uri.scheme, Scheme::Sip | Scheme::Sips) {
-        return match wanted.instance {
-            Some(_) => Err(reject(context, 403, "An instance needs a SIP URI", out)),
-            None => Ok(()),
-        };
-    }
-    // With header fields it is another URI (RFC 3261 §19.1.4, RFC 4475 §3.3.14).
-    let is_plain = wanted.uri.port.is_none() && wanted.uri.headers_raw.is_empty();
-    if !is_plain || !context.config.is_our_domain(wanted.uri.host) {
-        return Ok(());
-    }
-    let mut target = Vec::new();
-    if context.gruu_key.read(&wanted.uri, &mut target).is_none() {
-        wanted.uri.aor_into(&mut target);
-    }
-    match target == out.aor {
-        true => Err(reject(context, 403, "Contact is the address of record", out)),
-        false => Ok(()),
-    }
-}
-
-/// The seconds that a Contact is granted; 0 when it is to be removed.
-fn grant(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) -> Result<u64, Reject> {
-    let context = sender.context;
-    let Registrar { expires_default, expires_min, expires_max, .. } = context.config.registrar;
-    let requested = match wanted.expires.or(sender.expires) {
-        Some(seconds) => u64::from(seconds),
-        None => expires_default.as_secs(),
-    };
-    if requested == 0 {
-        return Ok(0);
-    }
-    if requested < expires_min.as_secs() && requested < BRIEF_SECONDS {
-        number_line("Min-Expires", expires_min.as_secs(), &mut out.headers);
-        return Err(reject(context, 423, "Expiry too brief", out));
-    }
-    let granted = requested.min(expires_max.as_secs().max(1));
-    if granted <= SPREAD_ABOVE_SECONDS {
-        return Ok(granted);
-    }
-    Ok(granted - context.random % (granted / 10 + 1))
-}
-
 fn out_of_order(sender: &Sender<'_>, out: &mut Registered) -> Reject {
     reject(sender.context, 500, "CSeq not higher than before", out)
 }
@@ -310,8 +227,13 @@ fn keep(
     let contact_hash = is_indexed.then(|| location.hash_of(&out.contacts[contact.clone()]));
     let registration = registration(sender, &change.wanted, location, &out.aor);
     let facts = facts(sender, change, location.hash_of(&out.aor), contact_hash, registration);
+    let facts = Facts { client: client(sender, &change.wanted, &facts.way, &out.aor), ..facts };
     if let Some(flow) = facts.way.stream() {
         out.bound = Some(flow);
+    }
+    if facts.client.is_some() {
+        let former = meant.and_then(|key| former(location.get(key), &facts));
+        out.came.push(Came { client: facts.client, former });
     }
     // What a Path leads to is never reached by the flow of its REGISTER.
     let has_path = matches!(facts.way, Way::Path);
@@ -336,6 +258,15 @@ fn keep(
     } else if is_indexed && !has_path {
         out.added.push(contact);
     }
+}
+
+/// Who registers, if it is the client itself, on a flow, and has proved it.
+fn client(sender: &Sender<'_>, wanted: &Wanted<'_>, way: &Way, aor: &[u8]) -> ClientKey {
+    let (Some(hash), Way::Stream(_)) = (sender.context.client_hash, way) else {
+        return ClientKey::NONE;
+    };
+    let flow = wanted.instance.filter(|_| wanted.reg_id != 0).map(|it| (it, wanted.reg_id));
+    client_key(hash, aor, flow, wanted.address.uri)
 }
 
 fn remove(location: &mut Location, key: SlabKey, out: &mut Registered) {
@@ -398,6 +329,7 @@ fn facts(
         expires_at: context.now + Duration::from_secs(change.seconds),
         bucket: 0,
         way,
+        client: ClientKey::NONE,
         cseq: sender.cseq,
         registration,
         reg_id: wanted.reg_id,
@@ -420,50 +352,6 @@ mod tests {
     use crate::base::id::Transport;
 
     const ALICE: &str = "sip:alice@example.com";
-
-    #[test]
-    fn expiry_is_taken_from_parameter_header_default_and_bounded() {
-        for (lines, expected) in [
-            ("Contact: <sip:a@h>\n", Ok(3600)),
-            ("Contact: <sip:a@h>\nExpires: 300\n", Ok(300)),
-            ("Contact: <sip:a@h>;expires=100\nExpires: 300\n", Ok(100)),
-            ("Contact: <sip:a@h>;expires=30\n", Ok(30)),
-            ("Contact: <sip:a@h>;expires=29\n", Err(423)),
-            ("Contact: <sip:a@h>;expires=1\nExpires: 300\n", Err(423)),
-            ("Contact: <sip:a@h>\nExpires: 1\n", Err(423)),
-            ("Contact: <sip:a@h>;expires=99999999999\n", Ok(7200)),
-            ("Contact: <sip:a@h>;expires=soon\n", Ok(3600)),
-        ] {
-            let mut desk = Desk::new();
-            let got = desk.register(ALICE, ("c", 1), lines).map_err(|reject| reject.status);
-            assert_eq!(got, expected.map(|_| ()), "{lines}");
-            match expected {
-                Ok(seconds) => assert_eq!(desk.listed(), [format!("<sip:a@h>;expires={seconds}")]),
-                Err(_) => assert!(desk.headers().contains("Min-Expires: 30\r\n")),
-            }
-        }
-    }
-
-    #[test]
-    fn long_expiries_are_spread_downward() {
-        let mut desk = Desk::new();
-        for (cseq, (requested, random, granted)) in [
-            (600, 99, 600),
-            (601, 7, 594),
-            (3600, 0, 3600),
-            (3600, 360, 3240),
-            (3600, 361, 3600),
-            (9000, u64::MAX, 7200 - u64::MAX % 721),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            desk.random = random;
-            let lines = format!("Contact: <sip:a@h>;expires={requested}\n");
-            desk.register(ALICE, ("c", cseq as u32 + 1), &lines).unwrap();
-            assert_eq!(desk.listed(), [format!("<sip:a@h>;expires={granted}")]);
-        }
-    }
 
     #[test]
     fn updates_in_one_call_have_to_come_in_order() {

@@ -75,7 +75,7 @@ impl Binding {
             Way::Dial => 1,
             Way::Stream(_) if facts.tenure == Tenure::Dialable => 1,
             Way::Datagram(_) => 2,
-            Way::Stream(_) | Way::Lost => 3,
+            Way::Stream(_) | Way::Suspended(_) | Way::Lost => 3,
         };
         let flags = (u8::from(facts.ob) * OB) | (u8::from(self.is_shadow()) * SHADOW);
         out.extend_from_slice(&[REGISTERED, way, facts.transport as u8, flags]);

@@ -9,7 +9,8 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use crate::base::config::Config;
-use crate::base::id::{FlowId, FlowRef};
+use crate::base::hash::KeyedHash;
+use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
 use crate::base::time::Time;
 use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
 
@@ -41,6 +42,8 @@ pub struct RegisterContext<'a> {
     /// A random number: how far below the highest this expiry is granted, which registration of
     /// its instance this is, and what temporary GRUUs are made with.
     pub random: u64,
+    /// Makes client keys; absent when the sender proved nothing, or need not be found again.
+    pub client_hash: Option<&'a KeyedHash>,
     /// Makes GRUUs.
     pub gruu_key: &'a GruuKey,
     /// Seconds for Flow-Timer, if the client is to be told (RFC 5626 §11.1).
@@ -54,6 +57,8 @@ pub struct Registered {
     pub bound: Option<FlowId>,
     /// Stream flows that no binding of the table goes with any more.
     pub released: SmallVec<[FlowId; 2]>,
+    /// The clients that came by it.
+    pub came: SmallVec<[Came; 1]>,
     pub(super) headers: Vec<u8>,
     /// The canonical Contacts that `added` and `removed` name.
     pub(super) contacts: Vec<u8>,
@@ -63,6 +68,15 @@ pub struct Registered {
     pub(super) path: Vec<u8>,
     pub(super) params: Vec<u8>,
     pub(super) draft: Draft,
+}
+
+/// A client that proved who it is and registered on the flow of its REGISTER.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Came {
+    /// Who.
+    pub client: ClientKey,
+    /// The flow that its binding went with before, if that was another one and was not lost.
+    pub former: Option<StreamPath>,
 }
 
 /// Why a REGISTER is refused. Its header lines, Warning among them, are [`Registered::headers`].
@@ -98,6 +112,7 @@ impl Registered {
 
     pub(super) fn clear(&mut self) {
         self.bound = None;
+        self.came.clear();
         self.released.clear();
         self.headers.clear();
         self.contacts.clear();
@@ -333,7 +348,8 @@ fn has_option(request: Message<'_>, name: HeaderName, tag: &[u8]) -> bool {
 fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut Registered) {
     let now = sender.context.now;
     let aor = sender.gruu_aor();
-    for (index, binding) in location.lookup(&out.aor, now).enumerate() {
+    let bindings = location.lookup(&out.aor, now).filter(|binding| !binding.is_suspended());
+    for (index, binding) in bindings.enumerate() {
         let gruus = |out: &mut Vec<u8>| {
             if let Some(aor) = &aor {
                 let nonce = sender.nonce(index);

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use crate::base::config::Config;
-use crate::base::id::{DatagramPath, ListenerId, Transport};
+use crate::base::id::{ClientKey, DatagramPath, ListenerId, Transport};
 use crate::base::time::Time;
 use crate::sip::Uri;
 
@@ -89,6 +89,7 @@ fn facts(
         && !config.is_our_domain(uri.host)
         && canonical_contact(&uri, &mut canonical);
     Facts {
+        client: ClientKey::NONE,
         id,
         aor_hash: location.hash_of(record.aor),
         contact_hash: is_indexed.then(|| location.hash_of(&canonical)),

@@ -92,6 +92,15 @@ Sec-WebSocket-Protocol: sip\r\n\r\n",
         messages
     }
 
+    /// Every SIP message that came, in order; they are not taken.
+    pub fn peek(&self, lab: &mut Lab) -> Vec<Sip> {
+        let flow = self.flow.expect("a connection");
+        let bytes = lab.wires[&flow].bytes.clone();
+        let all = self.take(lab);
+        lab.wire(flow).bytes = bytes;
+        all
+    }
+
     /// Nothing came, not one byte.
     pub fn heard_nothing(&self, lab: &mut Lab) {
         match self.flow {

@@ -165,8 +165,9 @@ fn read_table(
     let certificates = listen::certificates(root.sections("certificate"), folder);
     let mut upstreams = upstream::upstreams(root.sections("upstream"), resolve);
     let routes = route::routes(root.sections("route"), &upstreams);
-    let registrar = tables::registrar(root.section("registrar"), folder);
     let auth = auth::auth(root.section("auth"), &node.node.domains, folder);
+    let registrar =
+        tables::registrar(root.section("registrar"), folder, auth.auth.digest().is_some());
     let timers = tables::timers(root.section("timers"));
     let limits = tables::limits(root.section("limits"));
     let upstream_ca = tables::tls(root.section("tls"), folder);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::config::{Node, Registrar, Timers};
 use crate::base::id::{FLOW_SLOTS_MAX, SHARDS_MAX};
-use crate::base::limits::Limits;
+use crate::base::limits::{GRACE_MAX, Limits};
 use crate::io::secret::{self, SecretError};
 use crate::io::store::StoreFile;
 use crate::sip::{NameAddr, Scheme, Uri};
@@ -23,6 +23,9 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// The grace where there are users: what their libraries take to come back, and half of what an
+/// INVITE may wait.
+const GRACE_USUAL: Duration = Duration::from_secs(10);
 
 /// The `[node]` table.
 pub(super) struct NodeTable {
@@ -96,13 +99,24 @@ fn domains(section: &Section<'_>) -> Vec<String> {
     domains
 }
 
+/// Who lost its flow is known again by what it proved: without users there is nobody to wait for.
+fn grace(section: &Section<'_>, has_users: bool) -> Duration {
+    let usual = if has_users { GRACE_USUAL } else { Duration::ZERO };
+    let grace = section.duration("grace", Duration::ZERO..=GRACE_MAX, usual);
+    if !has_users && !grace.value.is_zero() {
+        let hint = "a client that comes back is known by its password: set `method` in [auth]";
+        section.faults.warning(&grace.at, "`grace` has no effect without authentication", hint);
+    }
+    if has_users { grace.value } else { Duration::ZERO }
+}
+
 /// The `[registrar]` table.
 pub(super) struct RegistrarTable {
     pub(super) registrar: Registrar,
     pub(super) store: Option<StoreFile>,
 }
 
-pub(super) fn registrar(section: Section<'_>, folder: &Path) -> RegistrarTable {
+pub(super) fn registrar(section: Section<'_>, folder: &Path, has_users: bool) -> RegistrarTable {
     let default = Registrar::default();
     let second = Duration::from_secs(1);
     let min = section.duration("expires_min", second..=YEAR, default.expires_min);
@@ -124,11 +138,7 @@ pub(super) fn registrar(section: Section<'_>, folder: &Path) -> RegistrarTable {
     let foreign_contacts = section.boolean("foreign_contacts", default.foreign_contacts).value;
     let sips_to_sip_contact =
         section.boolean("sips_to_sip_contact", default.sips_to_sip_contact).value;
-    let grace = section.duration("grace", Duration::ZERO..=HOUR, Duration::ZERO);
-    if !grace.value.is_zero() {
-        let hint = "requests for a lost flow are answered at once; set grace = 0";
-        section.faults.warning(&grace.at, "`grace` is not supported yet", hint);
-    }
+    let grace = grace(&section, has_users);
     let (store, persistence) = store::read(&section, folder);
     let service_route = service_route(&section);
     section.finish();
@@ -140,6 +150,7 @@ pub(super) fn registrar(section: Section<'_>, folder: &Path) -> RegistrarTable {
         serial_ring,
         nat_ping,
         nat_ping_misses,
+        grace,
         foreign_contacts,
         service_route,
         sips_to_sip_contact,

@@ -157,10 +157,19 @@ fn keys_and_types() {
 }
 
 #[test]
+fn the_grace_needs_somebody_who_can_be_known_again() {
+    assert_cases(&[
+        ("[registrar]\ngrace = \"10s\"\n", Warning, 9, "without authentication", "[auth]"),
+        ("[registrar]\ngrace = \"31s\"\n", Error, 9, "out of range", "30s"),
+    ]);
+    let (loaded, _) = judge(LEAST).expect("it is fine");
+    assert!(loaded.config.registrar.grace.is_zero());
+}
+
+#[test]
 fn what_does_not_exist_yet_is_not_ignored() {
     assert_cases(&[
         ("[registrar]\nstore = \"redis://x\"\n", Error, 9, "is not supported", "file:"),
-        ("[registrar]\ngrace = \"10s\"\n", Warning, 9, "not supported yet", "grace = 0"),
         (
             "[[listen]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:1\"\n\
              proxy_protocol_from = [\"10.0.0.0/8\"]\n",

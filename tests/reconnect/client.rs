@@ -1,0 +1,330 @@
+//! A client with a password that comes back, and a call between two of them.
+
+use std::time::Duration;
+
+use sipring::base::event::CloseReason;
+use sipring::base::id::{FlowId, Transport};
+
+use crate::lab::digest::{Challenge, Response, Settings, with_digest};
+use crate::lab::draft::{Draft, request};
+use crate::lab::phone::Phone;
+use crate::lab::text::Sip;
+use crate::lab::{self, Lab};
+
+/// How long clients may take to come back in these tests.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How a flow ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Fin,
+    Reset,
+    /// Not at all, as far as anybody can see.
+    Silent,
+}
+
+pub const ENDS: [End; 3] = [End::Fin, End::Reset, End::Silent];
+
+/// By what a client is known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    ByRegId,
+    ByContact,
+}
+
+pub const KNOWN: [Known; 2] = [Known::ByRegId, Known::ByContact];
+
+/// A configuration where these users have the password `secret`.
+pub fn config(users: &[&str]) -> sipring::base::config::Config {
+    let users: String = users.iter().map(|name| format!("{name}:secret\n")).collect();
+    let settings = Settings { users: &users, ..Settings::default() };
+    let mut config = with_digest(lab::config(), &settings);
+    config.registrar.grace = GRACE;
+    config
+}
+
+pub fn lab_of(shards: u16, users: &[&str]) -> Lab {
+    Lab::new(shards, config(users))
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub phone: Phone,
+    pub user: String,
+    pub contact: String,
+    pub params: String,
+    pub password: String,
+    call_id: String,
+    cseq: u32,
+}
+
+impl Client {
+    /// A client that connects to the shard and registers.
+    pub fn new(lab: &mut Lab, shard: u16, user: &str, known: Known) -> Client {
+        Client::over(lab, shard, user, known, Transport::Wss)
+    }
+
+    pub fn over(lab: &mut Lab, shard: u16, user: &str, known: Known, by: Transport) -> Client {
+        let mut client = Client::offline(lab, shard, user, known, by);
+        client.log_in(lab);
+        client
+    }
+
+    /// The same before it registers.
+    pub fn offline(lab: &mut Lab, shard: u16, user: &str, known: Known, by: Transport) -> Client {
+        let remote = address(lab);
+        let phone = Phone::connect(lab, shard, by, &remote);
+        let params = match known {
+            Known::ByRegId => {
+                format!(";reg-id=1;+sip.instance=\"<urn:uuid:00000000-0000-0000-0000-{user}>\"")
+            }
+            Known::ByContact => String::new(),
+        };
+        Client {
+            phone,
+            user: user.into(),
+            contact: format!("sip:{user}x@y.invalid;transport=ws"),
+            params,
+            password: "secret".into(),
+            call_id: format!("reg{}", lab.serial()),
+            cseq: 0,
+        }
+    }
+
+    pub fn flow(&self) -> FlowId {
+        self.phone.flow.expect("a connection")
+    }
+
+    /// One REGISTER; its answer, which stays on the wire as all that came with it.
+    fn register(&mut self, lab: &mut Lab, proof: Option<&str>, expires: u32) -> Sip {
+        self.cseq += 1;
+        let aor = format!("<sip:{}@example.com>", self.user);
+        let contact = format!("Contact: <{}>{};expires={expires}", self.contact, self.params);
+        let name = format!("r{}", lab.serial());
+        let mut draft = request(&self.phone, "REGISTER", "sip:example.com", &name)
+            .call_id(&self.call_id)
+            .from(&format!("{aor};tag=f"))
+            .to(&aor)
+            .cseq(self.cseq)
+            .line(&contact)
+            .line("Supported: path, outbound");
+        if let Some(proof) = proof {
+            draft = draft.line(proof);
+        }
+        self.phone.send(lab, &draft.text());
+        let cseq = format!("{} REGISTER", self.cseq);
+        let mut all = self.phone.peek(lab).into_iter();
+        all.find(|it| it.header("CSeq") == cseq).expect("an answer to the REGISTER")
+    }
+
+    /// REGISTER, 401, REGISTER; gives back the last answer.
+    pub fn try_log_in(&mut self, lab: &mut Lab) -> Sip {
+        self.log_in_for(lab, 600)
+    }
+
+    fn log_in_for(&mut self, lab: &mut Lab, expires: u32) -> Sip {
+        let first = self.register(lab, None, expires);
+        if first.status() != 401 {
+            return first;
+        }
+        let challenge = Challenge::last(&first);
+        let login = (self.user.as_str(), self.password.as_str());
+        let proof = Response::new(&challenge, login, "REGISTER", "sip:example.com").value();
+        self.register(lab, Some(&format!("Authorization: {proof}")), expires)
+    }
+
+    /// Unregisters.
+    pub fn leave(&mut self, lab: &mut Lab) {
+        let answer = self.log_in_for(lab, 0);
+        assert_eq!(answer.status(), 200, "{answer:#?}");
+    }
+
+    pub fn log_in(&mut self, lab: &mut Lab) {
+        let answer = self.try_log_in(lab);
+        assert_eq!(answer.status(), 200, "{answer:#?}");
+    }
+
+    /// What came besides answers to REGISTER, and besides a 100 that tells the sender of another
+    /// request than INVITE that it is being looked after (RFC 4320 §4.1).
+    pub fn take(&self, lab: &mut Lab) -> Vec<Sip> {
+        let is_news = |it: &Sip| {
+            let cseq = it.header("CSeq");
+            !cseq.ends_with("REGISTER") && (cseq.ends_with("INVITE") || it.status() != 100)
+        };
+        self.phone.take(lab).into_iter().filter(is_news).collect()
+    }
+
+    /// The same identity in another place: what it registers is its own.
+    pub fn twin(&self, lab: &mut Lab) -> Client {
+        let call_id = format!("reg{}", lab.serial());
+        Client { call_id, cseq: 0, ..self.clone() }
+    }
+
+    pub fn take_one(&self, lab: &mut Lab) -> Sip {
+        let mut all = self.take(lab);
+        assert_eq!(all.len(), 1, "one message for {self:?}: {all:#?}");
+        all.remove(0)
+    }
+
+    pub fn take_method(&self, lab: &mut Lab, method: &str) -> Sip {
+        let got = self.take_one(lab);
+        assert_eq!(got.method(), method, "{got:#?}");
+        got
+    }
+
+    pub fn take_status(&self, lab: &mut Lab, status: u16) -> Sip {
+        let got = self.take_one(lab);
+        assert_eq!(got.status(), status, "{got:#?}");
+        got
+    }
+
+    pub fn heard_nothing(&self, lab: &mut Lab) {
+        let got = self.take(lab);
+        assert!(got.is_empty(), "{self:?}: {got:#?}");
+    }
+
+    pub fn send(&self, lab: &mut Lab, text: &str) {
+        self.phone.send(lab, text);
+    }
+
+    /// Its flow ends.
+    pub fn lose(&self, lab: &mut Lab, end: End) {
+        match end {
+            End::Fin => self.phone.leave(lab, CloseReason::Peer),
+            End::Reset => self.phone.leave(lab, CloseReason::Reset),
+            End::Silent => lab.wire(self.flow()).silent = true,
+        }
+    }
+
+    /// It is back on another flow and registers; a silent flow is found out.
+    pub fn come_back(&mut self, lab: &mut Lab, shard: u16, end: End) {
+        let old = self.flow();
+        self.connect(lab, shard, self.phone.transport);
+        self.log_in(lab);
+        if end == End::Silent {
+            assert_eq!(lab.closed(old), None);
+            lab.pass(Duration::from_millis(1100));
+            assert_eq!(lab.closed(old), Some(CloseReason::Pong));
+        }
+    }
+
+    /// Another connection, not registered yet.
+    pub fn connect(&mut self, lab: &mut Lab, shard: u16, by: Transport) {
+        let remote = address(lab);
+        self.phone = Phone::connect(lab, shard, by, &remote);
+    }
+}
+
+fn address(lab: &mut Lab) -> String {
+    format!("203.0.113.5:{}", 40_000 + lab.serial())
+}
+
+/// A call from one to the other.
+pub struct Talk {
+    pub caller: Client,
+    pub callee: Client,
+    name: String,
+    pub invite: Sip,
+    answer: Option<Sip>,
+    cseq: u32,
+}
+
+impl Talk {
+    /// INVITE and 180.
+    pub fn ring(lab: &mut Lab, caller: Client, callee: Client) -> Talk {
+        let name = format!("call{}", lab.serial());
+        let draft = invite(&caller, &callee, &name);
+        caller.send(lab, &draft.text());
+        let invite = callee.take_method(lab, "INVITE");
+        caller.take_status(lab, 100);
+        callee.send(lab, &invite.response(180, "callee", &[]));
+        caller.take_status(lab, 180);
+        Talk { caller, callee, name, invite, answer: None, cseq: 1 }
+    }
+
+    /// Its Call-ID and branch are made of this.
+    pub fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    /// 200 and ACK.
+    pub fn answer(&mut self, lab: &mut Lab) {
+        self.say_200(lab);
+        self.acknowledge(lab);
+    }
+
+    pub fn say_200(&self, lab: &mut Lab) {
+        let contact = format!("Contact: <{}>", self.callee.contact);
+        self.callee.send(lab, &self.invite.response(200, "callee", &[&contact]));
+    }
+
+    pub fn acknowledge(&mut self, lab: &mut Lab) {
+        self.answer = Some(self.caller.take_status(lab, 200));
+        let ack = self.by_caller(lab, "ACK").cseq(1);
+        self.caller.send(lab, &ack.text());
+        self.callee.take_method(lab, "ACK");
+    }
+
+    /// The next request of the caller.
+    pub fn by_caller(&mut self, lab: &mut Lab, method: &str) -> Draft {
+        self.cseq += 1;
+        let answer = self.answer.as_ref().expect("it was answered");
+        let mut route = answer.record_route();
+        route.reverse();
+        let user = &self.caller.user;
+        request(&self.caller.phone, method, &self.callee.contact, &self.name)
+            .branch(&self.caller.phone, &format!("c{}", lab.serial()))
+            .from(&format!("<sip:{user}@example.com>;tag=f{}", self.name))
+            .to(&format!("<sip:{}@example.com>;tag=callee", self.callee.user))
+            .route(&route)
+            .cseq(self.cseq)
+    }
+
+    /// The next request of the callee.
+    pub fn by_callee(&mut self, lab: &mut Lab, method: &str) -> Draft {
+        self.cseq += 1;
+        let user = &self.caller.user;
+        request(&self.callee.phone, method, &self.caller.contact, &self.name)
+            .branch(&self.callee.phone, &format!("d{}", lab.serial()))
+            .from(&format!("<sip:{}@example.com>;tag=callee", self.callee.user))
+            .to(&format!("<sip:{user}@example.com>;tag=f{}", self.name))
+            .route(&self.invite.record_route())
+            .cseq(self.cseq)
+    }
+
+    /// One request in that direction and its 200; a re-INVITE with its ACK.
+    pub fn exchange(&mut self, lab: &mut Lab, method: &str, from_caller: bool) {
+        let draft = match from_caller {
+            true => self.by_caller(lab, method),
+            false => self.by_callee(lab, method),
+        };
+        let (from, to) = match from_caller {
+            true => (self.caller.clone(), self.callee.clone()),
+            false => (self.callee.clone(), self.caller.clone()),
+        };
+        from.send(lab, &draft.text());
+        let got = to.take_method(lab, method);
+        let contact = format!("Contact: <{}>", to.contact);
+        to.send(lab, &got.response(200, "", &[&contact]));
+        let mut answers: Vec<u16> = from.take(lab).iter().map(Sip::status).collect();
+        answers.retain(|status| *status != 100);
+        assert_eq!(answers, [200], "{method}");
+        if method == "INVITE" {
+            let ack = draft.method("ACK").branch(&from.phone, &format!("a{}", lab.serial()));
+            from.send(lab, &ack.text());
+            to.take_method(lab, "ACK");
+        }
+    }
+}
+
+/// An INVITE for a client's user.
+pub fn invite(caller: &Client, callee: &Client, name: &str) -> Draft {
+    of_user(caller, "INVITE", &callee.user, name).line(&format!("Contact: <{}>", caller.contact))
+}
+
+/// A request outside a dialog.
+pub fn of_user(sender: &Client, method: &str, user: &str, name: &str) -> Draft {
+    request(&sender.phone, method, &format!("sip:{user}@example.com"), name)
+        .from(&format!("<sip:{}@example.com>;tag=f{name}", sender.user))
+}

@@ -1,0 +1,159 @@
+//! Who is not the client that was lost gets nothing of what is for it.
+
+use std::time::Duration;
+
+use sipring::base::id::Transport;
+
+use crate::client::{Client, End, Known, Talk, lab_of, of_user};
+use crate::lab::{Lab, user_of};
+
+const NAMES: usize = 3;
+
+fn three(shards: u16) -> (Lab, [String; NAMES]) {
+    let names = [0, 1, 2].map(|n| user_of(n as u16 % shards, shards, n));
+    let lab = lab_of(shards, &[&names[0], &names[1], &names[2]]);
+    (lab, names)
+}
+
+fn answered(lab: &mut Lab, names: &[String; NAMES], shards: u16) -> Talk {
+    let caller = Client::new(lab, 0, &names[0], Known::ByRegId);
+    let callee = Client::new(lab, shards - 1, &names[1], Known::ByRegId);
+    caller.take(lab);
+    callee.take(lab);
+    let mut talk = Talk::ring(lab, caller, callee);
+    talk.answer(lab);
+    talk
+}
+
+/// The callee is away; somebody registers who is not it; a request of its dialog is not for them.
+fn gets_nothing(shards: u16, pretend: impl Fn(&mut Lab, &Talk, &[String; NAMES]) -> Client) {
+    let (mut lab, names) = three(shards);
+    let mut talk = answered(&mut lab, &names, shards);
+    talk.callee.lose(&mut lab, End::Reset);
+    let impostor = pretend(&mut lab, &talk, &names);
+    impostor.take(&mut lab);
+    let draft = talk.by_caller(&mut lab, "INFO");
+    talk.caller.send(&mut lab, &draft.text());
+    lab.pass(Duration::from_secs(6));
+    impostor.heard_nothing(&mut lab);
+    talk.caller.take_status(&mut lab, 480);
+    // Nor may they speak in it.
+    let bye = talk.by_callee(&mut lab, "BYE").branch(&impostor.phone, "steal");
+    impostor.send(&mut lab, &bye.text());
+    talk.caller.heard_nothing(&mut lab);
+    let status = impostor.take_one(&mut lab).status();
+    assert!(matches!(status, 403 | 407), "{status}");
+    // The client itself still gets what is for it.
+    talk.callee.come_back(&mut lab, 0, End::Reset);
+    talk.exchange(&mut lab, "INFO", true);
+    lab.finish();
+}
+
+#[test]
+fn another_user_with_the_same_instance() {
+    for shards in [1, 2] {
+        gets_nothing(shards, |lab, talk, names| {
+            let mut it = Client::offline(lab, 0, &names[2], Known::ByRegId, Transport::Wss);
+            it.params = talk.callee.params.clone();
+            it.contact = talk.callee.contact.clone();
+            it.log_in(lab);
+            it
+        });
+    }
+}
+
+#[test]
+fn a_wrong_password() {
+    for shards in [1, 2] {
+        gets_nothing(shards, |lab, talk, _| {
+            let mut it = talk.callee.twin(lab);
+            it.password = "guessed".into();
+            it.connect(lab, 0, Transport::Wss);
+            assert_eq!(it.try_log_in(lab).status(), 401);
+            it
+        });
+    }
+}
+
+/// What was promised to go over TLS never leaves in the clear (RFC 3261 §26.2), to the same user.
+#[test]
+fn a_flow_without_tls_inherits_nothing_of_one_with() {
+    for shards in [1, 2] {
+        gets_nothing(shards, |lab, talk, _| {
+            let mut it = talk.callee.twin(lab);
+            it.connect(lab, 0, Transport::Ws);
+            it.log_in(lab);
+            it
+        });
+    }
+}
+
+/// Two tabs with one identity: the old one answers the probe and keeps its dialogs; what is new
+/// goes to the new one.
+#[test]
+fn a_living_tab_keeps_its_dialogs() {
+    for shards in [1, 2] {
+        let (mut lab, names) = three(shards);
+        let mut talk = answered(&mut lab, &names, shards);
+        let mut second = talk.callee.twin(&mut lab);
+        second.connect(&mut lab, 0, Transport::Wss);
+        second.log_in(&mut lab);
+        second.take(&mut lab);
+        lab.pass(Duration::from_secs(2));
+        assert_eq!(lab.closed(talk.callee.flow()), None);
+        assert_eq!(lab.count(|it| it.flows_probed), 1);
+        talk.exchange(&mut lab, "INFO", true);
+        talk.exchange(&mut lab, "INFO", false);
+        second.heard_nothing(&mut lab);
+        talk.caller.send(&mut lab, &of_user(&talk.caller, "MESSAGE", &names[1], "new").text());
+        let got = second.take_method(&mut lab, "MESSAGE");
+        second.send(&mut lab, &got.response(200, "t", &[]));
+        talk.caller.take_status(&mut lab, 200);
+        talk.callee.heard_nothing(&mut lab);
+        lab.finish();
+    }
+}
+
+/// A token is of one dialog: its holder cannot use it to reach the other side for anything else.
+#[test]
+fn a_captured_token_opens_nothing() {
+    for shards in [1, 2] {
+        let (mut lab, names) = three(shards);
+        let mut talk = answered(&mut lab, &names, shards);
+        talk.caller.lose(&mut lab, End::Reset);
+        let route = talk.invite.record_route();
+        let callee = talk.callee.clone();
+        let contact = talk.caller.contact.clone();
+        let request = |method: &str, name: &str| {
+            crate::lab::draft::request(&callee.phone, method, &contact, name)
+                .from(&format!("<sip:{}@example.com>;tag=x", callee.user))
+                .route(&route)
+        };
+        callee.send(&mut lab, &request("MESSAGE", "fresh").text());
+        callee.take_status(&mut lab, 403);
+        let other = request("INFO", "other").to("<sip:a@b>;tag=1");
+        callee.send(&mut lab, &other.text());
+        callee.take_status(&mut lab, 403);
+        talk.caller.come_back(&mut lab, 0, End::Reset);
+        talk.caller.heard_nothing(&mut lab);
+        talk.exchange(&mut lab, "BYE", true);
+        lab.finish();
+    }
+}
+
+/// Without authentication nobody is known again: all is answered at once.
+#[test]
+fn without_authentication_there_is_no_grace() {
+    let mut config = crate::lab::config();
+    config.registrar.grace = crate::client::GRACE;
+    let mut lab = Lab::new(1, config);
+    let mut callee = Client::offline(&mut lab, 0, "bob", Known::ByRegId, Transport::Wss);
+    callee.log_in(&mut lab);
+    callee.take(&mut lab);
+    let caller = Client::offline(&mut lab, 0, "alice", Known::ByRegId, Transport::Wss);
+    callee.lose(&mut lab, End::Reset);
+    caller.send(&mut lab, &of_user(&caller, "MESSAGE", "bob", "m").text());
+    caller.take_status(&mut lab, 480);
+    assert_eq!(lab.count(|it| it.bindings_suspended), 0);
+    lab.finish();
+}

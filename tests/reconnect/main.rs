@@ -1,0 +1,12 @@
+//! A client loses its flow in the middle of something and comes back on another (RFC 5626 §4.2: it
+//! is the same by its instance and reg-id; without these by its Contact): on engines without I/O.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod bounds;
+mod client;
+mod impostors;
+mod matrix;
+mod pending;
+mod restarts;
