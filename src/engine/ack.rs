@@ -53,7 +53,8 @@ impl Engine {
             let at = targets.index_of(place);
             let hop = targets.at(at).0.hop;
             let breadth = breadth::share(breadth, count, 0, place);
-            let onward = Onward { popped, breadth, ..self.onward(&targets, at, hash, sender) };
+            let onward =
+                Onward { popped, breadth, ..self.onward(&targets, at, hash, arrival, sender) };
             let counts = went < Went::Waiting;
             went = went.max(self.send_ack_copy(message, arrival, hop, onward, counts));
         }

@@ -23,7 +23,7 @@ impl Engine {
         lines: &[u8],
     ) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        let arrival = transaction.arrival;
+        let arrival = transaction.arrival.clone();
         let tag = tag_text(transaction.tag);
         // A block that had to grow would leave its class for a larger one with every answer.
         let mut block = self.pool.take(sip::response_room(message, lines.len()));

@@ -116,7 +116,7 @@ impl Engine {
         let block = self.pool.copy(bytes);
         let fresh = self.take_parsed();
         let parsed = std::mem::replace(parsed, fresh);
-        let handover = Handover { arrival: *arrival, block, parsed, second };
+        let handover = Handover { arrival: arrival.clone(), block, parsed, second };
         match self.handovers_kept.pop() {
             Some(mut kept) => {
                 *kept = handover;

@@ -43,6 +43,7 @@ mod transactions;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Verifier;
 use crate::base::buf::Pool;
@@ -132,6 +133,8 @@ pub struct Engine {
     scratch: Scratch,
     counters: Counters,
     draining: bool,
+    /// When we were told last what the wall clock shows, and the time since 1970 that it showed.
+    wall_clock: Option<(Time, Duration)>,
 }
 
 /// Storage that every message uses again.
@@ -191,6 +194,7 @@ impl Engine {
             scratch: Scratch::default(),
             counters: Counters::default(),
             draining: false,
+            wall_clock: None,
             config: setup.config,
         }
     }
@@ -208,6 +212,7 @@ impl Engine {
             Input::Linked { from, message } => self.on_linked(from, message),
             Input::LinkRefused { message, .. } => self.on_link_refused(message),
             Input::Config(config) => self.config = config,
+            Input::WallClock(unix) => self.wall_clock = Some((self.now, unix)),
             Input::Drain => self.draining = true,
         }
         self.run_deferred();

@@ -18,7 +18,7 @@ impl Engine {
     /// RFC 3261 §10.3, the domain being ours.
     pub(super) fn register(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(transaction) = self.transactions.server.get(tx) else { return Ok(()) };
-        let arrival = transaction.arrival;
+        let arrival = transaction.arrival.clone();
         if message.header(HeaderName::Path).is_some()
             && !Sender::of(&self.config, &arrival).is_upstream()
         {

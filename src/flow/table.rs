@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::base::id::{FlowId, FlowRef, ShardId, StreamPath};
+use crate::base::identity::Identity;
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
 use crate::base::time::Time;
-use crate::base::users::UserId;
 use crate::base::wheel::TimerId;
 
 use super::arrival::{Arrival, Standing};
@@ -27,8 +27,8 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The peer connected to us.
     pub accepted: bool,
-    /// The user that the client at the other end proved to be last.
-    pub user: Option<UserId>,
+    /// Who the client at the other end proved to be last.
+    pub identity: Option<Identity>,
     /// The peer is a server that the configuration names: the traffic of many users shares it.
     pub trunk: bool,
     /// What is between its bytes and SIP messages.
@@ -69,7 +69,7 @@ impl Flow {
             local,
             remote,
             accepted,
-            user: None,
+            identity: None,
             trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
@@ -146,7 +146,7 @@ impl Flow {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 200);
+const _: () = assert!(size_of::<Flow>() <= 208);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

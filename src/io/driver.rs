@@ -28,6 +28,7 @@ use super::turn::Turn;
 use crate::base::id::ShardId;
 use crate::base::limits::{
     COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, STOP_TIME, TURN_TIME,
+    WALL_CLOCK_INTERVAL,
 };
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::time::Time;
@@ -92,6 +93,8 @@ pub struct Driver<P> {
     /// What former incarnations counted.
     carried: [u64; Counters::COUNT],
     now: Time,
+    /// When the protocol is to hear next what the wall clock shows.
+    wall_clock_at: Time,
     /// When the numbers are to be published; `None` while nothing has happened since.
     publish_at: Option<Time>,
     /// When to end although flows are left; `None` while running.
@@ -121,6 +124,7 @@ impl<P: Protocol> Driver<P> {
                     counters,
                     carried,
                     now,
+                    wall_clock_at: now,
                     publish_at: Some(now),
                     stop_at: None,
                     is_bell_armed: false,
@@ -187,6 +191,7 @@ impl<P: Protocol> Driver<P> {
         self.now = self.station.clock.now();
         let end = self.now + TURN_TIME;
         self.streams.begin_turn();
+        self.look_at_wall_clock();
         self.obey();
         let mut is_busy = self.take_linked();
         let mut handled = 0;
@@ -212,6 +217,15 @@ impl<P: Protocol> Driver<P> {
         is_busy |= !self.station.links.flush();
         self.arm();
         is_busy || self.ring.has_completions()
+    }
+
+    /// Tells the protocol what the wall clock shows, if it was not told lately.
+    fn look_at_wall_clock(&mut self) {
+        if self.now >= self.wall_clock_at {
+            self.wall_clock_at = self.now + WALL_CLOCK_INTERVAL;
+            let unix = self.station.clock.since_1970();
+            self.protocol.handle(self.now, Input::WallClock(unix));
+        }
     }
 
     fn on_completion(&mut self, completion: Completion) {

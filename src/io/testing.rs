@@ -198,7 +198,7 @@ impl Protocol for Echo {
                 None => self.outputs.push_back(Output::Link { to: from, message }),
             },
             Input::LinkRefused { .. } => self.counters.refused_link_full += 1,
-            Input::Config(_) => {}
+            Input::Config(_) | Input::WallClock(_) => {}
             Input::Drain => self.is_draining = true,
         }
     }

@@ -30,7 +30,7 @@ const ANONYMOUS: &[u8] = b"anonymous.invalid";
 pub fn register(
     config: &Config,
     message: Message<'_>,
-    standing: Standing,
+    standing: &Standing,
     aor: Option<&[u8]>,
 ) -> Admission {
     if config.auth.digest().is_none() {
@@ -59,7 +59,7 @@ pub fn register_elsewhere(config: &Config, aor: Option<&[u8]>) -> Admission {
 pub fn request(
     config: &Config,
     message: Message<'_>,
-    standing: Standing,
+    standing: &Standing,
     aor: Option<&[u8]>,
 ) -> Admission {
     let auth = &config.auth;
@@ -84,10 +84,10 @@ pub fn request(
     }
 }
 
-fn challenge(standing: Standing) -> Admission {
+fn challenge(standing: &Standing) -> Admission {
     match standing {
         Standing::Malformed => Admission::Refused(Reject::phrase(400, "Malformed credentials")),
-        _ => Admission::Challenged { stale: standing == Standing::Stale },
+        _ => Admission::Challenged { stale: *standing == Standing::Stale },
     }
 }
 

@@ -235,6 +235,11 @@ impl Lab {
         self.settle();
     }
 
+    /// How many engines there are.
+    pub fn shards(&self) -> u16 {
+        self.engines.len() as u16
+    }
+
     /// A number that was not used before in this lab, for branches and Call-IDs.
     pub fn serial(&mut self) -> u32 {
         self.serial += 1;
