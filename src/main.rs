@@ -16,10 +16,10 @@ use sipring::admin::{self, Source};
 use sipring::base::config::{Config, Listener};
 use sipring::base::id::Transport;
 use sipring::base::metrics::{Counters, Gauges};
-use sipring::io::config_file::{self, Fault, Loaded, SELF_SIGNED, Severity};
+use sipring::io::config_file::{self, Fault, Loaded, Severity};
 use sipring::io::log::LinesDropped;
-use sipring::io::tls::{TlsMaterial, TlsMaterialError};
-use sipring::io::{self, Runtime, log, secret};
+use sipring::io::reload::{self, Reload};
+use sipring::io::{self, Runtime, Start, log, secret, systemd};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -101,7 +101,7 @@ fn run(file: Option<&Path>) -> ExitCode {
             return ExitCode::from(FAULTY);
         }
     };
-    match start(loaded, file.is_none()) {
+    match start(loaded, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sipring: error: {error}");
@@ -111,13 +111,13 @@ fn run(file: Option<&Path>) -> ExitCode {
 }
 
 /// Everything that can fail before a shard runs, then the shards, until the process is told to end.
-fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn Error>> {
+fn start(loaded: Loaded, file: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let control = &loaded.control;
     let secret = match &control.secret_file {
         Some(path) => secret::load_or_create(path)?,
         None => secret::generate()?,
     };
-    let tls = tls_material(&loaded)?;
+    let tls = reload::material(&loaded)?;
     let admin = match control.admin {
         Some(address) => {
             let bound = TcpListener::bind(address);
@@ -129,6 +129,8 @@ fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn Error>> {
     for warning in tls.warnings() {
         tracing::warn!("{warning}");
     }
+    let reload = file.map(|file| Reload::new(file, &loaded, log.level()));
+    let is_embedded = file.is_none();
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let ready = move |config: &Config| {
         let version = env!("CARGO_PKG_VERSION");
@@ -137,34 +139,11 @@ fn start(loaded: Loaded, is_embedded: bool) -> Result<(), Box<dyn Error>> {
         if is_embedded {
             print!("{}", how_to_try(config, admin_address));
         }
-        notify(sd_notify::NotifyState::Ready);
+        systemd::ready();
     };
-    serve(Prepared { loaded, secret, tls, admin, log_lines_dropped: log.lines_dropped() }, ready)
-}
-
-/// What [`start`] got together.
-struct Prepared {
-    loaded: Loaded,
-    secret: [u8; secret::SECRET_BYTES],
-    tls: TlsMaterial,
-    admin: Option<TcpListener>,
-    log_lines_dropped: LinesDropped,
-}
-
-fn tls_material(loaded: &Loaded) -> Result<TlsMaterial, TlsMaterialError> {
-    let is_made = |listener: &Listener| listener.certificate.as_deref() == Some(SELF_SIGNED);
-    if loaded.config.listeners.iter().any(is_made) {
-        TlsMaterial::self_signed(SELF_SIGNED, &loaded.config.node.domains)
-    } else {
-        TlsMaterial::load(&loaded.control.certificates, loaded.control.upstream_ca.as_deref())
-    }
-}
-
-/// Tells systemd, when it is there.
-fn notify(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "cannot notify systemd");
-    }
+    let shards = io::shard_count(control.shards);
+    let start = Start { config: loaded.config, shards, tls, secret, reload };
+    serve(start, admin, log.lines_dropped(), ready)
 }
 
 fn report(faults: &[Fault]) {
@@ -236,10 +215,13 @@ fn how_to_try(config: &Config, admin: Option<SocketAddr>) -> String {
 }
 
 /// Runs the shards and, beside them, what operators ask.
-fn serve(prepared: Prepared, ready: impl FnOnce(&Config)) -> Result<(), Box<dyn Error>> {
-    let Prepared { loaded, secret, tls, admin, log_lines_dropped } = prepared;
-    let shards = io::shard_count(loaded.control.shards);
-    let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+fn serve(
+    start: Start,
+    admin: Option<TcpListener>,
+    log_lines_dropped: LinesDropped,
+    ready: impl FnOnce(&Config),
+) -> Result<(), Box<dyn Error>> {
+    let started = since_epoch(SystemTime::now());
     let operate = move |runtime: Runtime| async move {
         tokio::task::spawn_local(announce_the_end());
         let Some(listener) = admin else { return };
@@ -248,7 +230,11 @@ fn serve(prepared: Prepared, ready: impl FnOnce(&Config)) -> Result<(), Box<dyn 
             tracing::error!(%error, "admin: ended");
         }
     };
-    Ok(io::run(loaded.config, shards, tls, secret, operate, ready)?)
+    Ok(io::run(start, operate, ready)?)
+}
+
+fn since_epoch(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Tells systemd that the drain began. The runtime hears the same signals and does the draining.
@@ -260,7 +246,7 @@ async fn announce_the_end() {
         if ended.iter().any(Poll::is_ready) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    notify(sd_notify::NotifyState::Stopping);
+    systemd::stopping();
 }
 
 /// What the admin pages show.
@@ -290,6 +276,11 @@ impl Source for Numbers {
 
     fn log_lines_dropped(&self) -> u64 {
         self.log_lines_dropped.count()
+    }
+
+    fn reloads(&self) -> admin::Reloads {
+        let io::Reloads { taken, refused, last } = self.runtime.reloads.get();
+        admin::Reloads { taken, refused, last: last.map_or(self.started, since_epoch) }
     }
 }
 

@@ -137,6 +137,7 @@ fn response(status: u16, content_type: &str, body: &str, is_head: bool) -> Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Reloads;
     use crate::base::metrics::{Counters, Gauges};
     use std::io::{Read, Write};
 
@@ -157,6 +158,10 @@ mod tests {
 
         fn log_lines_dropped(&self) -> u64 {
             0
+        }
+
+        fn reloads(&self) -> Reloads {
+            Reloads { taken: 0, refused: 0, last: 0.0 }
         }
     }
 

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use crate::base::id::Transport;
 use crate::base::metrics::{Counters, Gauges};
 
-use super::Source;
+use super::{Reloads, Source};
 
 /// The `Content-Type` of what [`render`] gives.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +28,7 @@ pub fn render(source: &dyn Source) -> String {
         shards: source.shards(),
         started: source.started(),
         log_lines_dropped: source.log_lines_dropped(),
+        reloads: source.reloads(),
     }));
     let mut out = String::with_capacity(16 * 1024);
     text::encode(&mut out, &registry).expect("writing to a String never fails");
@@ -40,6 +41,7 @@ struct Snapshot {
     shards: Vec<(Counters, Gauges)>,
     started: f64,
     log_lines_dropped: u64,
+    reloads: Reloads,
 }
 
 impl Collector for Snapshot {
@@ -52,12 +54,26 @@ impl Collector for Snapshot {
         let name = "sipring_log_lines_dropped";
         let help = "Log lines that found no room in the queue.";
         lost.encode(out.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        self.encode_reloads(&mut out)?;
         self.encode_counters(&mut out)?;
         self.encode_gauges(&mut out)
     }
 }
 
 impl Snapshot {
+    fn encode_reloads(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Reloads { taken, refused, last } = self.reloads;
+        let series = [("taken", taken), ("refused", refused)].into_iter();
+        let series = series
+            .map(|(result, count)| (vec![("result", result.to_owned())], ConstCounter::new(count)));
+        let help = "Times that the configuration was read again.";
+        family(out, "sipring_reloads", help, MetricType::Counter, series)?;
+        let last = ConstGauge::new(last);
+        let name = "sipring_configuration_time_seconds";
+        let help = "When the configuration in force was read, since the epoch.";
+        last.encode(out.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
     fn encode_counters(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let values: Vec<_> = self.shards.iter().map(|(counters, _)| counters.values()).collect();
         for (row, (name, help)) in Counters::ROWS.iter().enumerate() {
@@ -157,6 +173,10 @@ mod tests {
         fn log_lines_dropped(&self) -> u64 {
             9
         }
+
+        fn reloads(&self) -> Reloads {
+            Reloads { taken: 4, refused: 2, last: 1.5e9 }
+        }
     }
 
     #[test]
@@ -179,6 +199,9 @@ mod tests {
             "sipring_build_info{version=\"0.1.0\"} 1",
             "process_start_time_seconds 1700000000.5",
             "sipring_log_lines_dropped_total 9",
+            "sipring_reloads_total{result=\"taken\"} 4",
+            "sipring_reloads_total{result=\"refused\"} 2",
+            "sipring_configuration_time_seconds 1500000000.0",
             "sipring_upgrades_total{shard=\"0\"} 7",
             "sipring_upgrades_total{shard=\"1\"} 0",
             "sipring_flows{shard=\"0\",transport=\"tcp\"} 1",

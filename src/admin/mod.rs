@@ -24,6 +24,17 @@ pub enum Phase {
     Draining,
 }
 
+/// How often the configuration was read again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reloads {
+    /// What was read is in force.
+    pub taken: u64,
+    /// It had a fault: what was in force still is.
+    pub refused: u64,
+    /// When what is in force was read, in seconds since the epoch.
+    pub last: f64,
+}
+
 /// Where the numbers come from.
 pub trait Source {
     /// What each shard published last, in the order of their numbers.
@@ -34,6 +45,8 @@ pub trait Source {
     fn started(&self) -> f64;
     /// Log lines that found no room.
     fn log_lines_dropped(&self) -> u64;
+    /// How often the configuration was read again.
+    fn reloads(&self) -> Reloads;
 }
 
 /// Serves on `listener` until dropped. Runs inside a [`tokio::task::LocalSet`], as tokio-uring's

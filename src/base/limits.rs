@@ -108,6 +108,11 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const DESCRIPTORS_SPARE: u64 = 64;
 /// Time that flows have to close in order when the process ends.
 pub const STOP_TIME: Duration = Duration::from_secs(2);
+/// Time between two flows that one shard closes at the end of the process, when there are few:
+/// more of them are closed within `drain_spread`.
+pub const DRAIN_FLOW_TIME: Duration = Duration::from_millis(1);
+/// Interval at which flows are closed at the end of the process.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Interval at which a shard publishes its counters.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 /// Least time between two turns of a shard's guests.
@@ -122,8 +127,13 @@ pub const LINK_ENTRIES_MIN: usize = 64;
 pub const EVENTS_ENTRIES: usize = 8192;
 /// Commands that control may have waiting for a shard.
 pub const COMMANDS_ENTRIES: usize = 64;
-/// Panics of one shard after which the process ends.
-pub const SHARD_RESTARTS_MAX: u8 = 16;
+/// Panics of one shard within [`SHARD_RESTARTS_TIME`] that it is started anew after; one more ends
+/// the process.
+pub const SHARD_RESTARTS_MAX: usize = 16;
+/// The time in which these panics count.
+pub const SHARD_RESTARTS_TIME: Duration = Duration::from_secs(3600);
+/// Bytes of the message that a shard panicked on that the log shows.
+pub const LOG_MISHAP_BYTES_MAX: usize = 4096;
 /// Connections that wait to be accepted, for each listener of each shard.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
@@ -235,6 +245,9 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Time that living transactions get after SIGTERM before the process ends.
     pub drain_timeout: Duration,
+    /// Time over which flows are closed at the end, so that their clients do not come back in one
+    /// wave; a thousand flows of a shard take no more than a second of it.
+    pub drain_spread: Duration,
 }
 
 impl Default for Limits {
@@ -255,6 +268,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(900),
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
+            drain_spread: Duration::from_secs(10),
         }
     }
 }

@@ -104,6 +104,8 @@ counters! {
     dropped_ack;
     /// Messages dropped: a link's duty queue had no room (a fault of ours).
     dropped_link_full;
+    /// Messages dropped: they named a transaction of a shard that was started anew.
+    link_messages_stale;
     /// Work handed to another shard and refused because its lane was full.
     refused_link_full;
     /// Messages handed to another shard.
@@ -146,6 +148,10 @@ counters! {
     completions_stale;
     /// Times that this shard was started anew after a panic.
     shard_restarts;
+    /// Requests that a failing shard left without an answer.
+    requests_lost;
+    /// Configurations taken while running.
+    reconfigured;
 }
 
 /// Values that go up and down, of one shard.

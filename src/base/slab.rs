@@ -53,9 +53,16 @@ impl<T> Slab<T> {
         Slab { pages: Vec::new(), free: NONE, len: 0, max }
     }
 
+    /// Moves the bound. What is beyond a lower one stays until it is taken out. Panics when `max`
+    /// exceeds what an index can name.
+    pub fn set_max(&mut self, max: usize) {
+        assert!(max < NONE as usize);
+        self.max = max;
+    }
+
     /// Puts `value` in a free slot. `None`, and the value is dropped, when the table is full.
     pub fn insert(&mut self, value: T) -> Option<SlabKey> {
-        if self.len == self.max {
+        if self.len >= self.max {
             return None;
         }
         if self.free == NONE {
@@ -197,6 +204,22 @@ mod tests {
         assert_eq!(slab.insert(0).unwrap().index, 5);
         assert_eq!(slab.insert(0), None);
         assert_eq!(slab.pages.len(), 2);
+    }
+
+    #[test]
+    fn a_bound_may_move_while_entries_live() {
+        let mut slab = Slab::new(3);
+        let keys: Vec<_> = (0..3).map(|i| slab.insert(i).unwrap()).collect();
+        slab.set_max(1);
+        assert_eq!(slab.insert(9), None);
+        assert_eq!(slab.get(keys[2]), Some(&2));
+        slab.remove(keys[0]);
+        slab.remove(keys[1]);
+        assert_eq!(slab.insert(9), None);
+        slab.remove(keys[2]);
+        assert!(slab.insert(9).is_some());
+        slab.set_max(2);
+        assert!(slab.insert(9).is_some());
     }
 
     #[test]

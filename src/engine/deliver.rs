@@ -9,7 +9,7 @@ use crate::flow::table::Refused;
 
 use super::Engine;
 use super::client::Failure;
-use super::mesh::LinkMessage;
+use super::mesh::{ClientName, LinkMessage};
 use super::output::Output;
 
 impl Engine {
@@ -48,6 +48,8 @@ impl Engine {
                 }
                 self.counters.crossings += 1;
                 let block = self.pool.copy(message);
+                let incarnation = self.incarnation;
+                let origin = origin.map(|key| ClientName { key, incarnation });
                 let message = LinkMessage::Deliver { flow: path.flow, block, origin };
                 self.outputs.push_back(Output::Link { to, message });
                 Ok(())

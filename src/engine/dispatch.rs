@@ -1,6 +1,8 @@
 //! A message came in whole: which shard is it for, which transaction does it belong to (RFC 3261
 //! §17.1.3, §17.2.3, §18.1.2, §18.2.1)?
 
+use crate::base::config::Config;
+use crate::base::hash::KeyedHash;
 use crate::base::id::{ShardId, Transport};
 use crate::base::limits::HANDOVERS_KEPT;
 use crate::flow::arrival::Arrival;
@@ -13,7 +15,8 @@ use crate::sip::{
 use crate::transaction::{ServerKey, server_key};
 
 use super::Engine;
-use super::mesh::{Handover, LinkMessage};
+use super::blame::blaming;
+use super::mesh::{Handover, LinkMessage, Visit};
 use super::output::Output;
 
 impl Engine {
@@ -27,15 +30,14 @@ impl Engine {
         match outcome {
             Ok(()) if parsed.view(bytes).is_request() => {
                 self.counters.requests_received += 1;
-                if received::may_differ(parsed.view(bytes)) {
-                    self.place_rewritten(arrival, bytes, &mut parsed);
-                } else {
-                    self.place(arrival, bytes, &mut parsed);
-                }
+                blaming(bytes, || match received::may_differ(parsed.view(bytes)) {
+                    true => self.place_rewritten(arrival, bytes, &mut parsed),
+                    false => self.place(arrival, bytes, &mut parsed),
+                });
             }
             Ok(()) => {
                 self.counters.responses_received += 1;
-                self.place_response(arrival, bytes, &mut parsed);
+                blaming(bytes, || self.place_response(arrival, bytes, &mut parsed));
             }
             Err(fault) => self.on_unparsable(arrival, parsed.view(bytes), fault.kind),
         }
@@ -78,13 +80,11 @@ impl Engine {
     fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
         let message = parsed.view(bytes);
         let arrival = &Arrival { standing: self.identify(arrival, message), ..*arrival };
-        let (config, hash, gruus) = (&self.config, &self.placement, &self.gruus);
-        let scratch = &mut self.scratch.key;
-        let home = place::home(config, hash, message, gruus, self.shards, scratch);
+        let home = self.home(message);
         if home == self.shard {
-            self.on_request(arrival, bytes, parsed, false);
+            self.on_request(arrival, bytes, parsed, Visit::Home);
         } else {
-            self.hand_over(home, arrival, bytes, parsed, false);
+            self.hand_over(home, arrival, bytes, parsed, Visit::Home);
         }
     }
 
@@ -94,14 +94,14 @@ impl Engine {
         arrival: &Arrival,
         bytes: &[u8],
         parsed: &mut Parsed,
-        second: bool,
+        visit: Visit,
     ) {
         self.counters.crossings += 1;
         let flow = arrival.source.stream().and_then(|flow| self.flows.get_mut(flow));
         if let Some(flow) = flow {
             flow.touch(to);
         }
-        let handover = self.pack(arrival, bytes, parsed, second);
+        let handover = self.pack(arrival, bytes, parsed, visit);
         self.outputs.push_back(Output::Link { to, message: LinkMessage::Request(handover) });
     }
 
@@ -111,12 +111,12 @@ impl Engine {
         arrival: &Arrival,
         bytes: &[u8],
         parsed: &mut Parsed,
-        second: bool,
+        visit: Visit,
     ) -> Box<Handover> {
         let block = self.pool.copy(bytes);
         let fresh = self.take_parsed();
         let parsed = std::mem::replace(parsed, fresh);
-        let handover = Handover { arrival: arrival.clone(), block, parsed, second };
+        let handover = Handover { arrival: arrival.clone(), block, parsed, visit };
         match self.handovers_kept.pop() {
             Some(mut kept) => {
                 *kept = handover;
@@ -153,7 +153,7 @@ impl Engine {
         arrival: &Arrival,
         bytes: &[u8],
         parsed: &mut Parsed,
-        second: bool,
+        visit: Visit,
     ) {
         let message = parsed.view(bytes);
         let method = message.method();
@@ -163,45 +163,65 @@ impl Engine {
         };
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {
-            (Method::Ack, Some(tx)) if self.on_ack(tx) => {}
-            (Method::Ack, _) => match self.second_place(arrival, message, second) {
-                Some(to) => self.hand_over(to, arrival, bytes, parsed, true),
+            (Method::Ack, Some(tx)) if self.on_ack(tx, message) => {}
+            (Method::Ack, _) => match self.next_place(arrival, message, visit) {
+                Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
                 None => self.forward_ack(arrival, message),
             },
             (_, Some(tx)) => self.on_request_again(tx),
-            (_, None) => match self.second_place(arrival, message, second) {
-                Some(to) => self.hand_over(to, arrival, bytes, parsed, true),
+            (_, None) => match self.next_place(arrival, message, visit) {
+                Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
                 None => self.open(arrival, bytes, parsed, key),
             },
         }
     }
 
-    /// A request of a server that names its target by address alone belongs to the shard that knows
-    /// who is there.
-    fn second_place(
+    /// Where a request is looked for that matches nothing here; `None`: nowhere else, it is new.
+    fn next_place(
         &mut self,
         arrival: &Arrival,
         message: Message<'_>,
-        second: bool,
-    ) -> Option<ShardId> {
-        if second || self.shards == 1 || Sender::upstream(&self.config, arrival).is_none() {
+        visit: Visit,
+    ) -> Option<(ShardId, Visit)> {
+        if self.shards == 1 || visit == Visit::Address {
             return None;
         }
-        let uri = Uri::parse(message.uri()).ok()?;
-        if naming::is_our_uri(&self.config, &uri) || self.has_own_route(message) {
+        // A CANCEL is new to us, but belongs where its INVITE is.
+        if message.method() == Method::Cancel
+            && let Some(key) = self.cancelled_key(message)
+            && self.transactions.by_key.contains_key(&key)
+        {
             return None;
         }
-        let to = place::index_shard(&self.placement, &uri, self.shards, &mut self.scratch.key);
-        (to != self.shard).then_some(to)
+        if visit == Visit::Former {
+            // While a configuration spreads, this shard may not have it: then home is here.
+            let home = self.home(message);
+            return (home != self.shard).then_some((home, Visit::Back));
+        }
+        if visit == Visit::Home
+            && let Some(to) = self.former_home(message)
+        {
+            return Some((to, Visit::Former));
+        }
+        let (hash, shards, scratch) = (&self.placement, self.shards, &mut self.scratch.key);
+        let mut place =
+            |config: &Config| address_place(config, hash, arrival, message, shards, scratch);
+        let place = place(&self.config).or_else(|| place(self.former.as_deref()?));
+        place.filter(|to| *to != self.shard).map(|to| (to, Visit::Address))
     }
 
-    fn has_own_route(&self, message: Message<'_>) -> bool {
-        message
-            .values(HeaderName::Route)
-            .next()
-            .and_then(|value| NameAddr::parse(value.text).ok())
-            .and_then(|address| Uri::parse(address.uri).ok())
-            .is_some_and(|uri| naming::is_our_uri(&self.config, &uri))
+    fn home(&mut self, message: Message<'_>) -> ShardId {
+        let (config, hash, gruus) = (&self.config, &self.placement, &self.gruus);
+        place::home(config, hash, message, gruus, self.shards, &mut self.scratch.key)
+    }
+
+    /// The shard to which a request belonged before our names changed: a transaction that is older
+    /// lives there, whatever the configuration says by now.
+    fn former_home(&mut self, message: Message<'_>) -> Option<ShardId> {
+        let former = self.former.as_deref()?;
+        let (hash, gruus) = (&self.placement, &self.gruus);
+        let to = place::home(former, hash, message, gruus, self.shards, &mut self.scratch.key);
+        (to != self.shard).then_some(to)
     }
 
     /// Hands a response to the shard where its client transaction lives (its branch says which).
@@ -214,7 +234,7 @@ impl Engine {
             }
             Some(branch) if branch.shard.0 < self.shards => {
                 self.counters.crossings += 1;
-                let handover = self.pack(arrival, bytes, parsed, false);
+                let handover = self.pack(arrival, bytes, parsed, Visit::Home);
                 let message = LinkMessage::Response(handover);
                 self.outputs.push_back(Output::Link { to: branch.shard, message });
             }
@@ -241,6 +261,34 @@ impl Engine {
     pub(super) fn cancelled_key(&self, message: Message<'_>) -> Option<ServerKey> {
         server_key(&self.placement, message, Method::Invite)
     }
+}
+
+/// A request of a server that names its target by address alone belongs to the shard that knows who
+/// is there.
+fn address_place(
+    config: &Config,
+    hash: &KeyedHash,
+    arrival: &Arrival,
+    message: Message<'_>,
+    shards: u16,
+    scratch: &mut Vec<u8>,
+) -> Option<ShardId> {
+    Sender::upstream(config, arrival)?;
+    let uri = Uri::parse(message.uri()).ok()?;
+    if naming::is_our_uri(config, &uri) || has_own_route(config, message) {
+        return None;
+    }
+    Some(place::index_shard(hash, &uri, shards, scratch))
+}
+
+/// Whether the topmost Route names us.
+fn has_own_route(config: &Config, message: Message<'_>) -> bool {
+    message
+        .values(HeaderName::Route)
+        .next()
+        .and_then(|value| NameAddr::parse(value.text).ok())
+        .and_then(|address| Uri::parse(address.uri).ok())
+        .is_some_and(|uri| naming::is_our_uri(config, &uri))
 }
 
 /// Where the body ends, by the rules of the transport (RFC 3261 §18.3, RFC 7118 §5); streams were

@@ -38,6 +38,11 @@ impl FlowIndex {
         FlowIndex { nodes: Slab::new(max), heads: HashMap::with_hasher(hash) }
     }
 
+    /// Moves the bound. What is beyond a lower one stays until it is taken out.
+    pub fn set_max(&mut self, max: usize) {
+        self.nodes.set_max(max);
+    }
+
     /// Adds a transaction to the flow's list.
     pub fn add(&mut self, flow: FlowId, what: SlabKey) -> FlowMark {
         let head = self.heads.get(&flow).copied();

@@ -65,7 +65,9 @@ impl Engine {
     fn flow_is_open(&mut self, path: StreamPath, remote: std::net::SocketAddr) {
         let event = Event::FlowOpened { flow: path.flow, transport: path.transport, remote };
         self.outputs.push_back(Output::Event(event));
-        self.index_flow(path, remote, true);
+        if self.flows.get(path.flow).is_some_and(|flow| flow.accepted) {
+            self.index_flow(path, remote, true);
+        }
     }
 
     pub(super) fn on_data(&mut self, name: FlowId, bytes: &mut [u8]) {

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use crate::base::event::CloseReason;
 use crate::base::id::{FlowId, ShardId, StreamPath};
 use crate::base::slab::SlabKey;
-use crate::flow::layers::Layer;
+use crate::base::time::Time;
 use crate::flow::table::Flow;
 use crate::proxy::{Reject, naming, place};
-use crate::ws::frame::{CloseCode, write_close};
 
+use super::blame::blaming;
 use super::client::Failure;
 use super::index::Entry;
-use super::mesh::{Handover, IndexChange, LinkMessage};
+use super::mesh::{ClientName, Handover, IndexChange, LinkMessage};
 use super::output::Output;
 use super::transactions::CancelReason;
 use super::{Deferred, Engine};
@@ -21,12 +21,13 @@ impl Engine {
     pub(super) fn on_linked(&mut self, from: ShardId, message: LinkMessage) {
         match message {
             LinkMessage::Request(mut handover) => {
-                let Handover { arrival, block, parsed, second } = &mut *handover;
-                self.on_request(arrival, block, parsed, *second);
+                let Handover { arrival, block, parsed, visit } = &mut *handover;
+                let block = &**block;
+                blaming(block, || self.on_request(arrival, block, parsed, *visit));
                 self.unpack(from, handover);
             }
             LinkMessage::Response(handover) => {
-                self.on_linked_response(&handover);
+                blaming(&handover.block, || self.on_linked_response(&handover));
                 self.unpack(from, handover);
             }
             LinkMessage::Return(handover) => self.take_back(handover),
@@ -34,11 +35,14 @@ impl Engine {
                 self.on_deliver(from, flow, &block, origin);
                 self.pool.put(block);
             }
-            LinkMessage::Undelivered { origin } => {
-                self.deferred.push_back(Deferred::Failed(origin, Failure::Full));
+            LinkMessage::Undelivered { origin } if origin.incarnation == self.incarnation => {
+                self.deferred.push_back(Deferred::Failed(origin.key, Failure::Full));
             }
+            LinkMessage::Undelivered { .. } => self.counters.link_messages_stale += 1,
             LinkMessage::FlowClosed { flow, .. } => self.on_flow_gone(flow),
-            LinkMessage::Restarted { incarnation } => self.on_restarted(from, incarnation),
+            LinkMessage::Restarted { incarnation, at } => {
+                self.on_restarted(from, incarnation, at);
+            }
             LinkMessage::Index(change) => self.change_index(*change),
         }
     }
@@ -58,7 +62,13 @@ impl Engine {
 
     /// Writes for another shard. When the flow is gone that shard hears it, so that whatever it
     /// holds of the flow ends: transactions and bindings alike.
-    fn on_deliver(&mut self, from: ShardId, flow: FlowId, block: &[u8], origin: Option<SlabKey>) {
+    fn on_deliver(
+        &mut self,
+        from: ShardId,
+        flow: FlowId,
+        block: &[u8],
+        origin: Option<ClientName>,
+    ) {
         if let Some(flow) = self.flows.get_mut(flow) {
             flow.touch(from);
         }
@@ -93,7 +103,7 @@ impl Engine {
     /// Another shard failed and was started anew. Its flows are gone. It has forgotten the bindings
     /// that it owned: flows of ours that it may have bound are closed, so that their clients come
     /// back and register again, which takes them seconds instead of an expiry.
-    fn on_restarted(&mut self, shard: ShardId, incarnation: u8) {
+    fn on_restarted(&mut self, shard: ShardId, incarnation: u8, at: Time) {
         let is_gone = |flow: FlowId| flow.shard() == shard && flow.incarnation() != incarnation;
         let mut gone = Vec::new();
         self.transactions.by_target.flows_of(shard, &mut gone);
@@ -104,12 +114,8 @@ impl Engine {
         gone.dedup();
         self.deferred.extend(gone.into_iter().map(Deferred::Gone));
         self.index.forget_flows(is_gone);
-        for flow in self.flows.touched_by(shard) {
-            let layer = self.flows.get(flow).map(|flow| &flow.layer);
-            if matches!(layer, Some(Layer::WebSocket { .. })) {
-                self.write_raw(flow, |out| write_close(out, CloseCode::SERVICE_RESTART, ""));
-            }
-            self.close(flow, CloseReason::Shard);
+        for flow in self.flows.touched_by(shard, at) {
+            self.send_away(flow, CloseReason::Shard);
         }
     }
 
@@ -145,9 +151,18 @@ impl Engine {
     /// Adds an accepted flow to the directory, or takes it out, while some server may look up
     /// addresses.
     pub(super) fn index_flow(&mut self, path: StreamPath, remote: SocketAddr, add: bool) {
-        if !self.config.upstreams.iter().any(|upstream| upstream.address_lookup) {
-            return;
+        if self.looks_up_addresses() {
+            self.write_directory(path, remote, add);
         }
+    }
+
+    /// Whether some server may find clients by their address.
+    pub(super) fn looks_up_addresses(&self) -> bool {
+        self.config.upstreams.iter().any(|upstream| upstream.address_lookup)
+    }
+
+    /// Adds an accepted flow to the directory, or takes it out.
+    pub(super) fn write_directory(&mut self, path: StreamPath, remote: SocketAddr, add: bool) {
         let mut host = Vec::new();
         naming::write_address(remote, &mut host);
         self.change_index_at(host, Entry::Accepted(path), add);

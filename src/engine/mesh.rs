@@ -4,6 +4,7 @@
 use crate::base::event::CloseReason;
 use crate::base::id::FlowId;
 use crate::base::slab::SlabKey;
+use crate::base::time::Time;
 use crate::flow::arrival::Arrival;
 use crate::sip::Parsed;
 
@@ -25,12 +26,12 @@ pub enum LinkMessage {
         /// The message.
         block: Vec<u8>,
         /// The client transaction that must hear when it cannot be written (requests).
-        origin: Option<SlabKey>,
+        origin: Option<ClientName>,
     },
     /// Duty: what you wanted delivered was refused, although its flow lives: its queue is full.
     Undelivered {
         /// The client transaction that sent it.
-        origin: SlabKey,
+        origin: ClientName,
     },
     /// Duty: that flow is gone; you had sent to it or bound to it.
     FlowClosed {
@@ -43,6 +44,8 @@ pub enum LinkMessage {
     Restarted {
         /// How often, now.
         incarnation: u8,
+        /// When I ended: flows that are younger have nothing at my former self.
+        at: Time,
     },
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),
@@ -57,8 +60,29 @@ pub struct Handover {
     pub block: Vec<u8>,
     /// Its spans.
     pub parsed: Parsed,
-    /// It missed at the shard that it belongs to first, and is now where it belongs second.
-    pub second: bool,
+    /// Why it comes to this shard.
+    pub visit: Visit,
+}
+
+/// A client transaction's name outside its shard. The incarnation keeps it apart from those of a
+/// shard that was started anew, whose keys begin again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientName {
+    pub(super) key: SlabKey,
+    pub(super) incarnation: u8,
+}
+
+/// Why a request is at a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Visit {
+    /// It belongs here.
+    Home,
+    /// It missed at home, and belonged here before the configuration changed.
+    Former,
+    /// It missed there, too, and is home again.
+    Back,
+    /// It missed at home, and here is known who is at an address.
+    Address,
 }
 
 /// One change of the index by host and port.

@@ -9,17 +9,21 @@
 //! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
 //! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
 //! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
-//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `alarm` (timers).
+//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `alarm` (timers). Beside
+//! them: `reconfigure` (another configuration), `farewell` (the end), `blame` (which message a fault
+//! came with).
 
 mod ack;
 mod admit;
 mod alarm;
 mod answer;
+mod blame;
 mod client;
 mod connect;
 mod deliver;
 mod dispatch;
 mod failover;
+mod farewell;
 mod flow_index;
 mod flows;
 mod fork;
@@ -31,6 +35,7 @@ mod linked;
 pub mod mesh;
 mod options;
 pub mod output;
+mod reconfigure;
 mod registrations;
 mod report;
 mod search;
@@ -69,8 +74,9 @@ use index::Index;
 use mesh::Handover;
 use search::Search;
 use standing::Standing;
-use transactions::Transactions;
+use transactions::{ServerTransaction, Transactions};
 
+pub use blame::Mishap;
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
 pub use output::Output;
@@ -98,12 +104,16 @@ pub struct Setup {
 ///
 /// Events: [`Engine::handle`], [`Engine::handle_timeout`]. Polls: [`Engine::pop_output`]. Getters:
 /// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`],
-/// [`Engine::is_quiet`].
+/// [`Engine::is_quiet`], [`Engine::unanswered`].
 pub struct Engine {
     now: Time,
     shard: ShardId,
     shards: u16,
+    incarnation: u8,
     config: Arc<Config>,
+    /// The last one under which other names or sources were ours: transactions that are older live
+    /// where it placed them.
+    former: Option<Arc<Config>>,
     /// Keyed by the process' secret: equal in every shard. Decides owners, keys and loop hashes.
     placement: KeyedHash,
     tokens: TokenKey,
@@ -159,7 +169,7 @@ enum Deferred {
 }
 
 impl Engine {
-    /// A fresh shard at time `now`.
+    /// A fresh shard at time `now`; one that was started anew begins when its former self ended.
     pub fn new(now: Time, setup: Setup) -> Engine {
         assert!(setup.shard.0 < setup.shards, "a shard's number is below their count");
         let mut rng = Rng::new(setup.seed);
@@ -171,6 +181,8 @@ impl Engine {
             now,
             shard: setup.shard,
             shards: setup.shards,
+            incarnation: setup.incarnation,
+            former: None,
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
             verifier: Verifier::new(&setup.secret, setup.epoch),
@@ -184,7 +196,7 @@ impl Engine {
             standing: Standing::new(tables),
             wheel: Wheel::new(now),
             expiry_alarm: None,
-            outputs: told_of_restart(&setup),
+            outputs: told_of_restart(now, &setup),
             arena: Vec::new(),
             deferred: VecDeque::new(),
             pool: Pool::new(),
@@ -211,9 +223,10 @@ impl Engine {
             Input::Datagram { path, bytes } => self.on_datagram(path, bytes),
             Input::Linked { from, message } => self.on_linked(from, message),
             Input::LinkRefused { message, .. } => self.on_link_refused(message),
-            Input::Config(config) => self.config = config,
+            Input::Config(config) => self.reconfigure(config),
             Input::WallClock(unix) => self.wall_clock = Some((self.now, unix)),
             Input::Drain => self.draining = true,
+            Input::Dismiss { most } => self.dismiss(most),
         }
         self.run_deferred();
     }
@@ -263,7 +276,13 @@ impl Engine {
     /// Getter: whether no transaction still waits for an answer, so that a draining process may
     /// end.
     pub fn is_quiet(&self) -> bool {
-        self.transactions.server.iter().all(|(_, tx)| tx.context.sent != 0 || tx.orphaned)
+        self.unanswered() == 0
+    }
+
+    /// Getter: how many requests still wait for an answer that somebody can hear.
+    pub fn unanswered(&self) -> u64 {
+        let waits = |tx: &ServerTransaction| tx.context.sent == 0 && !tx.orphaned;
+        self.transactions.server.iter().filter(|(_, tx)| waits(tx)).count() as u64
     }
 
     fn begin(&mut self, now: Time) {
@@ -294,10 +313,10 @@ impl Engine {
 }
 
 /// A shard that was started anew first tells all others so.
-fn told_of_restart(setup: &Setup) -> VecDeque<Output> {
+fn told_of_restart(at: Time, setup: &Setup) -> VecDeque<Output> {
     let incarnation = setup.incarnation;
     let others = (0..setup.shards).map(ShardId).filter(|other| *other != setup.shard);
-    let tell = |to| Output::Link { to, message: LinkMessage::Restarted { incarnation } };
+    let tell = |to| Output::Link { to, message: LinkMessage::Restarted { incarnation, at } };
     if incarnation == 0 { VecDeque::new() } else { others.map(tell).collect() }
 }
 

@@ -3,7 +3,7 @@
 use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::proxy::target::Hop;
-use crate::sip::{Message, Method};
+use crate::sip::{self, Message, Method};
 use crate::transaction::{Step, Steps, Timer};
 
 use super::Engine;
@@ -25,7 +25,10 @@ impl Engine {
 
     /// An ACK whose branch is that of an INVITE of ours. False when it is for the other side: the
     /// INVITE was accepted, and its sender used the same branch again.
-    pub(super) fn on_ack(&mut self, tx: SlabKey) -> bool {
+    pub(super) fn on_ack(&mut self, tx: SlabKey, ack: Message<'_>) -> bool {
+        if !self.repeats_our_tag(tx, ack) {
+            return false;
+        }
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return false };
         let ServerMachine::Invite(machine) = &mut transaction.machine else { return false };
@@ -34,6 +37,24 @@ impl Engine {
         self.counters.retransmissions_absorbed += u64::from(for_us);
         self.run_stored_server_steps(tx, &steps);
         for_us
+    }
+
+    /// Without the magic cookie an ACK is for the response whose To tag it has (RFC 3261 §17.2.3).
+    fn repeats_our_tag(&mut self, tx: SlabKey, ack: Message<'_>) -> bool {
+        if ack.top_via().is_ok_and(|via| via.has_magic_cookie()) {
+            return true;
+        }
+        let mut parsed = self.take_parsed();
+        let is_same = self.transactions.server.get(tx).is_some_and(|transaction| {
+            let last = &transaction.last;
+            let is_read = sip::parse(last, &mut parsed).is_ok();
+            match (parsed.view(last).to(), ack.to()) {
+                (Ok(ours), Ok(theirs)) => is_read && ours.tag() == theirs.tag(),
+                _ => false,
+            }
+        });
+        self.keep_parsed(parsed);
+        is_same
     }
 
     /// A timer of a server transaction fired.

@@ -228,4 +228,12 @@ impl Transactions {
             by_target: FlowIndex::new(max.saturating_mul(2), hash),
         }
     }
+
+    /// Moves the bound of server transactions. Those beyond a lower one live on until they end.
+    pub fn set_max(&mut self, max: usize) {
+        self.server.set_max(max);
+        self.by_source.set_max(max);
+        self.client.set_max(max.saturating_mul(2));
+        self.by_target.set_max(max.saturating_mul(2));
+    }
 }

@@ -70,6 +70,11 @@ impl Layer {
         true
     }
 
+    /// Whether messages may pass: a WebSocket flow does not begin with them.
+    pub fn is_open(&self) -> bool {
+        !matches!(self, Layer::Upgrade(_) | Layer::Lent { open: false, .. })
+    }
+
     /// Whether a message, or the upgrade, has begun and is not whole.
     pub fn is_partial(&self) -> bool {
         match self {

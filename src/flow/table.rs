@@ -41,6 +41,8 @@ pub struct Flow {
     pub sent_writes: u32,
     /// Messages received, for telling a slow message from the next one.
     pub messages_in: u32,
+    /// When it was opened.
+    pub opened_at: Time,
     /// When something was last received.
     pub heard_at: Time,
     /// A ping is out, nothing came since.
@@ -76,6 +78,7 @@ impl Flow {
             queued_writes: 0,
             sent_writes: 0,
             messages_in: 0,
+            opened_at: now,
             heard_at: now,
             awaits_pong: false,
             timer: None,
@@ -146,7 +149,7 @@ impl Flow {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 208);
+const _: () = assert!(size_of::<Flow>() <= 216);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,10 +214,22 @@ impl FlowTable {
         Some(*flow)
     }
 
-    /// The flows of which a shard may hold something.
-    pub fn touched_by(&self, shard: ShardId) -> Vec<FlowId> {
+    /// The flows of which a shard may have held something at that time.
+    pub fn touched_by(&self, shard: ShardId, at: Time) -> Vec<FlowId> {
+        let flows = self.pages.iter().flatten().flatten().map(|flow| &**flow);
+        let held = |flow: &&Flow| flow.opened_at <= at && flow.is_touched_by(shard);
+        flows.filter(held).map(|flow| flow.path.flow).collect()
+    }
+
+    /// Every flow, in the order of their slots.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.pages.iter_mut().flatten().flatten().map(|flow| &mut **flow)
+    }
+
+    /// The first flows in the order of their slots, at most so many.
+    pub fn first(&self, most: usize) -> Vec<FlowId> {
         let flows = self.pages.iter().flatten().flatten();
-        flows.filter(|flow| flow.is_touched_by(shard)).map(|flow| flow.path.flow).collect()
+        flows.map(|flow| flow.path.flow).take(most).collect()
     }
 
     /// Living flows by transport.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,35 +14,28 @@ use io_uring::{opcode, types};
 use rtrb::{Consumer, Producer};
 
 use super::clock::Clock;
+use super::commands::Command;
 use super::datagrams::Datagrams;
-use super::guests::{Guest, Guests};
+use super::guests::Guests;
 use super::link::{Links, SendError};
 use super::listen::ShardSockets;
 use super::log_line::{self, Report};
+use super::pace::Pace;
 use super::protocol::Protocol;
 use super::publish::Published;
 use super::ring::{Completion, Op, Ring, RingError, Tag, Wait};
 use super::streams::{Later, Streams};
+use super::sys;
 use super::tls::{TlsContext, TlsContextError, TlsMaterial};
 use super::turn::Turn;
+use crate::base::config::Config;
 use crate::base::id::ShardId;
 use crate::base::limits::{
-    COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, STOP_TIME, TURN_TIME,
-    WALL_CLOCK_INTERVAL,
+    COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, TURN_TIME, WALL_CLOCK_INTERVAL,
 };
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::time::Time;
 use crate::engine::{Input, LinkMessage, Output, Setup};
-
-/// What control tells a shard.
-pub enum Command {
-    /// No new work: listeners close, the protocol refuses.
-    Drain,
-    /// Close every flow and end.
-    Stop,
-    /// Host this task.
-    Host(Guest),
-}
 
 /// What belongs to a shard and outlives a panic of its driver.
 pub struct Station {
@@ -58,10 +51,16 @@ pub struct Station {
     pub sockets: ShardSockets,
     /// The time.
     pub clock: Clock,
+    /// The configuration in force, ports resolved.
+    pub config: Arc<Config>,
     /// Certificates and ticket keys in force.
     pub tls: Arc<TlsMaterial>,
     /// Whether control asked it to drain.
     pub is_draining: bool,
+    /// When the former incarnation ended.
+    pub ended_at: Option<Time>,
+    /// Connections that it had accepted and not looked at, by the position of their listener.
+    pub unclaimed: Vec<(u32, OwnedFd)>,
 }
 
 /// Why a driver could not be made.
@@ -80,25 +79,28 @@ pub enum DriverError {
 
 /// One incarnation of a shard.
 pub struct Driver<P> {
-    ring: Ring,
-    protocol: P,
-    streams: Streams,
+    pub(super) ring: Ring,
+    pub(super) protocol: P,
+    pub(super) streams: Streams,
     datagrams: Datagrams,
-    guests: Guests,
-    station: Station,
+    pub(super) guests: Guests,
+    pub(super) station: Station,
     /// Messages of ours that found the work lane full.
-    refused: VecDeque<(ShardId, LinkMessage)>,
+    pub(super) refused: VecDeque<(ShardId, LinkMessage)>,
     /// What the driver itself counts.
-    counters: Counters,
+    pub(super) counters: Counters,
     /// What former incarnations counted.
     carried: [u64; Counters::COUNT],
-    now: Time,
+    pub(super) now: Time,
     /// When the protocol is to hear next what the wall clock shows.
     wall_clock_at: Time,
     /// When the numbers are to be published; `None` while nothing has happened since.
-    publish_at: Option<Time>,
-    /// When to end although flows are left; `None` while running.
-    stop_at: Option<Time>,
+    pub(super) publish_at: Option<Time>,
+    /// How flows are closed at the end, and when the next of them are; `None` while running, and
+    /// once all are.
+    pub(super) pace: Option<(Pace, Time)>,
+    /// When to end although flows are left; `None` before all were closed.
+    pub(super) stop_at: Option<Time>,
     is_bell_armed: bool,
     bell_value: Box<u64>,
 }
@@ -114,7 +116,7 @@ impl<P: Protocol> Driver<P> {
                     Counters { shard_restarts: u64::from(!is_new), ..Counters::default() };
                 let carried = station.published.counters();
                 let mut driver = Driver {
-                    protocol: P::new(now, setup),
+                    protocol: P::new(station.ended_at.unwrap_or(now), setup),
                     ring,
                     streams,
                     datagrams,
@@ -126,6 +128,7 @@ impl<P: Protocol> Driver<P> {
                     now,
                     wall_clock_at: now,
                     publish_at: Some(now),
+                    pace: None,
                     stop_at: None,
                     is_bell_armed: false,
                     bell_value: Box::new(0),
@@ -154,6 +157,10 @@ impl<P: Protocol> Driver<P> {
     /// Runs until control says stop. Errors are the ring's: there is no going on.
     pub async fn run(&mut self) -> io::Result<()> {
         self.streams.resume_accepting(&mut self.ring, self.now);
+        for (listening, fd) in std::mem::take(&mut self.station.unclaimed) {
+            let (mut turn, streams, _) = self.parts();
+            streams.claim(&mut turn, listening, fd);
+        }
         while !self.is_stopped() {
             let is_busy = self.turn();
             let idle = self.idle_time(is_busy);
@@ -177,6 +184,7 @@ impl<P: Protocol> Driver<P> {
     pub fn dismantle(mut self) -> Station {
         self.show(&Gauges::default());
         let has_let_go = self.ring.cancel_all();
+        self.keep_unclaimed();
         drop(self.ring);
         if !has_let_go {
             self.streams.leak();
@@ -184,6 +192,18 @@ impl<P: Protocol> Driver<P> {
             std::mem::forget(self.bell_value);
         }
         self.station
+    }
+
+    /// Keeps what accept had made when the turn ended in a panic: nobody else knows these
+    /// descriptors, and behind each is a client that waits.
+    fn keep_unclaimed(&mut self) {
+        self.ring.run_deferred();
+        while let Some(completion) = self.ring.next_completion() {
+            if completion.tag.op() == Some(Op::Accept) && completion.result >= 0 {
+                let accepted = (completion.tag.index(), sys::own(completion.result));
+                self.station.unclaimed.push(accepted);
+            }
+        }
     }
 
     /// One turn. True: there is more to do at once.
@@ -245,7 +265,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Drains the protocol's outputs, and what came up meanwhile.
-    fn perform_outputs(&mut self) {
+    pub(super) fn perform_outputs(&mut self) {
         loop {
             while let Some(output) = self.protocol.pop_output() {
                 self.perform(output);
@@ -307,34 +327,6 @@ impl<P: Protocol> Driver<P> {
         }
     }
 
-    fn obey(&mut self) {
-        while let Ok(command) = self.station.inbox.pop() {
-            match command {
-                Command::Drain => self.begin_drain(),
-                Command::Stop => self.begin_stop(),
-                Command::Host(guest) => {
-                    // No eventfd: the guest is dropped, which its owner notices.
-                    let _ = self.guests.invite(&mut self.ring, guest);
-                }
-            }
-            self.perform_outputs();
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        self.station.is_draining = true;
-        self.streams.cease_accepting(&mut self.ring);
-        self.protocol.handle(self.now, Input::Drain);
-        self.publish_at = Some(self.now);
-    }
-
-    fn begin_stop(&mut self) {
-        self.stop_at = Some(self.now + STOP_TIME);
-        self.streams.cease_accepting(&mut self.ring);
-        let (mut turn, streams, _) = self.parts();
-        streams.close_all(&mut turn);
-    }
-
     fn is_stopped(&self) -> bool {
         self.stop_at.is_some_and(|stop_at| {
             let is_empty = self.streams.used() == 0 && !self.datagrams.has_sends();
@@ -366,6 +358,9 @@ impl<P: Protocol> Driver<P> {
             let (mut turn, streams, _) = self.parts();
             streams.on_deadlines(&mut turn);
             self.perform_outputs();
+        }
+        if is_due(self.pace.as_ref().map(|(_, at)| *at)) {
+            self.close_some();
         }
         if is_due(self.publish_at) {
             self.publish();
@@ -402,6 +397,7 @@ impl<P: Protocol> Driver<P> {
             self.datagrams.next_deadline(),
             self.guests.next_deadline(),
             self.publish_at,
+            self.pace.as_ref().map(|(_, at)| *at),
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
@@ -413,7 +409,7 @@ impl<P: Protocol> Driver<P> {
 
     /// Something may be counted now: it is published soon. An idle shard publishes nothing and
     /// sleeps.
-    fn has_news(&mut self) {
+    pub(super) fn has_news(&mut self) {
         self.publish_at.get_or_insert(self.now + PUBLISH_INTERVAL);
     }
 
@@ -427,11 +423,11 @@ impl<P: Protocol> Driver<P> {
     fn show(&self, gauges: &Gauges) {
         let (own, engine) = (self.counters.values(), self.protocol.counters().values());
         let values = std::array::from_fn(|index| self.carried[index] + own[index] + engine[index]);
-        let is_quiet = self.station.is_draining && self.protocol.is_quiet();
+        let is_quiet = self.station.is_draining && self.protocol.unanswered() == 0;
         self.station.published.publish(&values, gauges, is_quiet);
     }
 
-    fn parts(&mut self) -> (Turn<'_, P>, &mut Streams, &mut Datagrams) {
+    pub(super) fn parts(&mut self) -> (Turn<'_, P>, &mut Streams, &mut Datagrams) {
         let turn = Turn {
             ring: &mut self.ring,
             protocol: &mut self.protocol,

@@ -12,7 +12,7 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use super::sys;
 use crate::base::id::ShardId;
-use crate::base::limits::{LINK_DUTY_ENTRIES, LINK_ENTRIES_MIN, LINK_WORK_ENTRIES};
+use crate::base::limits::{LINK_DUTY_ENTRIES, LINK_ENTRIES_MIN, LINK_WORK_ENTRIES, Limits};
 
 /// How a sleeping shard is woken.
 #[derive(Debug)]
@@ -96,6 +96,12 @@ pub enum SendError<T> {
     Lost,
 }
 
+/// The bound of duty that waits for one shard: it follows from how many flows and transactions there
+/// may be.
+pub fn spill_max(limits: &Limits) -> usize {
+    limits.flows_max + 4 * limits.transactions_max
+}
+
 /// Links every shard with every other. `spill_max` bounds the duty that waits for one shard.
 pub fn mesh<T>(shards: u16, spill_max: usize) -> std::io::Result<Vec<Links<T>>> {
     let count = usize::from(shards);
@@ -166,6 +172,11 @@ impl<T> Links<T> {
         }
         outgoing.spill.push_back(message);
         Ok(())
+    }
+
+    /// Moves the bound of duty that waits for one shard.
+    pub fn set_spill_max(&mut self, spill_max: usize) {
+        self.spill_max = spill_max;
     }
 
     /// End of a turn: moves spilled duty on and wakes who was sent something. False: duty is left

@@ -85,7 +85,7 @@ pub fn bind_all(config: &mut Config, shards: u16) -> Result<Vec<ShardSockets>, B
 
 /// `0.0.0.0` or `::` in a Via or Record-Route leads nowhere: without `advertise` such a listener
 /// shows the address from which this machine reaches the world, or loopback when it reaches nobody.
-fn name_wildcard(listener: &mut Listener) {
+pub(super) fn name_wildcard(listener: &mut Listener) {
     if listener.advertise.is_some() || !listener.address.ip().is_unspecified() {
         return;
     }

@@ -14,6 +14,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use super::config_file::{LogConfig, LogFormat, LogLevel};
 use crate::base::limits::{LOG_FLUSH_TIMEOUT, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
@@ -23,6 +24,26 @@ use crate::base::limits::{LOG_FLUSH_TIMEOUT, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
 pub struct LogGuard {
     lines: SyncSender<Entry>,
     dropped: Arc<AtomicU64>,
+    level: Level,
+}
+
+/// What is logged, which may change while running.
+#[derive(Clone, Debug)]
+pub struct Level(Option<reload::Handle<Targets, Registry>>);
+
+impl Level {
+    /// One that nothing listens to.
+    #[cfg(test)]
+    pub fn fixed() -> Level {
+        Level(None)
+    }
+
+    /// From here on lines of this level and those above it are written.
+    pub fn set(&self, level: LogLevel) {
+        let Some(handle) = &self.0 else { return };
+        // It is gone only when another subscriber was there first.
+        let _ = handle.reload(filter(level));
+    }
 }
 
 /// Makes this process log to standard error. The first call of a process counts; a later one has no
@@ -31,14 +52,15 @@ pub fn start(config: LogConfig) -> io::Result<LogGuard> {
     let is_terminal = io::stderr().is_terminal();
     let (lines, dropped) = spawn_writer(io::stderr(), LOG_LINES_MAX)?;
     let writer = LineWriter { lines: lines.clone(), dropped: dropped.clone() };
-    let registry = tracing_subscriber::registry().with(filter(config.level));
+    let (filter, level) = reload::Layer::new(filter(config.level));
+    let registry = tracing_subscriber::registry().with(filter);
     let lines_layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(writer);
     // An error says that a subscriber is there already: tests in one process share it.
     let _ = match config.format {
         LogFormat::Text => registry.with(lines_layer.compact().with_ansi(is_terminal)).try_init(),
         LogFormat::Json => registry.with(lines_layer.json().flatten_event(true)).try_init(),
     };
-    Ok(LogGuard { lines, dropped })
+    Ok(LogGuard { lines, dropped, level: Level(Some(level)) })
 }
 
 /// Counts lines that found the queue full.
@@ -53,6 +75,11 @@ impl LinesDropped {
 }
 
 impl LogGuard {
+    /// The handle to change what is logged.
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+
     /// How many lines found the queue full.
     pub fn lines_dropped(&self) -> LinesDropped {
         LinesDropped(self.dropped.clone())
@@ -227,7 +254,7 @@ mod tests {
         assert!((80..=92).contains(&lost), "lost {lost}");
         drop(closed);
         assert_eq!(LinesDropped(dropped.clone()).count(), lost);
-        drop(LogGuard { lines, dropped });
+        drop(LogGuard { lines, dropped, level: Level::fixed() });
         let written = output.written.lock().expect("no panic while writing");
         let text = String::from_utf8_lossy(&written);
         let kept = text.lines().filter(|line| line.starts_with('x')).count() as u64;
@@ -261,7 +288,7 @@ mod tests {
         let (lines, dropped) = spawn_writer(output.clone(), 8).expect("a thread");
         let writer = LineWriter { lines: lines.clone(), dropped: dropped.clone() };
         log(&writer, &"y".repeat(LOG_LINE_BYTES_MAX * 2));
-        drop(LogGuard { lines, dropped });
+        drop(LogGuard { lines, dropped, level: Level::fixed() });
         let written = output.written.lock().expect("no panic while writing");
         assert_eq!(written.len(), LOG_LINE_BYTES_MAX);
         assert_eq!(written.last(), Some(&b'\n'));

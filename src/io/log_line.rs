@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::tls::TlsError;
 use crate::base::event::{Event, TransactionEvent};
 use crate::base::id::FlowRef;
+use crate::base::limits::LOG_MISHAP_BYTES_MAX;
+use crate::engine::Mishap;
 
 /// Something that a shard wants in the log.
 #[derive(Debug)]
@@ -49,6 +51,37 @@ pub fn is_wanted(event: &Event) -> bool {
         }
     };
     level <= LevelFilter::current()
+}
+
+/// Writes that a shard failed and was started anew.
+pub fn write_mishap(shard: u16, mishap: &Mishap, lost: u64) {
+    let why = &mishap.words;
+    let message = shown_head(&mishap.message);
+    error!(shard, %why, lost, ?message, "shard failed: its flows ended, it was started anew");
+}
+
+/// The head of a message without its credentials (RFC 3261 §22), cut at
+/// [`LOG_MISHAP_BYTES_MAX`]. The body is nobody's business.
+fn shown_head(message: &[u8]) -> String {
+    let end = memchr::memmem::find(message, b"\r\n\r\n").unwrap_or(message.len());
+    let head = String::from_utf8_lossy(&message[..end.min(LOG_MISHAP_BYTES_MAX)]);
+    let mut shown = String::with_capacity(head.len());
+    let mut is_secret = false;
+    for line in head.split_inclusive('\n') {
+        let is_continued = line.starts_with([' ', '\t']);
+        let name = line.split(':').next().unwrap_or_default().trim();
+        if !is_continued {
+            is_secret = ["Authorization", "Proxy-Authorization"]
+                .iter()
+                .any(|secret| name.eq_ignore_ascii_case(secret));
+        }
+        match is_secret {
+            true if is_continued => {}
+            true => shown.extend([name, ": …\r\n"]),
+            false => shown.push_str(line),
+        }
+    }
+    shown
 }
 
 /// Writes one line.
@@ -109,37 +142,29 @@ fn display(flow: FlowRef) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Sink;
     use super::*;
-    use crate::base::event::CloseReason;
-    use crate::base::id::{FlowId, ListenerId, ShardId, StreamPath, Transport};
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
 
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+    #[test]
+    fn the_message_of_a_mishap_shows_neither_credentials_nor_body() {
+        let message = b"INVITE sip:b SIP/2.0\r\nauthorization : Digest x,\r\n\ty=\"z\"\r\n\
+            Call-ID: 1\r\nProxy-Authorization:Bearer t\r\n\r\nsecret";
+        let expected = "INVITE sip:b SIP/2.0\r\nauthorization: …\r\nCall-ID: 1\r\n\
+            Proxy-Authorization: …\r\n";
+        assert_eq!(shown_head(message), expected);
+        assert_eq!(shown_head(&vec![b'a'; 99_999]).len(), LOG_MISHAP_BYTES_MAX);
+        assert_eq!(shown_head(b"no \xff SIP"), "no \u{fffd} SIP");
     }
 
+    use crate::base::event::CloseReason;
+    use crate::base::id::{FlowId, ListenerId, ShardId, StreamPath, Transport};
+
     fn lines(reports: &[Report]) -> String {
-        let sink = Sink::default();
-        let writer = sink.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
+        let (sink, subscriber) = Sink::subscriber();
         tracing::subscriber::with_default(subscriber, || {
             reports.iter().for_each(|report| write(1, report));
         });
-        String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+        sink.text()
     }
 
     fn stream(flow: FlowId) -> FlowRef {

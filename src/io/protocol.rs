@@ -25,8 +25,8 @@ pub trait Protocol: Sized {
     fn counters(&self) -> &Counters;
     /// Getter: how full the tables are.
     fn gauges(&self) -> Gauges;
-    /// Getter: whether a draining process may end.
-    fn is_quiet(&self) -> bool;
+    /// Getter: how many requests wait for an answer: at none a draining process may end.
+    fn unanswered(&self) -> u64;
 }
 
 impl Protocol for Engine {
@@ -54,7 +54,7 @@ impl Protocol for Engine {
     fn gauges(&self) -> Gauges {
         self.gauges()
     }
-    fn is_quiet(&self) -> bool {
-        self.is_quiet()
+    fn unanswered(&self) -> u64 {
+        self.unanswered()
     }
 }

@@ -3,6 +3,7 @@
 //! a fresh driver begins.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,8 +18,9 @@ use super::protocol::Protocol;
 use super::sys;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
-use crate::base::limits::SHARD_RESTARTS_MAX;
-use crate::engine::Setup;
+use crate::base::limits::{SHARD_RESTARTS_MAX, SHARD_RESTARTS_TIME};
+use crate::base::time::Time;
+use crate::engine::{Mishap, Setup};
 
 /// What a shard is made with.
 #[derive(Clone, Debug)]
@@ -33,8 +35,6 @@ pub struct Plan {
     pub epoch: u32,
     /// Key of tokens, placement and branches.
     pub secret: [u8; 32],
-    /// The configuration, ports resolved.
-    pub config: Arc<Config>,
 }
 
 /// What a shard tells the supervisor.
@@ -51,8 +51,13 @@ pub struct Notice {
 pub enum News {
     /// It takes traffic.
     Up,
-    /// It panicked, with this message, and was started anew.
-    Restarted(String),
+    /// It failed and was started anew.
+    Restarted {
+        /// What failed, and on which message.
+        mishap: Mishap,
+        /// Requests that it left without an answer.
+        lost: u64,
+    },
     /// It cannot go on.
     Failed(String),
     /// It ended because it was told to.
@@ -87,8 +92,9 @@ async fn serve<P: Protocol>(plan: Plan, mut station: Station, notices: Sender<No
         // Nobody listens any more once the process ends.
         let _ = notices.send(Notice { shard: plan.shard, what });
     };
-    for incarnation in 0..=SHARD_RESTARTS_MAX {
-        let setup = match plan.setup(incarnation) {
+    let (clock, mut restarts) = (station.clock, Restarts::default());
+    for incarnation in 0..=u8::MAX {
+        let setup = match plan.setup(incarnation, &station.config) {
             Ok(setup) => setup,
             Err(error) => return tell(News::Failed(format!("no randomness: {error}"))),
         };
@@ -99,22 +105,48 @@ async fn serve<P: Protocol>(plan: Plan, mut station: Station, notices: Sender<No
         if incarnation == 0 {
             tell(News::Up);
         }
-        let fault = match catch(driver.run()).await {
+        let mishap = match catch(driver.run()).await {
             Ok(Ok(())) => {
                 driver.dismantle();
                 return tell(News::Stopped);
             }
-            Ok(Err(error)) => format!("the ring failed: {error}"),
-            Err(panic) => describe(panic.as_ref()),
+            Ok(Err(error)) => {
+                Mishap { words: format!("the ring failed: {error}"), message: Box::default() }
+            }
+            Err(panic) => Mishap::of(panic),
         };
+        let lost = driver.count_lost();
+        // Before any peer can see it.
+        let ended_at = clock.now();
         station = driver.dismantle();
-        tell(News::Restarted(fault));
+        station.ended_at = Some(ended_at);
+        let words = mishap.words.clone();
+        tell(News::Restarted { mishap, lost });
+        if !restarts.permits(ended_at) {
+            let often = SHARD_RESTARTS_MAX + 1;
+            return tell(News::Failed(format!("it failed {often} times within an hour: {words}")));
+        }
     }
-    tell(News::Failed(format!("it failed {} times", u32::from(SHARD_RESTARTS_MAX) + 1)));
+    tell(News::Failed("it failed 256 times, after which flows would be named again".to_owned()));
+}
+
+/// When a shard was started anew, as far as it counts.
+#[derive(Debug, Default)]
+struct Restarts(VecDeque<Time>);
+
+impl Restarts {
+    /// Notes a failure. False: it fails too often to be started anew.
+    fn permits(&mut self, now: Time) -> bool {
+        while self.0.front().is_some_and(|at| now.saturating_since(*at) >= SHARD_RESTARTS_TIME) {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+        self.0.len() <= SHARD_RESTARTS_MAX
+    }
 }
 
 impl Plan {
-    fn setup(&self, incarnation: u8) -> io::Result<Setup> {
+    fn setup(&self, incarnation: u8, config: &Arc<Config>) -> io::Result<Setup> {
         let mut seed = [0; 32];
         sys::random(&mut seed)?;
         Ok(Setup {
@@ -124,7 +156,7 @@ impl Plan {
             epoch: self.epoch,
             seed,
             secret: self.secret,
-            config: Arc::clone(&self.config),
+            config: Arc::clone(config),
         })
     }
 }
@@ -141,12 +173,6 @@ async fn catch<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
         }
     })
     .await
-}
-
-fn describe(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 /// How many shards to run: `configured`, or one per CPU that this process may use (affinity set and
@@ -177,6 +203,21 @@ mod tests {
         assert_eq!(shard_count(3), 3);
         assert!((1..=crate::base::id::SHARDS_MAX).contains(&shard_count(0)));
         assert_eq!(shard_count(u16::MAX), crate::base::id::SHARDS_MAX);
+    }
+
+    #[test]
+    fn what_fails_rarely_goes_on_and_what_fails_often_does_not() {
+        let mut restarts = Restarts::default();
+        let mut now = Time::ZERO;
+        for _ in 0..1000 {
+            assert!(restarts.permits(now));
+            now += SHARD_RESTARTS_TIME / SHARD_RESTARTS_MAX as u32;
+        }
+        now += SHARD_RESTARTS_TIME;
+        for _ in 0..SHARD_RESTARTS_MAX {
+            assert!(restarts.permits(now));
+        }
+        assert!(!restarts.permits(now));
     }
 
     #[test]

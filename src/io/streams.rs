@@ -115,6 +115,14 @@ impl Streams {
         })
     }
 
+    /// Takes another configuration with the same listeners, and certificates for connections to
+    /// come; flows that are there keep their sessions.
+    pub fn reconfigure(&mut self, now: Time, config: Arc<Config>, tls: TlsContext) {
+        self.watches.set_times(now, &config.limits);
+        self.config = config;
+        self.tls = tls;
+    }
+
     /// Slots in use, ending ones included.
     pub fn used(&self) -> usize {
         self.slots.used()
@@ -167,16 +175,20 @@ impl Streams {
             listening.resume_at = (completion.result < 0).then(|| turn.now + ACCEPT_PAUSE);
         }
         if completion.result >= 0 {
-            let fd = sys::own(completion.result);
-            if self.is_accepting && self.has_room_for(&fd) {
-                self.adopt(turn, completion.tag.index() as usize, fd);
-            } else {
-                turn.counters.flows_refused += 1;
-            }
+            self.claim(turn, completion.tag.index(), sys::own(completion.result));
         } else if matches!(-completion.result, libc::EMFILE | libc::ENFILE | libc::ENOMEM) {
             turn.counters.flows_refused += 1;
         }
         self.resume_accepting(turn.ring, turn.now);
+    }
+
+    /// Event: the listener at that position had accepted a connection.
+    pub fn claim<P: Protocol>(&mut self, turn: &mut Turn<'_, P>, listening: u32, fd: OwnedFd) {
+        if self.is_accepting && self.has_room_for(&fd) {
+            self.adopt(turn, listening as usize, fd);
+        } else {
+            turn.counters.flows_refused += 1;
+        }
     }
 
     pub(super) fn has_room_for(&self, fd: &OwnedFd) -> bool {

@@ -3,8 +3,8 @@
 //! waits for happens here.
 //!
 //! SIGTERM or SIGINT drains: no new flows or dialogs, living transactions get
-//! `limits.drain_timeout`, then flows are closed. A second one ends the process at once. SIGHUP is
-//! answered in the log: there is no reload yet.
+//! `limits.drain_timeout`, then flows are closed over `limits.drain_spread`. A second one ends the
+//! process at once. SIGHUP reads the configuration again (see `reload`).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -13,42 +13,45 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
-use super::driver::{Command, Station};
+use super::commands::Command;
+use super::driver::Station;
 use super::guests::Guest;
-use super::link::{Doorbell, mesh};
+use super::in_force::{InForce, Reloads, look_after_descriptors};
+use super::link::{Doorbell, mesh, spill_max};
 use super::listen::{BindError, bind_all};
 use super::log_line::{self, Report};
 use super::protocol::Protocol;
 use super::publish::{Phase, Published, RunState};
+use super::reload::Reload;
 use super::ring::{Ring, RingError};
 use super::shard::{self, News, Notice, Plan};
 use super::sys;
 use super::tls::TlsMaterial;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
-use crate::base::limits::{
-    COMMANDS_ENTRIES, CONTROL_INTERVAL, DESCRIPTORS_SPARE, EVENTS_ENTRIES, Limits, STOP_TIME,
-};
+use crate::base::limits::{COMMANDS_ENTRIES, CONTROL_INTERVAL, EVENTS_ENTRIES, STOP_TIME};
 use crate::base::time::Time;
 use crate::engine::Engine;
 
 /// What the tasks of the control thread may know and do.
 #[derive(Clone)]
 pub struct Runtime {
-    /// The configuration in force, ports resolved.
-    pub config: Arc<Config>,
     /// Each shard's numbers.
     pub published: Vec<Arc<Published>>,
     /// What the process is doing.
     pub state: Arc<RunState>,
+    /// What came of reading the configuration again.
+    pub reloads: Rc<Cell<Reloads>>,
     commands: Rc<RefCell<Vec<Inbox>>>,
     is_drain_asked: Rc<Cell<bool>>,
+    is_reload_asked: Rc<Cell<bool>>,
 }
 
 impl Runtime {
@@ -61,6 +64,25 @@ impl Runtime {
     pub fn drain(&self) {
         self.is_drain_asked.set(true);
     }
+
+    /// Does what SIGHUP does.
+    pub fn reload(&self) {
+        self.is_reload_asked.set(true);
+    }
+}
+
+/// What a process is started with.
+pub struct Start {
+    /// What decides what happens to a message.
+    pub config: Config,
+    /// Threads (see [`super::shard_count`]).
+    pub shards: u16,
+    /// Certificates and ticket keys.
+    pub tls: TlsMaterial,
+    /// The key of tokens and placement.
+    pub secret: [u8; 32],
+    /// How the configuration is read again; `None`: there is no file.
+    pub reload: Option<Reload>,
 }
 
 /// Why the process cannot run, or could not go on.
@@ -101,34 +123,26 @@ pub enum StartError {
     },
 }
 
-/// Runs the proxy on `shards` threads (see [`super::shard_count`]) and the calling thread until a
-/// signal ends it.
+/// Runs the proxy on the threads of its shards and the calling thread until a signal ends it.
 ///
-/// `secret` keys tokens and placement. `admin` makes the task that the control thread hosts.
-/// `ready` is called once every shard takes traffic, with the ports that the system chose for those
-/// configured as 0.
+/// `admin` makes the task that the control thread hosts. `ready` is called once every shard takes
+/// traffic, with the ports that the system chose for those configured as 0.
 pub fn run<F: Future<Output = ()> + 'static>(
-    config: Config,
-    shards: u16,
-    tls: TlsMaterial,
-    secret: [u8; 32],
+    start: Start,
     admin: impl FnOnce(Runtime) -> F,
     ready: impl FnOnce(&Config),
 ) -> Result<(), StartError> {
-    run_protocol::<Engine, F>(config, shards, tls, secret, admin, ready)
+    run_protocol::<Engine, F>(start, admin, ready)
 }
 
 pub(super) fn run_protocol<P: Protocol, F: Future<Output = ()> + 'static>(
-    config: Config,
-    shards: u16,
-    tls: TlsMaterial,
-    secret: [u8; 32],
+    start: Start,
     admin: impl FnOnce(Runtime) -> F,
     ready: impl FnOnce(&Config),
 ) -> Result<(), StartError> {
     Ring::probe()?;
-    look_after_descriptors(&config, shards)?;
-    let mut supervisor = Supervisor::start::<P>(config, shards, tls, secret)?;
+    look_after_descriptors(&start.config, start.shards)?;
+    let mut supervisor = Supervisor::start::<P>(start)?;
     let started = supervisor.await_up();
     let control = tokio_uring::builder();
     control.start(async move {
@@ -143,13 +157,19 @@ pub(super) fn run_protocol<P: Protocol, F: Future<Output = ()> + 'static>(
 }
 
 /// The control side of a shard's inbox.
-struct Inbox {
+pub(super) struct Inbox {
     commands: Producer<Command>,
     bell: Arc<Doorbell>,
 }
 
 impl Inbox {
-    fn send(&mut self, command: Command) -> bool {
+    /// The shard that reads the other end hears the bell.
+    pub(super) fn new(commands: Producer<Command>, bell: Arc<Doorbell>) -> Inbox {
+        Inbox { commands, bell }
+    }
+
+    /// False: too many commands wait.
+    pub(super) fn send(&mut self, command: Command) -> bool {
         let is_taken = self.commands.push(command).is_ok();
         self.bell.ring();
         is_taken
@@ -158,6 +178,7 @@ impl Inbox {
 
 struct Supervisor {
     runtime: Runtime,
+    in_force: InForce,
     reports: Vec<Consumer<Report>>,
     notices: Receiver<Notice>,
     threads: Vec<JoinHandle<()>>,
@@ -166,28 +187,25 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn start<P: Protocol>(
-        mut config: Config,
-        shards: u16,
-        tls: TlsMaterial,
-        secret: [u8; 32],
-    ) -> Result<Supervisor, StartError> {
+    fn start<P: Protocol>(start: Start) -> Result<Supervisor, StartError> {
+        let Start { mut config, shards, tls, secret, reload } = start;
         let system = |what| move |error| StartError::System { what, error };
         let sockets = bind_all(&mut config, shards)?;
-        let spill_max = config.limits.flows_max + 4 * config.limits.transactions_max;
-        let links = mesh(shards, spill_max).map_err(system("eventfd"))?;
+        let links = mesh(shards, spill_max(&config.limits)).map_err(system("eventfd"))?;
         let (config, tls, clock) = (Arc::new(config), Arc::new(tls), Clock::start());
         let mut epoch = [0; 4];
         sys::random(&mut epoch).map_err(system("random numbers"))?;
         let (sender, notices) = channel();
         let mut supervisor = Supervisor {
             runtime: Runtime {
-                config: Arc::clone(&config),
                 published: Vec::new(),
                 state: Arc::default(),
+                reloads: Rc::default(),
                 commands: Rc::default(),
                 is_drain_asked: Rc::default(),
+                is_reload_asked: Rc::default(),
             },
+            in_force: InForce::new(&config, &tls, shards, reload, clock.now()),
             reports: Vec::new(),
             notices,
             threads: Vec::new(),
@@ -200,7 +218,7 @@ impl Supervisor {
             let (reporter, reports) = RingBuffer::new(EVENTS_ENTRIES);
             let published = Arc::new(Published::default());
             let bell = Arc::clone(links.bell());
-            supervisor.runtime.commands.borrow_mut().push(Inbox { commands, bell });
+            supervisor.runtime.commands.borrow_mut().push(Inbox::new(commands, bell));
             supervisor.runtime.published.push(Arc::clone(&published));
             supervisor.reports.push(reports);
             let plan = Plan {
@@ -209,9 +227,8 @@ impl Supervisor {
                 cpu: placement[number],
                 epoch: u32::from_ne_bytes(epoch),
                 secret,
-                config: Arc::clone(&config),
             };
-            let (tls, is_draining) = (Arc::clone(&tls), false);
+            let (config, tls) = (Arc::clone(&config), Arc::clone(&tls));
             let station = Station {
                 links,
                 inbox,
@@ -219,8 +236,11 @@ impl Supervisor {
                 published,
                 sockets,
                 clock,
+                config,
                 tls,
-                is_draining,
+                is_draining: false,
+                ended_at: None,
+                unclaimed: Vec::new(),
             };
             let thread = shard::spawn::<P>(plan, station, Sender::clone(&sender));
             supervisor.threads.push(thread.map_err(system("a shard's thread"))?);
@@ -247,13 +267,13 @@ impl Supervisor {
         ready: impl FnOnce(&Config),
     ) -> Result<(), StartError> {
         let signals = Rc::new(Cell::new(0));
-        listen_for_signals(&signals).map_err(|error| {
+        listen_for_signals(&signals, &self.runtime.is_reload_asked).map_err(|error| {
             let what = "signal handlers";
             StartError::System { what, error }
         })?;
         tokio_uring::spawn(admin(self.runtime.clone()));
         self.runtime.state.enter(Phase::Ready);
-        ready(&self.runtime.config);
+        ready(self.in_force.config());
         let mut interval = tokio::time::interval(CONTROL_INTERVAL);
         let mut end = End::Running;
         loop {
@@ -262,6 +282,12 @@ impl Supervisor {
             if let Err(error) = self.look_after_shards() {
                 self.stop_all();
                 return Err(error);
+            }
+            if end == End::Running {
+                let is_asked = self.runtime.is_reload_asked.replace(false);
+                let mut inboxes = self.runtime.commands.borrow_mut();
+                self.in_force.look_after(self.clock.now(), is_asked, &mut inboxes);
+                self.runtime.reloads.set(self.in_force.reloads());
             }
             let asked = signals.get() + u32::from(self.runtime.is_drain_asked.get());
             end = self.approach(end, asked);
@@ -276,7 +302,7 @@ impl Supervisor {
         let now = self.clock.now();
         match end {
             End::Running if asked > 0 => {
-                let time = self.runtime.config.limits.drain_timeout;
+                let time = self.in_force.config().limits.drain_timeout;
                 info!(drain_timeout_ms = time.as_millis() as u64, "draining");
                 self.runtime.state.enter(Phase::Draining);
                 self.send_all(|| Command::Drain);
@@ -295,8 +321,9 @@ impl Supervisor {
                 if !is_quiet {
                     warn!("transactions are left at the end of the drain");
                 }
-                self.send_all(|| Command::Stop);
-                End::Stopping(now + 2 * STOP_TIME)
+                let spread = self.in_force.config().limits.drain_spread;
+                self.send_all(|| Command::Stop { spread });
+                End::Stopping(now + spread + 2 * STOP_TIME)
             }
             End::Stopping(until) => {
                 let is_over = self.has_stopped.iter().all(|&stopped| stopped) || now >= until;
@@ -332,8 +359,8 @@ impl Supervisor {
                 self.has_stopped[usize::from(shard)] = true;
                 Ok(())
             }
-            News::Restarted(why) => {
-                error!(shard, %why, "shard failed: its flows ended, it was started anew");
+            News::Restarted { mishap, lost } => {
+                log_line::write_mishap(shard, &mishap, lost);
                 Ok(())
             }
             News::Failed(why) => {
@@ -367,7 +394,7 @@ impl Supervisor {
 
     /// Ends what runs, because something cannot.
     fn stop_all(&mut self) {
-        self.send_all(|| Command::Stop);
+        self.send_all(|| Command::Stop { spread: Duration::ZERO });
         let until = self.clock.now() + 2 * STOP_TIME;
         while self.clock.now() < until && !self.threads.iter().all(JoinHandle::is_finished) {
             // Nothing else runs on this thread any more.
@@ -388,7 +415,7 @@ enum End {
     Over,
 }
 
-fn listen_for_signals(count: &Rc<Cell<u32>>) -> io::Result<()> {
+fn listen_for_signals(count: &Rc<Cell<u32>>, reload: &Rc<Cell<bool>>) -> io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let (mut stream, count) = (signal(kind)?, Rc::clone(count));
         tokio_uring::spawn(async move {
@@ -397,34 +424,11 @@ fn listen_for_signals(count: &Rc<Cell<u32>>) -> io::Result<()> {
             }
         });
     }
-    let mut stream = signal(SignalKind::hangup())?;
+    let (mut stream, reload) = (signal(SignalKind::hangup())?, Rc::clone(reload));
     tokio_uring::spawn(async move {
         while stream.recv().await.is_some() {
-            warn!("SIGHUP: reload is not supported yet; restart to apply a new configuration");
+            reload.set(true);
         }
     });
-    Ok(())
-}
-
-fn look_after_descriptors(config: &Config, shards: u16) -> Result<(), StartError> {
-    let limit = sys::raise_descriptor_limit()
-        .map_err(|error| StartError::System { what: "limit of open descriptors", error })?;
-    let sockets = config.listeners.len() as u64 * u64::from(shards);
-    let needed = sockets + DESCRIPTORS_SPARE;
-    if limit < needed {
-        return Err(StartError::Descriptors { limit, needed });
-    }
-    let wanted = config.limits.flows_max as u64 * u64::from(shards) + needed;
-    let advice = "the limit of open descriptors allows fewer flows than limits.flows_max: raise it \
-                  (`ulimit -n`, systemd: LimitNOFILE=) or lower flows_max";
-    if limit >= wanted {
-        return Ok(());
-    }
-    // Who set a number wants it; the default is only a bound.
-    if config.limits.flows_max == Limits::default().flows_max {
-        info!(limit, wanted, "{advice}");
-    } else {
-        warn!(limit, wanted, "{advice}");
-    }
     Ok(())
 }

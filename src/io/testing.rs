@@ -1,16 +1,19 @@
 //! Helpers of this folder's tests: a configuration, and a protocol that echoes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tracing::Subscriber;
+
 use super::protocol::Protocol;
 use super::publish::Published;
-use super::supervisor::{self, Runtime, StartError};
+use super::supervisor::{self, Runtime, Start, StartError};
 use super::tls::TlsMaterial;
 use crate::base::config::{Auth, Config, Listener, Node, Registrar, Timers};
 use crate::base::event::CloseReason;
@@ -198,7 +201,8 @@ impl Protocol for Echo {
                 None => self.outputs.push_back(Output::Link { to: from, message }),
             },
             Input::LinkRefused { .. } => self.counters.refused_link_full += 1,
-            Input::Config(_) | Input::WallClock(_) => {}
+            Input::Config(config) => self.setup.config = config,
+            Input::Dismiss { .. } | Input::WallClock(_) => {}
             Input::Drain => self.is_draining = true,
         }
     }
@@ -227,8 +231,40 @@ impl Protocol for Echo {
         gauges
     }
 
-    fn is_quiet(&self) -> bool {
-        self.is_draining
+    fn unanswered(&self) -> u64 {
+        u64::from(!self.is_draining)
+    }
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+pub struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    /// A sink and what fills it with lines as people read them.
+    pub fn subscriber() -> (Sink, impl Subscriber) {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        (sink, subscriber.finish())
+    }
+
+    /// Everything so far.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 
@@ -238,6 +274,8 @@ pub struct Running {
     pub config: Config,
     /// Each shard's numbers.
     pub published: Vec<Arc<Published>>,
+    /// What its control thread logged.
+    pub log: Sink,
     drain: Sender<()>,
     thread: JoinHandle<Result<(), StartError>>,
 }
@@ -248,8 +286,21 @@ impl Running {
         Running::start_with(config, shards, |_| {})
     }
 
+    /// The same with another protocol.
+    pub fn start_protocol<P: Protocol>(config: Config, shards: u16) -> Running {
+        Running::launch::<P>(config, shards, |_| {})
+    }
+
     /// The same; `admin` is called on the control thread.
     pub fn start_with(
+        config: Config,
+        shards: u16,
+        admin: impl FnOnce(&Runtime) + Send + 'static,
+    ) -> Running {
+        Running::launch::<Echo>(config, shards, admin)
+    }
+
+    fn launch<P: Protocol>(
         config: Config,
         shards: u16,
         admin: impl FnOnce(&Runtime) + Send + 'static,
@@ -257,7 +308,9 @@ impl Running {
         let (drain, asked) = channel();
         let (tell, up) = channel();
         let (publish, numbers) = channel();
+        let (log, subscriber) = Sink::subscriber();
         let thread = std::thread::spawn(move || {
+            let _log = tracing::subscriber::set_default(subscriber);
             let tls = TlsMaterial::self_signed("test", &[]).unwrap();
             let admin = move |runtime: Runtime| {
                 publish.send(runtime.published.clone()).unwrap();
@@ -271,10 +324,11 @@ impl Running {
                 }
             };
             let ready = move |config: &Config| tell.send(config.clone()).unwrap();
-            supervisor::run_protocol::<Echo, _>(config, shards, tls, [7; 32], admin, ready)
+            let start = Start { config, shards, tls, secret: [7; 32], reload: None };
+            supervisor::run_protocol::<P, _>(start, admin, ready)
         });
         let config = up.recv().expect("it starts");
-        Running { config, published: numbers.recv().unwrap(), drain, thread }
+        Running { config, published: numbers.recv().unwrap(), log, drain, thread }
     }
 
     /// The address of a listener.
@@ -296,6 +350,11 @@ impl Running {
             assert!(start.elapsed() < Duration::from_secs(10), "{name}: {seen}, not {value}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits for an end that nobody asked for.
+    pub fn await_end(self) -> Result<(), StartError> {
+        self.thread.join().unwrap()
     }
 
     /// Drains and waits for the end.

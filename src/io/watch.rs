@@ -69,6 +69,21 @@ impl Watches {
         }
     }
 
+    /// Takes other times. What is armed keeps its deadline, but waits no longer than the new time
+    /// from `now`, so that each list stays in order.
+    pub fn set_times(&mut self, now: Time, limits: &Limits) {
+        let times = [limits.handshake_timeout, limits.connect_timeout, limits.write_timeout];
+        for (list, wait) in self.lists.iter_mut().zip(times) {
+            list.wait = wait;
+            let mut index = list.head;
+            while index != NONE {
+                let entry = &mut self.entries[index as usize];
+                entry.deadline = entry.deadline.min(now + wait);
+                index = entry.next;
+            }
+        }
+    }
+
     /// Arms a deadline for a slot. At most one a slot: the caller keeps the answer in it and
     /// cancels it there.
     pub fn arm(&mut self, now: Time, kind: Awaited, slot: u32) -> u32 {

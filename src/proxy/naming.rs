@@ -37,6 +37,13 @@ pub fn is_our_uri(config: &Config, uri: &Uri<'_>) -> bool {
     matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && is_ours(config, next_host(uri), uri)
 }
 
+/// Whether the same hosts and ports mean this proxy under both configurations.
+pub fn has_same_names(one: &Config, other: &Config) -> bool {
+    let shown = |listener: &Listener| (listener.address, listener.advertise.clone());
+    one.node.domains == other.node.domains
+        && one.listeners.iter().map(shown).eq(other.listeners.iter().map(shown))
+}
+
 /// Whether a host alone is one that we are responsible for: a domain of ours, or an address or name
 /// of a listener (RFC 3261 §16.4, of `maddr`).
 pub fn is_our_host(config: &Config, host: &[u8]) -> bool {

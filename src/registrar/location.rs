@@ -60,6 +60,12 @@ impl Location {
         }
     }
 
+    /// Moves the bound of bindings. Those beyond a lower one live on until they end.
+    pub fn set_max(&mut self, bindings_max: usize) {
+        self.bindings.set_max(bindings_max);
+        self.bindings_max = bindings_max;
+    }
+
     /// The bindings of the canonical address of record `aor` that are in force, newest first.
     pub fn lookup<'a>(
         &'a self,
@@ -185,7 +191,7 @@ impl Location {
 
     /// How many more bindings there is room for.
     pub(super) fn room(&self) -> usize {
-        self.bindings_max - self.bindings.len()
+        self.bindings_max.saturating_sub(self.bindings.len())
     }
 
     /// All bindings of `aor`, in force or not.

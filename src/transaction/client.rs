@@ -39,6 +39,23 @@
 //!                              | Terminated|<------------------+
 //!                              +-----------+
 //! ```
+//!
+//! Its arrows, each with its test:
+//!
+//! ```text
+//! → Trying: request of the TU         trying_sends_the_request
+//! Trying: E                           trying_resends_on_e_capped_at_t2
+//! Trying → Terminated: F              trying_gives_up_on_f
+//! Trying → Terminated: transport      trying_ends_on_transport_error
+//! Trying → Proceeding: 1xx            trying_1xx_proceeding
+//! Trying → Completed: 200-699         trying_200_to_699_completed
+//! Proceeding: E                       proceeding_resends_on_e_every_t2
+//! Proceeding → Terminated: F          proceeding_gives_up_on_f
+//! Proceeding → Terminated: transport  proceeding_ends_on_transport_error
+//! Proceeding: 1xx                     proceeding_passes_every_1xx_up
+//! Proceeding → Completed: 200-699     proceeding_200_to_699_completed
+//! Completed → Terminated: K           completed_ends_on_k
+//! ```
 
 use crate::base::config::Timers;
 
@@ -142,6 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn trying_sends_the_request() {
+        for mut machine in [udp(), tcp()] {
+            machine.expect(&["at 0ms: SendRequest"]);
+        }
+    }
+
+    #[test]
     fn trying_resends_on_e_capped_at_t2() {
         udp().until(31_999).expect(&[
             "at 0ms: SendRequest",
@@ -185,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn trying_200_to_699_completed_until_k() {
+    fn trying_200_to_699_completed() {
         for status in [200, 302, 408, 699] {
             let mut machine = udp();
             machine.skip().event(response(status)).until(99_000);
@@ -224,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn proceeding_200_to_699_completed_until_k() {
+    fn proceeding_200_to_699_completed() {
         let mut machine = udp();
         machine.event(response(100)).until(1_000).skip().event(response(481)).until(99_000);
         machine.expect(&["at 1000ms: PassUp", "at 6000ms: Ended"]);
@@ -236,6 +260,13 @@ mod tests {
         machine.event(response(200)).skip().until(500).event(response(200)).event(response(100));
         machine.event(|machine, _| machine.on_transport_failed());
         machine.expect(&["at 500ms: Absorb", "at 500ms: Absorb"]);
+    }
+
+    #[test]
+    fn completed_ends_on_k() {
+        let mut machine = udp();
+        machine.event(response(200)).skip().until(4_999).event(response(200)).skip();
+        machine.until(5_000).expect(&["at 5000ms: Ended"]);
     }
 
     #[test]

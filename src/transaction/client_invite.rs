@@ -42,6 +42,26 @@
 //!                                | Terminated |<-----------------------+
 //!                                +------------+
 //! ```
+//!
+//! Its arrows, each with its test:
+//!
+//! ```text
+//! → Calling: request of the TU       calling_sends_the_invite
+//! Calling: A                         calling_resends_on_a_with_doubling_intervals
+//! Calling → Terminated: B            calling_gives_up_on_b
+//! Calling → Terminated: transport    calling_ends_on_transport_error
+//! Calling → Proceeding: 1xx          calling_1xx_proceeding_and_stops_resending
+//! Calling → Accepted: 2xx            calling_2xx_accepted
+//! Calling → Completed: 300-699       calling_300_to_699_completed_with_ack
+//! Proceeding: 1xx                    proceeding_passes_every_1xx_up
+//! Proceeding → Accepted: 2xx         proceeding_2xx_accepted
+//! Proceeding → Completed: 300-699    proceeding_300_to_699_completed_with_ack
+//! Completed: 300-699                 completed_repeats_the_ack_and_passes_nothing_up
+//! Completed → Terminated: transport  completed_ends_on_transport_error_of_the_ack
+//! Completed → Terminated: D          completed_ends_on_d
+//! Accepted: 2xx                      accepted_passes_every_2xx_up
+//! Accepted → Terminated: M           accepted_ends_on_m
+//! ```
 
 use crate::base::config::Timers;
 
@@ -171,6 +191,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn calling_sends_the_invite() {
+        for mut machine in [udp(), tcp()] {
+            assert!(machine.machine.is_calling());
+            machine.expect(&["at 0ms: SendRequest"]);
+        }
+    }
+
+    #[test]
     fn calling_resends_on_a_with_doubling_intervals() {
         udp().until(31_999).expect(&[
             "at 0ms: SendRequest",
@@ -219,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn calling_2xx_accepted_until_m() {
+    fn calling_2xx_accepted() {
         udp()
             .skip()
             .event(response(200))
@@ -228,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn proceeding_2xx_accepted_until_m() {
+    fn proceeding_2xx_accepted() {
         let mut machine = tcp();
         machine.event(response(180)).until(60_000).skip().event(response(200)).until(99_000);
         machine.expect(&["at 60000ms: PassUp", "at 92000ms: Ended"]);
@@ -275,6 +303,22 @@ mod tests {
             "at 500ms: Absorb",
             "at 500ms: Absorb",
         ]);
+    }
+
+    #[test]
+    fn completed_ends_on_d() {
+        let mut machine = udp();
+        machine.until(100).event(response(486)).skip().until(32_099).expect(&[]);
+        machine.until(32_100).expect(&["at 32100ms: Ended"]);
+    }
+
+    #[test]
+    fn accepted_ends_on_m() {
+        for mut machine in [udp(), tcp()] {
+            machine.event(response(200)).skip().until(5_000).event(response(200)).skip();
+            machine.until(31_999).expect(&[]);
+            machine.until(32_000).expect(&["at 32000ms: Ended"]);
+        }
     }
 
     #[test]

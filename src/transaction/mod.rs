@@ -6,6 +6,8 @@
 //! sockets, clocks, tables, routing, dialogs, and timer C, which belongs to the proxy (RFC 3261
 //! §16.6 step 11).
 
+#[cfg(test)]
+mod arrows;
 mod client;
 mod client_invite;
 mod key;

@@ -36,6 +36,24 @@
 //!                             | Terminated|
 //!                             +-----------+
 //! ```
+//!
+//! Its arrows, each with its test:
+//!
+//! ```text
+//! → Trying: request                          trying_waits_for_the_tu
+//! Trying: request                            trying_absorbs_the_request
+//! Trying: transport                          trying_survives_a_transport_error
+//! Trying → Proceeding: E would be T2         trying_says_100_when_e_would_be_t2
+//! Trying → Proceeding: 100 of the TU         trying_sends_100_of_the_core_over_a_reliable_transport_only
+//! Trying → Completed: 200-699 of the TU      trying_200_to_699_completed
+//! Proceeding: request                        proceeding_repeats_the_100_to_a_request
+//! Proceeding: 100 of the TU                  proceeding_sends_another_100
+//! Proceeding: transport                      proceeding_survives_a_transport_error
+//! Proceeding → Completed: 200-699 of the TU  proceeding_200_to_699_completed
+//! Completed: request                         completed_repeats_the_response_to_a_request
+//! Completed: transport                       completed_survives_a_transport_error
+//! Completed → Terminated: J                  completed_ends_on_j
+//! ```
 
 use crate::base::config::Timers;
 
@@ -146,6 +164,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn trying_waits_for_the_tu() {
+        for mut machine in [udp(), tcp()] {
+            assert!(!machine.machine.is_answered());
+            machine.until(3_499).expect(&[]);
+        }
+    }
+
+    #[test]
     fn trying_absorbs_the_request() {
         udp().until(500).event(again).expect(&["at 500ms: Absorb"]);
     }
@@ -174,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn trying_200_to_699_completed_until_j() {
+    fn trying_200_to_699_completed() {
         for status in [200, 404, 603] {
             let mut machine = udp();
             machine.until(40).event(respond(status)).until(99_000);
@@ -202,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn proceeding_200_to_699_completed_until_j() {
+    fn proceeding_200_to_699_completed() {
         let mut machine = udp();
         machine.until(4_000).skip().event(respond(200)).until(99_000);
         machine.expect(&["at 4000ms: SendResponse", "at 36000ms: Ended"]);
@@ -234,6 +260,13 @@ mod tests {
         let mut machine = udp();
         machine.event(respond(200)).skip().event(failed).until(99_000);
         machine.expect(&["at 0ms: TransportFailed", "at 32000ms: Ended"]);
+    }
+
+    #[test]
+    fn completed_ends_on_j() {
+        let mut machine = udp();
+        machine.event(respond(200)).skip().until(31_999).event(again).skip();
+        machine.until(32_000).expect(&["at 32000ms: Ended"]);
     }
 
     #[test]

@@ -46,6 +46,28 @@
 //!
 //! The figure of RFC 6026 shows no action at timer H; the text of RFC 3261 §17.2.1, which it left
 //! standing, demands that the core be told.
+//!
+//! Its arrows, each with its test:
+//!
+//! ```text
+//! → Proceeding: INVITE                       proceeding_waits_for_the_tu
+//! Proceeding: INVITE                         proceeding_repeats_the_last_response_to_an_invite
+//! Proceeding: 101-199 of the TU              proceeding_sends_1xx
+//! Proceeding: transport                      proceeding_survives_a_transport_error
+//! Proceeding → Accepted: 2xx of the TU       proceeding_2xx_accepted
+//! Proceeding → Completed: 300-699 of the TU  proceeding_300_to_699_completed
+//! Completed: INVITE                          completed_repeats_the_response_to_an_invite
+//! Completed: G                               completed_resends_on_g
+//! Completed: transport                       completed_survives_a_transport_error
+//! Completed → Confirmed: ACK                 completed_ack_confirmed
+//! Completed → Terminated: H                  completed_gives_up_on_h
+//! Confirmed → Terminated: I                  confirmed_ends_on_i
+//! Accepted: INVITE                           accepted_absorbs_the_invite_without_repeating
+//! Accepted: transport                        accepted_survives_a_transport_error
+//! Accepted: ACK                              accepted_passes_every_ack_up
+//! Accepted: 2xx of the TU                    accepted_sends_every_2xx_of_the_core
+//! Accepted → Terminated: L                   accepted_ends_on_l
+//! ```
 
 use crate::base::config::Timers;
 
@@ -184,6 +206,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn proceeding_waits_for_the_tu() {
+        for mut machine in [udp(), tcp()] {
+            assert!(!machine.machine.is_answered());
+            machine.until(99_000).expect(&[]);
+        }
+    }
+
+    #[test]
     fn proceeding_sends_1xx() {
         let mut machine = udp();
         machine.event(respond(100)).event(respond(180)).until(99_000);
@@ -212,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn proceeding_2xx_accepted_until_l() {
+    fn proceeding_2xx_accepted() {
         for mut machine in [udp(), tcp()] {
             machine.until(3_000).event(respond(200)).until(99_000);
             machine.expect(&["at 3000ms: SendResponse", "at 35000ms: Ended"]);
@@ -249,9 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn proceeding_300_to_699_completed_resends_on_g_and_gives_up_on_h() {
-        udp().event(respond(486)).until(99_000).expect(&[
-            "at 0ms: SendResponse",
+    fn proceeding_300_to_699_completed() {
+        for status in [300, 404, 503, 699] {
+            let mut machine = udp();
+            machine.until(40).event(respond(status)).expect(&["at 40ms: SendResponse"]);
+            assert!(machine.machine.is_answered());
+        }
+    }
+
+    #[test]
+    fn completed_resends_on_g() {
+        udp().event(respond(486)).skip().until(31_999).expect(&[
             "at 500ms: SendResponse",
             "at 1500ms: SendResponse",
             "at 3500ms: SendResponse",
@@ -262,9 +300,15 @@ mod tests {
             "at 23500ms: SendResponse",
             "at 27500ms: SendResponse",
             "at 31500ms: SendResponse",
-            "at 32000ms: TimedOut",
-            "at 32000ms: Ended",
         ]);
+    }
+
+    #[test]
+    fn completed_gives_up_on_h() {
+        for mut machine in [udp(), tcp()] {
+            machine.event(respond(486)).until(31_999).skip().until(99_000);
+            machine.expect(&["at 32000ms: TimedOut", "at 32000ms: Ended"]);
+        }
     }
 
     #[test]
@@ -291,10 +335,26 @@ mod tests {
     }
 
     #[test]
-    fn completed_ack_confirmed_until_i() {
+    fn completed_ack_confirmed() {
         let mut machine = udp();
-        machine.event(respond(404)).until(600).skip().event(ack).until(99_000);
-        machine.expect(&["at 600ms: Absorb", "at 5600ms: Ended"]);
+        machine.event(respond(404)).until(600).skip().event(ack).until(5_599);
+        machine.expect(&["at 600ms: Absorb"]);
+    }
+
+    #[test]
+    fn confirmed_ends_on_i() {
+        let mut machine = udp();
+        machine.event(respond(404)).until(600).event(ack).until(3_000).event(ack).skip();
+        machine.until(99_000).expect(&["at 5600ms: Ended"]);
+    }
+
+    #[test]
+    fn accepted_ends_on_l() {
+        for mut machine in [udp(), tcp()] {
+            machine.event(respond(200)).until(9_000).event(respond(200)).event(ack).skip();
+            machine.until(31_999).expect(&[]);
+            machine.until(32_000).expect(&["at 32000ms: Ended"]);
+        }
     }
 
     #[test]

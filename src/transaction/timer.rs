@@ -121,6 +121,31 @@ mod tests {
     }
 
     #[test]
+    fn every_timer_follows_the_values_that_are_configured() {
+        let s = Duration::from_secs;
+        let timers = Timers { t1: s(1), t2: s(8), t4: s(10), c: s(200) };
+        for (timer, udp, tcp) in [
+            (Timer::A, 1, 1),
+            (Timer::B, 64, 64),
+            (Timer::C, 200, 200),
+            (Timer::D, 64, 0),
+            (Timer::E, 1, 1),
+            (Timer::F, 64, 64),
+            (Timer::G, 1, 1),
+            (Timer::H, 64, 64),
+            (Timer::I, 10, 0),
+            (Timer::J, 64, 0),
+            (Timer::K, 10, 0),
+            (Timer::L, 64, 64),
+            (Timer::M, 64, 64),
+            (Timer::Trying, 7, 7),
+        ] {
+            let both = (timer.first(&timers, false), timer.first(&timers, true));
+            assert_eq!(both, (s(udp), s(tcp)), "{timer:?}");
+        }
+    }
+
+    #[test]
     fn timer_d_is_never_below_32_seconds() {
         let timers = Timers { t1: Duration::from_millis(10), ..Timers::default() };
         assert_eq!(Timer::D.first(&timers, false), Duration::from_secs(32));

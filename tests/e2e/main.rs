@@ -15,6 +15,7 @@ mod harness;
 mod ipv6;
 mod matrix;
 mod registrar;
+mod reload;
 mod routing;
 mod same_user;
 mod slow_clients;

@@ -115,14 +115,17 @@ const SECRET: [u8; 32] = [9; 32];
 /// An empty ping of the proxy, and the pong of a client (RFC 6455 §5.5.2).
 const PING: &[u8] = &[0x89, 0];
 
+/// The shard that owns an address of record.
+pub fn owner(aor: &str, shards: u16) -> u16 {
+    let placement = KeyedHash::new(derive_key(&SECRET, "placement"));
+    owner_of(&placement, aor.as_bytes(), shards).0
+}
+
 /// The `n`th user of the domain that this shard owns.
 pub fn user_of(owner: u16, shards: u16, n: usize) -> String {
-    let placement = KeyedHash::new(derive_key(&SECRET, "placement"));
     (0..)
         .map(|n| format!("user{n}"))
-        .filter(|user| {
-            owner_of(&placement, format!("{user}@example.com").as_bytes(), shards).0 == owner
-        })
+        .filter(|user| self::owner(&format!("{user}@example.com"), shards) == owner)
         .nth(n)
         .expect("every shard owns somebody")
 }
@@ -238,6 +241,14 @@ impl Lab {
     /// How many engines there are.
     pub fn shards(&self) -> u16 {
         self.engines.len() as u16
+    }
+
+    /// Another configuration, for all shards.
+    pub fn reload(&mut self, config: Config) {
+        let config = Arc::new(config);
+        for shard in 0..self.engines.len() as u16 {
+            self.input(shard, Input::Config(Arc::clone(&config)));
+        }
     }
 
     /// A number that was not used before in this lab, for branches and Call-IDs.

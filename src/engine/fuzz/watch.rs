@@ -223,6 +223,7 @@ fn is_sip(bytes: &[u8], transport: Transport) {
 mod tests {
     use super::*;
     use crate::base::choices::Choices;
+    use crate::base::time::Time;
     use crate::engine::LinkMessage;
     use crate::engine::fuzz::settings::REMOTES;
     use crate::engine::fuzz::speech;
@@ -263,7 +264,7 @@ mod tests {
             net.written(0, &[&[0x81, text.len() as u8], &text[..]].concat());
         });
         caught("a link to", |net| {
-            let message = LinkMessage::Restarted { incarnation: 1 };
+            let message = LinkMessage::Restarted { incarnation: 1, at: Time::ZERO };
             net.take(0, Output::Link { to: ShardId(0), message });
         });
         caught("living flows", |net| {

@@ -1,8 +1,8 @@
 //! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody
 //! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `auth`,
-//! `listen`, `upstream` and `route` read one kind of table each, `judge` looks at the whole, `default` is the
-//! embedded configuration, `bind` tries the addresses. Absent on purpose: reading it again while
-//! running.
+//! `listen`, `upstream` and `route` read one kind of table each, `judge` looks at the whole,
+//! `default` is the embedded configuration, `bind` tries the addresses. Absent on purpose: what may
+//! change while running, which `io/reload` judges.
 
 mod auth;
 mod bind;

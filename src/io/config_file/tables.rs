@@ -217,6 +217,9 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
         idle_timeout: time("idle_timeout", default.idle_timeout),
         connect_timeout: time("connect_timeout", default.connect_timeout),
         drain_timeout: time("drain_timeout", default.drain_timeout),
+        drain_spread: section
+            .duration("drain_spread", Duration::ZERO..=HOUR, default.drain_spread)
+            .value,
     };
     if limits.ping_interval > Duration::from_secs(55) {
         let at = section.place("ping_interval").unwrap_or(section.at.clone());

@@ -38,6 +38,7 @@ pub struct CertificateFiles {
 
 /// Everything that contexts are made from. It may go to other threads; nothing in it changes once
 /// it is there.
+#[derive(Clone)]
 pub struct TlsMaterial {
     pub(super) certificates: Vec<Certificate>,
     pub(super) roots: Arc<RootCertStore>,
@@ -47,6 +48,7 @@ pub struct TlsMaterial {
 }
 
 /// A certificate chain with its key.
+#[derive(Clone)]
 pub(super) struct Certificate {
     pub(super) name: String,
     pub(super) key: Arc<CertifiedKey>,

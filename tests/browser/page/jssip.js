@@ -10,11 +10,11 @@ let session;
 let subscriber;
 
 window.phone = {
-  /** Connects to `url` and registers `user` at example.com, with `password` if it is asked for one. */
-  start({ url, user, password, register = true, expires = 600 }) {
+  /** Connects to `url` and registers `user` at `domain`, with `password` if it is asked for one. */
+  start({ url, user, domain = "example.com", password, register = true, expires = 600 }) {
     agent = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(url)],
-      uri: `sip:${user}@example.com`,
+      uri: `sip:${user}@${domain}`,
       register,
       register_expires: expires,
       password,

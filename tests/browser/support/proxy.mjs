@@ -13,20 +13,34 @@ const BINARY =
 const START_MS = 15_000;
 const STOP_MS = 10_000;
 
-/** A running sipring with listeners for UDP, WS and WSS and one upstream; all on 127.0.0.1. */
+/** A running sipring. */
 export class Proxy {
-  /** Starts it with `shards` shards and, if given, `users` (name to password); resolves when `/readyz` answers 200. */
+  /**
+   * Starts one with listeners for UDP, WS and WSS and one upstream, all on 127.0.0.1, and `shards` shards; if given,
+   * `users` (name to password) have to prove who they are.
+   */
   static async start({ shards = 2, users } = {}) {
+    const ports = {};
+    for (const name of ["udp", "ws", "wss", "admin", "upstream"]) ports[name] = await freePort();
+    const text = configuration(ports, shards) + (users ? DIGEST : "");
+    const proxy = await Proxy.run(text, { admin: `127.0.0.1:${ports.admin}`, users });
+    return Object.assign(proxy, { ports });
+  }
+
+  /**
+   * Starts one with a configuration, which finds `cert.pem` and `key.pem` for `host` and `users.txt` beside it, and
+   * resolves when `/readyz` of its `admin` address answers 200.
+   */
+  static async run(text, { admin, host = "127.0.0.1", users = {} }) {
     const proxy = new Proxy();
-    proxy.ports = {};
-    for (const name of ["udp", "ws", "wss", "admin", "upstream"]) proxy.ports[name] = await freePort();
-    proxy.directory = mkdtempSync(join(tmpdir(), "sipring-browser-"));
+    proxy.admin = admin;
+    proxy.directory = mkdtempSync(join(tmpdir(), "sipring-tests-"));
     proxy.output = "";
-    makeCertificate(proxy.directory);
+    makeCertificate(proxy.directory, host);
     const file = join(proxy.directory, "sipring.toml");
-    const lines = Object.entries(users ?? {}).map(([name, password]) => `${name}:${password}\n`);
+    const lines = Object.entries(users).map(([name, password]) => `${name}:${password}\n`);
     writeFileSync(join(proxy.directory, "users.txt"), lines.join(""), { mode: 0o600 });
-    writeFileSync(file, configuration(proxy.ports, shards) + (users ? DIGEST : ""));
+    writeFileSync(file, text);
     proxy.child = spawn(BINARY, ["--config", file], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [proxy.child.stdout, proxy.child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => (proxy.output += text));
@@ -37,6 +51,11 @@ export class Proxy {
     });
     await proxy.#ready();
     return proxy;
+  }
+
+  /** The file with its certificate, which is its own authority. */
+  get certificate() {
+    return join(this.directory, "cert.pem");
   }
 
   /** URL of the WebSocket listener; `transport` is `ws` or `wss`. */
@@ -56,7 +75,7 @@ export class Proxy {
 
   async #ready() {
     const deadline = Date.now() + START_MS;
-    const url = `http://127.0.0.1:${this.ports.admin}/readyz`;
+    const url = `http://${this.admin}/readyz`;
     let end;
     this.ended.then((value) => (end = value));
     while (Date.now() < deadline && !end) {
@@ -70,10 +89,10 @@ export class Proxy {
   }
 }
 
-function makeCertificate(directory) {
+function makeCertificate(directory, host) {
   execFileSync("openssl", [
     "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+    "-subj", `/CN=${host}`, "-addext", `subjectAltName=IP:${host}`,
     "-keyout", join(directory, "key.pem"), "-out", join(directory, "cert.pem"),
   ], { stdio: "pipe" });
 }

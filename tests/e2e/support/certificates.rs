@@ -12,6 +12,8 @@ struct Authority {
     ca_pem: String,
     ca_der: CertificateDer<'static>,
     edge: Leaf,
+    /// The proxy's next certificate.
+    renewed: Leaf,
     upstream: Leaf,
 }
 
@@ -21,6 +23,8 @@ struct Leaf {
     cert_der: CertificateDer<'static>,
     key_der: Vec<u8>,
 }
+
+const EDGE_NAMES: [&str; 4] = ["edge.example.com", "localhost", "127.0.0.1", "::1"];
 
 fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
@@ -43,7 +47,8 @@ fn authority() -> &'static Authority {
             }
         };
         Authority {
-            edge: leaf(&["edge.example.com", "localhost", "127.0.0.1", "::1"]),
+            edge: leaf(&EDGE_NAMES),
+            renewed: leaf(&EDGE_NAMES),
             upstream: leaf(&["core.example.com", "127.0.0.9"]),
             ca_pem: ca.pem(),
             ca_der: ca.der().clone(),
@@ -61,6 +66,15 @@ pub fn write_to(folder: &Path) {
     ] {
         std::fs::write(folder.join(name), text).expect("write certificate");
     }
+}
+
+/// Puts the proxy's next certificate in the place of the one in `folder`; gives its DER form.
+pub fn renew_in(folder: &Path) -> CertificateDer<'static> {
+    let renewed = &authority().renewed;
+    for (name, text) in [("edge.pem", &renewed.cert_pem), ("edge.key", &renewed.key_pem)] {
+        std::fs::write(folder.join(name), text).expect("write certificate");
+    }
+    renewed.cert_der.clone()
 }
 
 /// A client that trusts our authority only.

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, SockRef, Socket, Type};
 use tungstenite::{ClientRequestBuilder, Error, WebSocket};
@@ -223,6 +223,17 @@ impl Link {
             Link::Stream { io, .. } => Some(io.tcp()),
             Link::Web(socket) => Some(socket.get_ref().tcp()),
         }
+    }
+
+    /// The certificate that the proxy showed (DER), over TLS.
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        let io = match self {
+            Link::Udp { .. } => return None,
+            Link::Stream { io, .. } => io,
+            Link::Web(socket) => socket.get_ref(),
+        };
+        let Io::Client(tls) = io else { return None };
+        tls.conn.peer_certificates()?.first().map(|shown| shown.clone().into_owned())
     }
 
     /// Bytes that wait unread in the socket's buffer right now (datagrams: of the first one).

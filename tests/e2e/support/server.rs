@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -42,6 +43,7 @@ pub struct Setup {
     log_level: &'static str,
     domains: Vec<&'static str>,
     descriptors: Option<u32>,
+    notify: Option<PathBuf>,
     ports: BTreeMap<Transport, u16>,
 }
 
@@ -63,6 +65,7 @@ impl Default for Setup {
             log_level: "info",
             domains: vec!["example.com"],
             descriptors: None,
+            notify: None,
             ports: BTreeMap::new(),
         }
     }
@@ -158,6 +161,12 @@ impl Setup {
         self
     }
 
+    /// Where a service manager hears (NOTIFY_SOCKET).
+    pub fn notify(mut self, socket: PathBuf) -> Setup {
+        self.notify = Some(socket);
+        self
+    }
+
     /// A fixed port for that transport.
     pub fn port(mut self, transport: Transport, port: u16) -> Setup {
         self.ports.insert(transport, port);
@@ -201,6 +210,9 @@ impl Setup {
             }
         };
         command.arg("--config").arg(&file).env("SSL_CERT_FILE", folder.path().join("ca.pem"));
+        if let Some(socket) = &self.notify {
+            command.env("NOTIFY_SOCKET", socket);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start sipring");
         let log = Arc::new(Mutex::new(String::new()));
@@ -222,7 +234,8 @@ impl Setup {
         }
         let ip = if self.ipv6 { "::1" } else { "127.0.0.1" }.parse().expect("address");
         let addresses = ports.into_iter().map(|(t, port)| (t, SocketAddr::new(ip, port))).collect();
-        Server { child, exited: None, addresses, admin, log, lines, config, folder }
+        let shards = self.shards;
+        Server { child, exited: None, addresses, admin, log, lines, config, shards, folder }
     }
 
     fn config(&self, ports: &BTreeMap<Transport, u16>, admin: SocketAddr) -> String {
@@ -281,7 +294,15 @@ pub struct Server {
     log: Arc<Mutex<String>>,
     lines: Receiver<()>,
     config: String,
+    shards: usize,
     folder: TempDir,
+}
+
+/// What came of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    Taken,
+    Refused,
 }
 
 impl Server {
@@ -322,14 +343,55 @@ impl Server {
 
     /// Sum over all shards of a metric; 0 when it is not there yet.
     pub fn metric(&self, name: &str) -> u64 {
+        self.metric_of(name, "")
+    }
+
+    /// The same of the series whose labels have that text.
+    pub fn metric_of(&self, name: &str, label: &str) -> u64 {
         let (status, text) = http(self.admin, "/metrics").expect("metrics");
         assert_eq!(status, 200, "{text}");
         text.lines()
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.rsplit_once(' '))
-            .filter(|(key, _)| key.split('{').next() == Some(name))
+            .filter(|(key, _)| key.split('{').next() == Some(name) && key.contains(label))
             .map(|(_, value)| value.parse::<f64>().expect("a number") as u64)
             .sum()
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Where the configuration and the certificates are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts another text in the place of the configuration file, and SIGHUP; waits until it is in
+    /// force in all shards, or was refused.
+    #[track_caller]
+    pub fn reload(&mut self, config: &str) -> Reloaded {
+        let count = |server: &Server, result: &str| {
+            server.metric_of("sipring_reloads_total", &format!("result=\"{result}\""))
+        };
+        let (taken, refused) = (count(self, "taken"), count(self, "refused"));
+        let shards = self.metric("sipring_reconfigured_total");
+        std::fs::write(self.folder.path().join("sipring.toml"), config).expect("write");
+        self.signal("-HUP");
+        let deadline = Instant::now() + START;
+        loop {
+            if count(self, "refused") > refused {
+                return Reloaded::Refused;
+            }
+            let all = self.metric_of("sipring_reconfigured_total", "shard=");
+            if count(self, "taken") > taken && all >= shards + self.shards as u64 {
+                self.config = config.to_string();
+                return Reloaded::Taken;
+            }
+            assert!(Instant::now() < deadline, "no reload\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until a metric is at least that. Metrics are published several times a second.
@@ -362,9 +424,13 @@ impl Server {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         // A child that ended by itself is found out by whoever waits for it.
-        let _ = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
+        let _ = Command::new("kill").args([name, &pid]).stderr(Stdio::null()).status();
     }
 
     /// Waits for the end of the process: its pipes close with it.

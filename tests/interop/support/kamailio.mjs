@@ -1,0 +1,85 @@
+// Kamailio with our configuration, as the core behind the proxy.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Peer } from "./peer.mjs";
+
+const START_MS = 10_000;
+const COMMAND_MS = 10_000;
+const CONFIGURATION = fileURLToPath(new URL("../kamailio.cfg", import.meta.url));
+
+/** A running Kamailio. */
+export class Kamailio {
+  /** Starts it at `address`, in front of the proxy at `edge`; resolves when it serves. */
+  static async start(address, edge) {
+    const core = new Kamailio();
+    core.address = address;
+    core.directory = mkdtempSync(join(tmpdir(), "sipring-kamailio-"));
+    core.peer = new Peer("kamailio", "kamailio", [
+      "-f", CONFIGURATION, "-l", `udp:${address}:5060`, "-l", `tcp:${address}:5060`, 
+      "-A", `CORE=${address}`, "-A", `EDGE=${edge}:5060`,
+      "-DD", "-E", "-m", "32", "-M", "4", "-w", core.directory, "-Y", core.directory,
+    ], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` } });
+    core.name = "kamailio";
+    await core.#serving();
+    return core;
+  }
+
+  /** Calls one of its commands; `params` as the command lists them. */
+  async command(method, params = []) {
+    const { result, error } = JSON.parse(await this.#post(JSON.stringify({ jsonrpc: "2.0", method, params, id: 1 })));
+    if (error) throw new Error(`kamailio: ${method}: ${error.message}`);
+    return result;
+  }
+
+  /**
+   * Lets it send a request of its own to `uri` by way of `next`; resolves to the final status. `fields` are header lines.
+   */
+  async request(method, uri, next, fields, body) {
+    const head = [`To: <${uri}>`, `From: <sip:core@core.example.com>`, ...fields].map((line) => `${line}\r\n`).join("");
+    const answer = await this.command("tm.t_uac_wait", [method, uri, next, ".", head, body]);
+    const [status] = [answer].flat();
+    return Number.parseInt(status.status ?? status);
+  }
+
+  /** What it printed. */
+  get output() {
+    return this.peer.output;
+  }
+
+  /** Ends it. */
+  async stop() {
+    const end = await this.peer.stop();
+    rmSync(this.directory, { recursive: true, force: true });
+    return end;
+  }
+
+  /** Posts to its SIP port over TCP, which `fetch` refuses to talk to. */
+  #post(body) {
+    return new Promise((resolve, reject) => {
+      const options = { host: this.address, port: 5060, path: "/RPC", method: "POST", timeout: COMMAND_MS };
+      const asked = request({ ...options, headers: { "Content-Length": Buffer.byteLength(body) } }, async (response) => {
+        let text = "";
+        for await (const part of response.setEncoding("utf8")) text += part;
+        resolve(text);
+      });
+      asked.on("timeout", () => asked.destroy(new Error("kamailio does not answer"))).on("error", reject).end(body);
+    });
+  }
+
+  async #serving() {
+    const deadline = Date.now() + START_MS;
+    let version;
+    while (!version) {
+      if (Date.now() > deadline || this.peer.child.exitCode !== null) {
+        await this.stop();
+        throw new Error(`no kamailio:\n${this.output}`);
+      }
+      version = await this.command("core.version").catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
