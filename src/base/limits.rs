@@ -157,6 +157,8 @@ pub const SHARED_SECRETS_MAX: usize = 2;
 pub const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// Bytes of the file of such secrets.
 pub const SECRETS_FILE_BYTES_MAX: u64 = 16 * 1024;
+/// How often the files of users and secrets are looked at.
+pub const USERS_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a shard looks at the wall clock, by which credentials expire.
 pub const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 /// Users in the users file.

@@ -1,5 +1,5 @@
-//! The `[auth]` table, the users file and the file of shared secrets that it names. `read_users` alone reads that file again
-//! while the program runs.
+//! The `[auth]` table, the users file and the file of shared secrets that it names. `read_users` and
+//! `read_secrets` read those files again while the program runs.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::auth::ticket::parse_secrets;
 use crate::auth::users::{LineFault, Rules, parse};
 use crate::base::config::{Auth, AuthMethod, Digest, Strangers};
-use crate::base::identity::{HmacFunction, SharedSecrets};
+use crate::base::identity::{HmacFunction, SharedSecret, SharedSecrets};
 use crate::base::limits::{SECRETS_FILE_BYTES_MAX, USERS_FAULTS_MAX, USERS_FILE_BYTES_MAX};
 use crate::base::users::{Algorithm, HashFunction, Users};
 
@@ -27,6 +27,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) struct AuthTable {
     pub(super) auth: Auth,
     pub(super) users_file: Option<PathBuf>,
+    pub(super) secrets_file: Option<PathBuf>,
 }
 
 /// Why a file of users or secrets cannot be read.
@@ -68,6 +69,7 @@ pub(super) fn auth(section: Section<'_>, domains: &[String], folder: &Path) -> A
     let mut table = AuthTable {
         auth: Auth { method: AuthMethod::None, strangers, pin_identity },
         users_file: None,
+        secrets_file: None,
     };
     match method.value {
         Method::None => without_effect(&section),
@@ -92,7 +94,10 @@ pub(super) fn auth(section: Section<'_>, domains: &[String], folder: &Path) -> A
                 auth_int,
                 nonce_lifetime: lifetime.value,
                 users: Arc::new(users),
-                shared_secrets: shared_secrets.map(Arc::new),
+                shared_secrets: shared_secrets.map(|(path, secrets)| {
+                    table.secrets_file = Some(path);
+                    Arc::new(secrets)
+                }),
             }));
         }
     }
@@ -209,7 +214,7 @@ fn judge_mode(section: &Section<'_>, at: &Range<usize>, file: &Path) {
 }
 
 /// What time-limited credentials are computed with.
-fn shared_secrets(section: &Section<'_>, folder: &Path) -> Option<SharedSecrets> {
+fn shared_secrets(section: &Section<'_>, folder: &Path) -> Option<(PathBuf, SharedSecrets)> {
     let words = [("SHA-1", HmacFunction::Sha1), ("SHA-256", HmacFunction::Sha256)];
     let hmac = section.choice("shared_secret_hmac", &words, HmacFunction::Sha1);
     let Some(path) = section.string("shared_secret_file") else {
@@ -221,26 +226,39 @@ fn shared_secrets(section: &Section<'_>, folder: &Path) -> Option<SharedSecrets>
         return None;
     };
     let file = folder.join(&path.value);
-    let text = match read_text(&file, SECRETS_FILE_BYTES_MAX) {
-        Ok(text) => text,
-        Err(error) => {
-            let hint = "name an existing text file that this user may read: a secret a line";
-            section.faults.error(&path.at, error.to_string(), hint);
-            return None;
-        }
-    };
+    if let Err(error) = File::open(&file) {
+        let hint = "name an existing text file that this user may read: a secret a line";
+        let error = UsersError::Io(file, error);
+        section.faults.error(&path.at, error.to_string(), hint);
+        return None;
+    }
     judge_mode(section, &path.at, &file);
-    match parse_secrets(&text) {
-        Ok(secrets) => Some(SharedSecrets { hmac: hmac.value, secrets }),
-        Err((line, message)) => {
-            let hint = "a secret a line: the one in use, and while it is replaced the next";
-            let file = file.display().to_string();
-            let (severity, hint) = (Severity::Error, hint.to_owned());
-            let fault = Fault { severity, file, line, column: 1, message, hint };
+    match read_secrets(&file) {
+        Ok(secrets) => Some((file, SharedSecrets { hmac: hmac.value, secrets })),
+        Err(fault) => {
             section.faults.foreign(vec![fault]);
             None
         }
     }
+}
+
+/// The secrets in the file at `path`, or what is wrong with it.
+pub fn read_secrets(path: &Path) -> Result<Vec<SharedSecret>, Fault> {
+    let file = path.display().to_string();
+    let hint = "a secret a line: the one in use, and while it is replaced the next".to_owned();
+    let text = match read_text(path, SECRETS_FILE_BYTES_MAX) {
+        Ok(text) => text,
+        Err(error) => return Err(Fault::of_file(&file, error.to_string(), hint)),
+    };
+    let severity = Severity::Error;
+    parse_secrets(&text).map_err(|(line, message)| Fault {
+        severity,
+        file,
+        line,
+        column: 1,
+        message,
+        hint,
+    })
 }
 
 /// The users in the file at `path`, and what is wrong with its lines.
