@@ -8,6 +8,7 @@ use super::limits::{BLOCK_CLASSES, BLOCKS_KEPT};
 pub struct Pool {
     kept: [Vec<Vec<u8>>; BLOCK_CLASSES.len()],
     allocated: u64,
+    lent: i64,
 }
 
 impl Pool {
@@ -19,6 +20,7 @@ impl Pool {
     /// An empty block for at least `capacity` bytes. More than the largest class is a plain
     /// allocation.
     pub fn take(&mut self, capacity: usize) -> Vec<u8> {
+        self.lent += 1;
         let class = BLOCK_CLASSES.iter().position(|size| *size >= capacity);
         if let Some(block) = class.and_then(|class| self.kept[class].pop()) {
             return block;
@@ -41,6 +43,7 @@ impl Pool {
         let Some(class) = BLOCK_CLASSES.iter().rposition(|size| *size <= block.capacity()) else {
             return;
         };
+        self.lent -= 1;
         if block.capacity() <= 2 * BLOCK_CLASSES[class]
             && self.kept[class].len() < BLOCKS_KEPT[class]
         {
@@ -68,6 +71,12 @@ impl Pool {
     /// How often a block had to be allocated since the start.
     pub fn allocated(&self) -> u64 {
         self.allocated
+    }
+
+    /// Blocks taken and not put back. Blocks travel between shards: only the sum of all their pools
+    /// tells how many are in use, one pool's number may be negative.
+    pub fn lent(&self) -> i64 {
+        self.lent
     }
 
     /// Bytes of the blocks that wait for reuse.

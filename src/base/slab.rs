@@ -128,6 +128,11 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Whether nothing more can be put in.
+    pub fn is_full(&self) -> bool {
+        self.len == self.max
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0

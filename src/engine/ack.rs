@@ -28,8 +28,13 @@ enum Went {
 }
 
 impl Engine {
-    /// Forwards an ACK, or drops and counts it.
+    /// Forwards an ACK, or drops and counts it. One for an answer that we gave without a
+    /// transaction ends here (RFC 3261 §8.2.7).
     pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
+        if self.acknowledges_us(message) {
+            self.counters.retransmissions_absorbed += 1;
+            return;
+        }
         let sender = Sender::of(&self.config, arrival);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         let spent = message.max_forwards().ok().flatten() == Some(0);

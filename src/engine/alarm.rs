@@ -29,6 +29,8 @@ pub(super) enum Alarm {
     Partial(FlowId, u32),
     /// Bindings may have expired.
     Expiry,
+    /// The REGISTER that waits longest for the store has waited long enough.
+    Store,
 }
 
 impl Engine {
@@ -44,6 +46,7 @@ impl Engine {
                 Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),
                 Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),
                 Alarm::Expiry => self.on_expiry(),
+                Alarm::Store => self.on_store_alarm(),
             }
         }
     }
@@ -90,10 +93,10 @@ impl Engine {
         if !flow.layer.is_partial() {
             return;
         }
-        if flow.messages_in == mark {
+        if flow.whole_in == mark {
             return self.close(name, CloseReason::Timeout);
         }
-        let mark = flow.messages_in;
+        let mark = flow.whole_in;
         let at = self.now + self.config.limits.message_timeout;
         flow.partial_timer = Some(self.wheel.arm(at, Alarm::Partial(name, mark)));
     }

@@ -22,7 +22,35 @@ impl Engine {
         phrase: Option<&str>,
         lines: &[u8],
     ) {
-        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        if let Some(block) = self.compose(tx, message, status, phrase, lines) {
+            self.answer_with(tx, message, status, block);
+        }
+    }
+
+    /// Answers with a response of our own that was [composed](Engine::compose).
+    pub(super) fn answer_with(
+        &mut self,
+        tx: SlabKey,
+        message: Message<'_>,
+        status: u16,
+        block: Vec<u8>,
+    ) {
+        if status >= 200 {
+            self.counters.requests_answered += 1;
+        }
+        self.respond(tx, message, status, block);
+    }
+
+    /// Makes a response of our own. `None`: the transaction is gone.
+    pub(super) fn compose(
+        &mut self,
+        tx: SlabKey,
+        message: Message<'_>,
+        status: u16,
+        phrase: Option<&str>,
+        lines: &[u8],
+    ) -> Option<Vec<u8>> {
+        let transaction = self.transactions.server.get(tx)?;
         let arrival = transaction.arrival.clone();
         let tag = tag_text(transaction.tag);
         // A block that had to grow would leave its class for a larger one with every answer.
@@ -36,10 +64,7 @@ impl Engine {
             via_params: via_params(&arrival, message),
         };
         sip::response(message, &parts, &mut block);
-        if status >= 200 {
-            self.counters.requests_answered += 1;
-        }
-        self.respond(tx, message, status, block);
+        Some(block)
     }
 
     /// 100 Trying, sent at once so that the sender stops repeating (RFC 3261 §16.2, §17.2.1).
@@ -74,7 +99,7 @@ impl Engine {
         message: Message<'_>,
         reject: &Reject,
     ) {
-        let tag = tag_text(self.rng.next_u64());
+        let tag = tag_text(self.own_tag(message));
         let mut lines = Vec::new();
         write_lines(&self.config.node.name, reject, &mut lines);
         let parts = ResponseParts {
@@ -92,6 +117,25 @@ impl Engine {
             self.counters.dropped_response_flow_gone += 1;
         }
         self.pool.put(block);
+    }
+
+    /// The To tag of what we say ourselves to an INVITE, with and without a transaction: equal
+    /// whenever it is asked for (RFC 3261 §8.2.7), so that the ACK shows whom it is for.
+    pub(super) fn own_tag(&mut self, message: Message<'_>) -> u64 {
+        let key = &mut self.scratch.key;
+        key.clear();
+        key.extend_from_slice(b"tag ");
+        key.extend_from_slice(message.call_id().unwrap_or_default());
+        key.push(b' ');
+        let from = message.from().ok();
+        key.extend_from_slice(from.and_then(|from| from.tag()).unwrap_or_default());
+        self.placement.of(key)
+    }
+
+    /// Whether an ACK is for an answer of ours, although no transaction waits for it (any more).
+    pub(super) fn acknowledges_us(&mut self, ack: Message<'_>) -> bool {
+        let own = tag_text(self.own_tag(ack));
+        ack.to().ok().and_then(|to| to.tag()).is_some_and(|tag| *tag == own)
     }
 
     /// Gives a response to the server machine, which sends it or not.

@@ -232,8 +232,16 @@ impl Engine {
             sip::cancel(parsed.view(&transaction.block), reason, &mut block);
         }
         self.keep_parsed(parsed);
+        if !built || self.transactions.client.is_full() {
+            if built {
+                // Without room for its transaction it goes out once: better than to ring on.
+                let _ = self.deliver(flow, &block, None);
+            }
+            self.pool.put(block);
+            return self.cancel_is_sent(client, None);
+        }
         let (machine, steps) = Client::start(flow.transport().is_reliable(), &timers);
-        let cancel = built.then_some(ClientTransaction {
+        let cancel = self.transactions.client.insert(ClientTransaction {
             machine: ClientMachine::Other(machine),
             server: None,
             // Its branch is that of the INVITE: no response names it by this.
@@ -254,15 +262,18 @@ impl Engine {
             trusted: false,
             ended: false,
         });
-        let cancel = cancel.and_then(|cancel| self.transactions.client.insert(cancel));
-        if let Some(transaction) = self.transactions.client.get_mut(client) {
-            transaction.cancel = Cancel::Sent(cancel);
-        }
-        self.arm_client(client, Timer::C, timers.t1 * 64);
+        self.cancel_is_sent(client, cancel);
         if let Some(cancel) = cancel {
             self.mark_target(cancel);
             self.run_client_steps(cancel, None, &steps);
         }
+    }
+
+    fn cancel_is_sent(&mut self, client: SlabKey, cancel: Option<SlabKey>) {
+        if let Some(transaction) = self.transactions.client.get_mut(client) {
+            transaction.cancel = Cancel::Sent(cancel);
+        }
+        self.arm_client(client, Timer::C, self.config.timers.t1 * 64);
     }
 
     /// A timer of a client transaction fired.

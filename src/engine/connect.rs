@@ -104,6 +104,11 @@ impl Connects {
         self.refusing.get(&remote).is_some_and(|until| *until > now)
     }
 
+    /// Connections that live, and connections that are being made.
+    pub fn len(&self) -> (usize, usize) {
+        (self.opened.len(), self.pending.len().max(self.by_id.len()))
+    }
+
     /// A connection was made: its peer and who waited for it.
     fn made(&mut self, id: ConnectId) -> Option<(Peer, Vec<Waiter>)> {
         let peer = self.by_id.remove(&id)?;

@@ -93,6 +93,11 @@ impl FlowIndex {
         out.extend(self.heads.keys().filter(|flow| flow.shard() == shard));
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// How many the flow has.
     pub fn count(&self, flow: FlowId) -> usize {
         self.heads.get(&flow).map_or(0, |head| head.count)

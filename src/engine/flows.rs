@@ -128,11 +128,16 @@ impl Engine {
                 *layer = Layer::WebSocket { receiver, text };
                 going_on
             }
-            Upgrade::Accepted { .. } => false,
-            Upgrade::Health => self.end(name, CloseReason::Peer),
-            Upgrade::Refused { .. } => {
-                self.counters.upgrades_refused += 1;
-                self.end(name, CloseReason::Protocol)
+            other => {
+                self.pool.put(held);
+                match other {
+                    Upgrade::Health => self.end(name, CloseReason::Peer),
+                    Upgrade::Refused { .. } => {
+                        self.counters.upgrades_refused += 1;
+                        self.end(name, CloseReason::Protocol)
+                    }
+                    _ => false,
+                }
             }
         }
     }
@@ -172,7 +177,7 @@ impl Engine {
                     if let Layer::Lent { text, .. } = &mut flow.layer {
                         *text = Some(is_text);
                     }
-                    flow.messages_in = flow.messages_in.wrapping_add(1);
+                    flow.whole_in = flow.whole_in.wrapping_add(1);
                     let arrival = flow.arrival();
                     self.on_websocket_message(&arrival, &payload);
                     payload.give_back(&mut self.pool);
@@ -181,10 +186,16 @@ impl Engine {
                     self.counters.keepalives_received += 1;
                     self.write_raw(name, |out| write_frame(out, Opcode::Pong, &payload));
                     payload.give_back(&mut self.pool);
+                    if !receiver.is_partial() {
+                        self.count_whole(name);
+                    }
                 }
                 WsEvent::Pong(payload) => {
                     self.counters.keepalives_received += 1;
                     payload.give_back(&mut self.pool);
+                    if !receiver.is_partial() {
+                        self.count_whole(name);
+                    }
                 }
                 WsEvent::Close { code } => {
                     let code = code.unwrap_or(CloseCode::NORMAL);
@@ -195,6 +206,14 @@ impl Engine {
             if !self.flows.has(name) {
                 return false;
             }
+        }
+    }
+
+    /// A keep-alive between messages is whole by itself: what is unfinished later began after it.
+    /// Between fragments it gives their message no more time.
+    fn count_whole(&mut self, name: FlowId) {
+        if let Some(flow) = self.flows.get_mut(name) {
+            flow.whole_in = flow.whole_in.wrapping_add(1);
         }
     }
 
@@ -251,10 +270,12 @@ impl Engine {
                 Ok(Frame::NeedMore { .. }) => break,
                 Ok(Frame::Ping) => {
                     used += 4;
+                    self.count_whole(name);
                     self.on_stream_ping(name);
                 }
                 Ok(Frame::Crlf) => {
                     used += 2;
+                    self.count_whole(name);
                     if scan.completes_ping() {
                         self.on_stream_ping(name);
                     }
@@ -262,7 +283,7 @@ impl Engine {
                 Ok(Frame::Message { len }) => {
                     used += len;
                     let flow = self.flows.get_mut(name)?;
-                    flow.messages_in = flow.messages_in.wrapping_add(1);
+                    flow.whole_in = flow.whole_in.wrapping_add(1);
                     let arrival = flow.arrival();
                     self.on_message(&arrival, &rest[..len]);
                 }
@@ -446,7 +467,7 @@ impl Engine {
         let at = self.now + self.config.limits.message_timeout;
         let Some(flow) = self.flows.get_mut(name) else { return };
         if flow.partial_timer.is_none() && !matches!(flow.layer, Layer::Upgrade(_)) {
-            let mark = flow.messages_in;
+            let mark = flow.whole_in;
             flow.partial_timer = Some(self.wheel.arm(at, Alarm::Partial(name, mark)));
         }
     }

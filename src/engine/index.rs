@@ -72,12 +72,13 @@ impl Index {
         }
     }
 
-    /// Takes out the flows that a shard had before it was started anew.
-    pub fn forget_flows(&mut self, is_gone: impl Fn(FlowId) -> bool) {
+    /// Takes out what a shard had before it was started anew: its flows, and the Contacts of
+    /// addresses of record that it owned, whose bindings nobody knows any more.
+    pub fn forget(&mut self, is_gone: impl Fn(FlowId) -> bool, is_lost: impl Fn(u64) -> bool) {
         self.by_host.retain(|_, entries| {
             entries.retain(|entry| match entry {
-                Entry::Contact { flow, .. } => {
-                    !flow.and_then(FlowRef::stream).is_some_and(&is_gone)
+                Entry::Contact { owner, flow, .. } => {
+                    !is_lost(*owner) && !flow.and_then(FlowRef::stream).is_some_and(&is_gone)
                 }
                 Entry::Accepted(path) => !is_gone(path.flow),
             });
@@ -114,7 +115,6 @@ impl Index {
     }
 
     /// Number of hosts and ports known.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_host.len()
     }

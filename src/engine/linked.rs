@@ -49,15 +49,17 @@ impl Engine {
 
     /// The work lane was full: the request gets its answer here, where it came in.
     pub(super) fn on_link_refused(&mut self, message: LinkMessage) {
-        let LinkMessage::Request(handover) = message else { return };
+        let LinkMessage::Request(mut handover) = message else { return };
         self.counters.refused_link_full += 1;
         let view = handover.parsed.view(&handover.block);
         if view.method() == crate::sip::Method::Ack {
             self.counters.dropped_ack += 1;
-            return;
+        } else {
+            let reject = Reject::retry_after(500, 1, "A shard is busy");
+            self.answer_stateless(&handover.arrival, view, &reject);
         }
-        let reject = Reject::retry_after(500, 1, "A shard is busy");
-        self.answer_stateless(&handover.arrival, view, &reject);
+        self.pool.put(std::mem::take(&mut handover.block));
+        self.take_back(handover);
     }
 
     /// Writes for another shard. When the flow is gone that shard hears it, so that whatever it
@@ -113,7 +115,7 @@ impl Engine {
         gone.sort_unstable();
         gone.dedup();
         self.deferred.extend(gone.into_iter().map(Deferred::Gone));
-        self.index.forget_flows(is_gone);
+        self.index.forget(is_gone, |aor| place::shard_of(aor, self.shards) == shard);
         for flow in self.flows.touched_by(shard, at) {
             self.send_away(flow, CloseReason::Shard);
         }

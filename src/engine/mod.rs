@@ -38,10 +38,12 @@ pub mod output;
 mod reconfigure;
 mod registrations;
 mod report;
+mod resources;
 mod search;
 mod serve;
 mod server;
 mod standing;
+mod storing;
 mod targets;
 mod transactions;
 
@@ -52,7 +54,7 @@ use std::time::Duration;
 
 use crate::auth::Verifier;
 use crate::base::buf::Pool;
-use crate::base::config::Config;
+use crate::base::config::{Config, Persistence};
 use crate::base::hash::{KeyedHash, derive_key};
 use crate::base::id::{FlowId, ShardId, Transport};
 use crate::base::limits::PARSED_KEPT;
@@ -74,12 +76,14 @@ use index::Index;
 use mesh::Handover;
 use search::Search;
 use standing::Standing;
+use storing::Storing;
 use transactions::{ServerTransaction, Transactions};
 
 pub use blame::Mishap;
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
-pub use output::Output;
+pub use output::{Output, StoreChange};
+pub use resources::Resources;
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
 #[derive(Clone, Debug)]
@@ -104,7 +108,7 @@ pub struct Setup {
 ///
 /// Events: [`Engine::handle`], [`Engine::handle_timeout`]. Polls: [`Engine::pop_output`]. Getters:
 /// [`Engine::next_deadline`], [`Engine::bytes`], [`Engine::counters`], [`Engine::gauges`],
-/// [`Engine::is_quiet`], [`Engine::unanswered`].
+/// [`Engine::resources`], [`Engine::is_quiet`], [`Engine::unanswered`].
 pub struct Engine {
     now: Time,
     shard: ShardId,
@@ -141,6 +145,7 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
     searches_kept: Vec<Box<Search>>,
     scratch: Scratch,
+    storing: Storing,
     counters: Counters,
     draining: bool,
     /// When we were told last what the wall clock shows, and the time since 1970 that it showed.
@@ -190,7 +195,7 @@ impl Engine {
             rng,
             flows: FlowTable::default(),
             transactions: Transactions::new(limits.transactions_max, tables.clone()),
-            location: Location::new(tables.clone(), limits.bindings_max),
+            location: location(&setup, tables.clone()),
             index: Index::new(tables.clone()),
             connects: Connects::new(tables.clone()),
             standing: Standing::new(tables),
@@ -204,6 +209,7 @@ impl Engine {
             handovers_kept: Vec::new(),
             searches_kept: Vec::new(),
             scratch: Scratch::default(),
+            storing: Storing::new(setup.config.registrar.persistence, setup.incarnation),
             counters: Counters::default(),
             draining: false,
             wall_clock: None,
@@ -223,6 +229,8 @@ impl Engine {
             Input::Datagram { path, bytes } => self.on_datagram(path, bytes),
             Input::Linked { from, message } => self.on_linked(from, message),
             Input::LinkRefused { message, .. } => self.on_link_refused(message),
+            Input::Restored { id, expires_at, record } => self.on_restored(id, expires_at, record),
+            Input::Stored { serial } => self.on_stored(serial),
             Input::Config(config) => self.reconfigure(config),
             Input::WallClock(unix) => self.wall_clock = Some((self.now, unix)),
             Input::Drain => self.draining = true,
@@ -310,6 +318,14 @@ impl Engine {
             self.parsed_kept.push(parsed);
         }
     }
+}
+
+fn location(setup: &Setup, hash: KeyedHash) -> Location {
+    let mut location = Location::new(hash, setup.config.limits.bindings_max);
+    if setup.config.registrar.persistence != Persistence::None {
+        location.keep_journal();
+    }
+    location
 }
 
 /// A shard that was started anew first tells all others so.

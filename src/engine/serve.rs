@@ -46,6 +46,7 @@ impl Engine {
             let (machine, steps) = Server::start(reliable, timers);
             (ServerMachine::Other(machine), steps)
         };
+        let tag = if is_invite { self.own_tag(message) } else { self.rng.next_u64() };
         let transaction = ServerTransaction {
             machine,
             key,
@@ -65,7 +66,7 @@ impl Engine {
             cancel_reason: CancelReason::None,
             timers: Armed::default(),
             started: self.now,
-            tag: self.rng.next_u64(),
+            tag,
             mark: None,
             is_invite,
             orphaned: false,

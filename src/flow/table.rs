@@ -39,8 +39,8 @@ pub struct Flow {
     queued_writes: u32,
     /// Writes that the kernel has taken, for telling a slow peer from a dead one.
     pub sent_writes: u32,
-    /// Messages received, for telling a slow message from the next one.
-    pub messages_in: u32,
+    /// Messages and keep-alives received whole, for telling a slow message from the next one.
+    pub whole_in: u32,
     /// When it was opened.
     pub opened_at: Time,
     /// When something was last received.
@@ -77,7 +77,7 @@ impl Flow {
             queued_bytes: 0,
             queued_writes: 0,
             sent_writes: 0,
-            messages_in: 0,
+            whole_in: 0,
             opened_at: now,
             heard_at: now,
             awaits_pong: false,

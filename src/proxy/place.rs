@@ -12,7 +12,12 @@ use super::naming;
 
 /// The shard that owns an address of record (canonical bytes) among `shards`.
 pub fn owner_of(hash: &KeyedHash, aor: &[u8], shards: u16) -> ShardId {
-    ShardId((hash.of(aor) % u64::from(shards)) as u16)
+    shard_of(hash.of(aor), shards)
+}
+
+/// The same from the hash of the address of record.
+pub fn shard_of(aor: u64, shards: u16) -> ShardId {
+    ShardId((aor % u64::from(shards)) as u16)
 }
 
 /// The shard that a request is handed to. A Request-URI of ours: the owner of that address of

@@ -183,8 +183,8 @@ fn follow(
 }
 
 /// The other end than the sender's. A token of which the sender holds no end selects its only end;
-/// with two ends the sender is no party of the dialog. The first token of a client whose port
-/// changed is its own.
+/// with two ends the sender is no party of the dialog. The first token that a client shows is its
+/// own also when its flow has changed: it never leads back to what it left.
 fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Result<Way, Reject> {
     let source = arrival.source;
     let is_source = |end: Option<FlowRef>| end.is_some_and(|end| end.same_peer(source));
@@ -196,7 +196,7 @@ fn select(claims: &Claims, arrival: &Arrival, sender: Sender, so_far: Way) -> Re
         caller
     } else if caller.is_none() || callee.is_none() {
         let is_own = so_far == Way::Initial && !sender.is_upstream();
-        caller.or(callee).filter(|end| !(is_own && same_host(*end, source)))
+        caller.or(callee).filter(|_| !is_own)
     } else if is_near(caller) != is_near(callee) {
         if is_near(caller) { callee } else { caller }
     } else {

@@ -162,13 +162,17 @@ impl Receiver {
         unmask(header.mask, 0, payload);
         match header.opcode {
             Opcode::Text | Opcode::Binary if header.fin => {
-                message(header.opcode == Opcode::Text, Payload::Input(payload))
+                let text = header.opcode == Opcode::Text;
+                check_text(text, payload)?;
+                Ok(Some(Event::Message { text, payload: Payload::Input(payload) }))
             }
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 self.hold(pool, max, payload);
                 self.end_fragment(&header)
             }
-            control => control_event(control, Payload::Input(payload)),
+            Opcode::Ping => Ok(Some(Event::Ping(Payload::Input(payload)))),
+            Opcode::Pong => Ok(Some(Event::Pong(Payload::Input(payload)))),
+            _ => Ok(Some(Event::Close { code: close_code(payload)? })),
         }
     }
 
@@ -197,12 +201,18 @@ impl Receiver {
         let payload_start = end - payload_len;
         unmask(header.mask, 0, &mut self.held[payload_start..]);
         if header.opcode.is_control() {
-            let payload = Payload::Pooled(pool.copy(&self.held[payload_start..]));
+            let event = match header.opcode {
+                Opcode::Close => Event::Close { code: close_code(&self.held[payload_start..])? },
+                opcode => {
+                    let copy = Payload::Pooled(pool.copy(&self.held[payload_start..]));
+                    if opcode == Opcode::Ping { Event::Ping(copy) } else { Event::Pong(copy) }
+                }
+            };
             self.held.truncate(self.message_len());
             if self.held.is_empty() {
                 pool.put(std::mem::take(&mut self.held));
             }
-            return control_event(header.opcode, payload);
+            return Ok(Some(event));
         }
         self.held.drain(self.message_len()..payload_start);
         self.end_fragment(&header)
@@ -233,9 +243,12 @@ impl Receiver {
             self.message_len = self.held.len() as u32;
             return Ok(None);
         }
+        // What is refused stays held, so that its block is given back with the flow.
+        check_text(text, &self.held)?;
         self.message = None;
         self.message_len = 0;
-        message(text, Payload::Pooled(std::mem::take(&mut self.held)))
+        let payload = Payload::Pooled(std::mem::take(&mut self.held));
+        Ok(Some(Event::Message { text, payload }))
     }
 
     fn hold_all<'a>(
@@ -263,19 +276,12 @@ fn take<'a>(bytes: &mut &'a mut [u8], len: usize) -> &'a mut [u8] {
     bytes.split_off_mut(..len).expect("the caller looked at the length")
 }
 
-fn message<'a>(text: bool, payload: Payload<'a>) -> Result<Option<Event<'a>>, Fault> {
-    if text && simdutf8::basic::from_utf8(&payload).is_err() {
-        return Err(Fault::Utf8);
+/// RFC 6455 §5.6: text is UTF-8.
+fn check_text(text: bool, payload: &[u8]) -> Result<(), Fault> {
+    match text && simdutf8::basic::from_utf8(payload).is_err() {
+        true => Err(Fault::Utf8),
+        false => Ok(()),
     }
-    Ok(Some(Event::Message { text, payload }))
-}
-
-fn control_event<'a>(opcode: Opcode, payload: Payload<'a>) -> Result<Option<Event<'a>>, Fault> {
-    Ok(Some(match opcode {
-        Opcode::Ping => Event::Ping(payload),
-        Opcode::Pong => Event::Pong(payload),
-        _ => Event::Close { code: close_code(&payload)? },
-    }))
 }
 
 /// RFC 6455 §5.5.1: nothing, or a code and a reason in UTF-8.

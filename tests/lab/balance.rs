@@ -3,10 +3,51 @@
 
 use std::time::Duration;
 
+use sipring::base::metrics::Counters;
+
 use super::Lab;
 
 /// Longer than any transaction lives: timer C, its CANCEL, and the waits after both.
 const QUIET: Duration = Duration::from_secs(185 + 32 + 32 + 32);
+
+/// Messages of one kind, and what came of them.
+#[derive(Debug)]
+pub struct Row {
+    pub came: u64,
+    pub outcomes: Vec<(&'static str, u64)>,
+}
+
+impl Row {
+    pub fn sum(&self) -> u64 {
+        self.outcomes.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// Messages in = forwarded + answered + absorbed + dropped: requests and responses.
+pub fn outcomes(counters: &Counters) -> [Row; 2] {
+    let requests = Row {
+        came: counters.requests_received,
+        outcomes: vec![
+            ("answered", counters.requests_answered),
+            ("relayed", counters.requests_relayed),
+            ("expired", counters.transactions_expired),
+            ("absorbed", counters.retransmissions_absorbed),
+            ("acks forwarded", counters.acks_forwarded),
+            ("acks dropped", counters.dropped_ack),
+        ],
+    };
+    let responses = Row {
+        came: counters.responses_received,
+        outcomes: vec![
+            ("forwarded", counters.responses_forwarded),
+            ("absorbed", counters.responses_absorbed),
+            ("stray", counters.dropped_stray_response),
+            ("foreign", counters.dropped_foreign_response),
+            ("without Via", counters.dropped_response_without_via),
+        ],
+    };
+    [requests, responses]
+}
 
 impl Lab {
     /// Lets every transaction end and looks at the books.
@@ -19,38 +60,18 @@ impl Lab {
         while !self.opens.is_empty() {
             self.refuse_open(0);
         }
+        let mut total = [0; Counters::COUNT];
         for engine in &self.engines {
             let gauges = engine.gauges();
             assert_eq!((gauges.server_transactions, gauges.client_transactions), (0, 0));
+            for (sum, value) in total.iter_mut().zip(engine.counters().values()) {
+                *sum += value;
+            }
         }
-        self.balance();
-    }
-
-    /// Messages in = forwarded + answered + absorbed + dropped.
-    fn balance(&self) {
-        let requests_out = [
-            ("answered", self.count(|it| it.requests_answered)),
-            ("relayed", self.count(|it| it.requests_relayed)),
-            ("expired", self.count(|it| it.transactions_expired)),
-            ("absorbed", self.count(|it| it.retransmissions_absorbed)),
-            ("acks forwarded", self.count(|it| it.acks_forwarded)),
-            ("acks dropped", self.count(|it| it.dropped_ack)),
-        ];
-        let requests_in = self.count(|it| it.requests_received);
-        let sum: u64 = requests_out.iter().map(|(_, count)| count).sum();
-        assert_eq!(requests_in, sum, "requests received and what came of them: {requests_out:?}");
-        let responses_out = [
-            ("forwarded", self.count(|it| it.responses_forwarded)),
-            ("absorbed", self.count(|it| it.responses_absorbed)),
-            ("stray", self.count(|it| it.dropped_stray_response)),
-            ("foreign", self.count(|it| it.dropped_foreign_response)),
-            ("without Via", self.count(|it| it.dropped_response_without_via)),
-        ];
-        let responses_in = self.count(|it| it.responses_received);
-        let sum: u64 = responses_out.iter().map(|(_, count)| count).sum();
-        assert_eq!(
-            responses_in, sum,
-            "responses received and what came of them: {responses_out:?}"
-        );
+        let blocks: i64 = self.engines.iter().map(|engine| engine.resources().blocks).sum();
+        assert!(blocks == 0 || self.restarted, "{blocks} pooled blocks are in use");
+        for row in outcomes(&Counters::from_values(total)) {
+            assert_eq!(row.came, row.sum(), "{row:?}");
+        }
     }
 }

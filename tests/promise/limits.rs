@@ -94,6 +94,51 @@ fn a_message_that_does_not_end_closes_its_flow() {
 }
 
 #[test]
+fn a_message_has_its_time_also_when_a_keep_alive_came_in_two_pieces_before() {
+    for transport in [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {
+        let mut lab = Lab::new(1, lab::config());
+        let client = Phone::connect(&mut lab, 0, transport, ADDRESS);
+        let flow = client.flow.expect("one");
+        let text = request(&client, "OPTIONS", "sip:192.0.2.1", "o").text();
+        let (keep_alive, message) = match transport.is_websocket() {
+            true => (masked_frame(0xa, b""), masked_frame(0x1, text.as_bytes())),
+            false => (b"\r\n".to_vec(), text.into_bytes()),
+        };
+        let (start, end) = keep_alive.split_at(keep_alive.len() - 1);
+        lab.data(flow, start);
+        lab.data(flow, end);
+        lab.pass(seconds(9));
+        let (start, end) = message.split_at(30);
+        lab.data(flow, start);
+        lab.pass(seconds(9));
+        lab.data(flow, end);
+        client.take_status(&mut lab, 200);
+        lab.finish();
+    }
+}
+
+#[test]
+fn a_refusal_without_a_transaction_takes_its_ack() {
+    let config = lab::config_with(|config| config.limits.transactions_max = 1);
+    let mut lab = Lab::new(1, config);
+    let browser = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
+    browser.register(&mut lab, "alice", "<sip:a@aa.invalid;transport=ws>");
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+    let first = request(&core, "INVITE", "sip:alice@example.com", "i1");
+    core.send(&mut lab, &first.text());
+    core.take_status(&mut lab, 100);
+    browser.take_method(&mut lab, "INVITE");
+    let second = request(&core, "INVITE", "sip:alice@example.com", "i2");
+    core.send(&mut lab, &second.text());
+    let refusal = core.take_status(&mut lab, 500);
+    let ack = second.method("ACK").to(refusal.header("To"));
+    core.send(&mut lab, &ack.text());
+    browser.heard_nothing(&mut lab);
+    assert_eq!(lab.count(|counters| counters.acks_forwarded), 0);
+    lab.finish();
+}
+
+#[test]
 fn an_upgrade_that_does_not_come_closes_its_flow() {
     for transport in [Transport::Ws, Transport::Wss] {
         for start in [b"".as_slice(), b"GET / HTTP/1.1\r\nHost: x\r\n"] {
@@ -139,6 +184,33 @@ fn a_client_whose_queue_is_full_gets_no_more_and_its_callers_480() {
 
 fn small_queue(config: &mut Config) {
     config.limits.flow_queue_messages_max = 8;
+}
+
+#[test]
+fn a_cancel_goes_out_also_when_no_transaction_has_room_for_it() {
+    let mut lab = Lab::new(1, lab::config_with(|it| it.limits.transactions_max = 2));
+    let phones = ["203.0.113.5:40001", "203.0.113.6:40001"].map(|address| {
+        let phone = Phone::connect(&mut lab, 0, Transport::Wss, address);
+        phone.register(&mut lab, "alice", &format!("<sip:a@{}.invalid>", &address[10..11]));
+        phone
+    });
+    let core = Phone::connect(&mut lab, 0, Transport::Tcp, "198.51.100.7:33000");
+    let mut rings = Vec::new();
+    for name in ["i1", "i2"] {
+        core.send(&mut lab, &request(&core, "INVITE", "sip:alice@example.com", name).text());
+        core.take_status(&mut lab, 100);
+        rings.push(phones.map(|phone| {
+            let invite = phone.take_method(&mut lab, "INVITE");
+            phone.send(&mut lab, &invite.response(180, "callee", &[]));
+            core.take_status(&mut lab, 180);
+            invite
+        }));
+    }
+    assert_eq!(lab.engines[0].gauges().client_transactions, 4, "there is room for four");
+    phones[0].send(&mut lab, &rings[0][0].response(200, "callee", &[]));
+    core.take_status(&mut lab, 200);
+    phones[1].take_method(&mut lab, "CANCEL");
+    lab.finish();
 }
 
 #[test]

@@ -51,6 +51,22 @@ fn clients_whose_bindings_the_failed_shard_owned_are_sent_back_to_register() {
 }
 
 #[test]
+fn contacts_whose_bindings_the_failed_shard_owned_leave_the_index() {
+    for index_at in 0..8 {
+        let mut lab = Lab::new(3, lab::config());
+        let user = user_of(1, 3, 0);
+        let phone = Phone::connect(&mut lab, 2, Transport::Udp, BROWSER);
+        phone.register(&mut lab, &user, &format!("<sip:a@10.0.0.{index_at}:5060>"));
+        let hosts = |lab: &Lab| -> Vec<usize> {
+            lab.engines.iter().map(|engine| engine.resources().index_hosts).collect()
+        };
+        assert_eq!(hosts(&lab).iter().sum::<usize>(), 1);
+        lab.restart(1, lab::config());
+        assert_eq!(hosts(&lab), [0, 0, 0]);
+    }
+}
+
+#[test]
 fn what_the_failed_shard_had_under_way_is_not_taken_for_a_transaction_of_the_new_one() {
     let full = || lab::config_with(|config| config.limits.flow_queue_messages_max = 1);
     let mut lab = Lab::new(2, full());

@@ -210,3 +210,18 @@ fn a_client_that_registers_again_from_a_new_flow_is_found_there() {
         }
     }
 }
+
+#[test]
+fn what_a_client_says_on_a_new_flow_never_comes_back_to_its_old_one() {
+    const AGAIN: &str = "203.0.113.5:40002";
+    for at in lab::placements() {
+        let Scene { mut lab, client, core, uri, .. } = scene(at);
+        let contacts = ("sip:core@198.51.100.7:5060", CONTACT);
+        let mut call = Call::establish(&mut lab, &core, &client, &uri, contacts, "c1");
+        let again = Phone::connect(&mut lab, at.arrival, Transport::Wss, AGAIN);
+        let bye = call.by_callee(&again, "BYE");
+        Call::exchange(&mut lab, &again, &core, &bye);
+        client.heard_nothing(&mut lab);
+        lab.finish();
+    }
+}

@@ -1,0 +1,161 @@
+//! What must be true of one message that the proxy writes: whether it may go there, is what came in
+//! but for the declared edits, and is the one outcome that its request may have.
+
+use sipring::base::id::Transport;
+use sipring::base::time::Time;
+
+use crate::check::{Aim, Asked, Books, Checker, Peer, Violation};
+use crate::edits;
+use crate::message::Sip;
+
+impl Books {
+    /// May this copy be written there, and is it a copy?
+    pub fn judge_request(
+        &self,
+        asked: &Asked,
+        sip: &Sip,
+        to: Peer,
+        now: Time,
+    ) -> Result<(), Violation> {
+        let wrong = |checker, why: &str| {
+            let text = format!("{why}: {} #{:?} to {to:?}", sip.start(), sip.number());
+            Err(Violation { checker, text })
+        };
+        let Some((reached, _)) = asked.reached else {
+            return wrong(Checker::OneOutcome, "before it came");
+        };
+        let is_sips = asked.sip.uri().starts_with("sips:");
+        if is_sips && !to.transport.is_secure() {
+            return wrong(Checker::Downgraded, "sips by a plain transport");
+        }
+        match &asked.aim {
+            Aim::User(user) => {
+                // A repeat of what was refused for want of room is served as if it were the first.
+                let again = asked.forgotten || self.lenient && asked.copies_in > 1;
+                let until = if again { now } else { reached + self.slack };
+                let bound: Vec<_> = self.registrar.may_get(*user, reached, until).collect();
+                let Some(mine) = bound.iter().find(|it| it.end == to.end) else {
+                    let all_secure = !bound.is_empty() && bound.iter().all(|it| it.wish.secure);
+                    let checker = match all_secure && !to.transport.is_secure() {
+                        true => Checker::Downgraded,
+                        false => Checker::WrongClient,
+                    };
+                    return wrong(checker, "not registered there");
+                };
+                if to.transport.is_secure() != mine.wish.secure {
+                    return wrong(Checker::Downgraded, "another transport than registered");
+                }
+                if !bound.iter().any(|it| it.end == to.end && names(&it.wish.contact, sip.uri())) {
+                    return wrong(Checker::Edits, "another Contact than registered");
+                }
+                if !again && asked.written.iter().any(|(end, _)| *end == to.end) {
+                    return wrong(Checker::OneOutcome, "a second copy for one client");
+                }
+            }
+            Aim::Peer(end) if *end == to.end => {}
+            Aim::Server(phone) if to.is_server && to.phone == Some(*phone) => {}
+            _ => return wrong(Checker::WrongClient, "nobody's business there"),
+        }
+        edits::compare_request(&asked.sip, sip)
+    }
+
+    pub fn judge_response(
+        &self,
+        asked: &Asked,
+        serial: u32,
+        sip: &Sip,
+        answer: Option<usize>,
+        to: Peer,
+    ) -> Result<(), Violation> {
+        let wrong = |checker, why: &str| {
+            let text =
+                format!("{why}: {} of #{serial} {} to {to:?}", sip.start(), asked.sip.start());
+            Err(Violation { checker, text })
+        };
+        let Some((_, from)) = asked.reached else {
+            return wrong(Checker::OneOutcome, "answered before it came");
+        };
+        let is_sender = to.phone == Some(asked.sender) && (from == to.end || to.is_server);
+        if !is_sender {
+            return wrong(Checker::WrongClient, "not to its sender");
+        }
+        edits::compare_vias(&asked.sip, sip)?;
+        let Some(answer) = answer else { return Ok(()) };
+        match self.answers.get(answer) {
+            Some(answer) if answer.forged => wrong(Checker::WrongClient, "forged"),
+            Some(answer) if answer.to != serial => {
+                wrong(Checker::WrongClient, "of another request")
+            }
+            Some(answer) => edits::compare_response(&answer.sip, sip),
+            None => wrong(Checker::Edits, "never answered so"),
+        }
+    }
+
+    /// Exactly one outcome: a final response, or 2xx ones of an INVITE; repeated only where the
+    /// request was, or over UDP.
+    pub fn judge_outcome(
+        &self,
+        asked: &Asked,
+        status: u16,
+        by: Transport,
+    ) -> Result<(), Violation> {
+        let first = asked.final_status;
+        let is_invite = asked.sip.method() == "INVITE";
+        let is_2xx = |status: u16| (200..300).contains(&status);
+        let fits = match (first, status) {
+            (0, _) => true,
+            _ if asked.forgotten => true,
+            // Who has no room keeps no transaction: a repeat may fare otherwise.
+            _ if self.lenient && by == Transport::Udp && asked.copies_in > 1 => true,
+            (_, 0..200) => false,
+            _ if is_invite && is_2xx(first) => is_2xx(status),
+            _ if is_invite => first == status && by == Transport::Udp,
+            _ => first == status && asked.finals < asked.copies_in,
+        };
+        if fits {
+            return Ok(());
+        }
+        let request = asked.sip.start();
+        let text = format!("{status} after {} times {first} for {request}", asked.finals);
+        Err(Violation { checker: Checker::OneOutcome, text })
+    }
+
+    /// A refusal of the proxy's own while the user was surely registered: every client of theirs
+    /// must have got its copy.
+    pub fn judge_reached(
+        &self,
+        asked: &Asked,
+        status: u16,
+        answer: Option<usize>,
+        sip: &Sip,
+        now: Time,
+    ) -> Result<(), Violation> {
+        let Aim::User(user) = asked.aim else { return Ok(()) };
+        // What garbage before it made of a request (400), or a drain (503), is another matter.
+        let is_refusal = matches!(status, 403 | 404 | 408 | 430 | 480 | 481 | 500);
+        let warning = sip.header("Warning");
+        if !is_refusal || answer.is_some() || self.lenient || warning.contains("does not read") {
+            return Ok(());
+        }
+        let Some((reached, _)) = asked.reached else { return Ok(()) };
+        let is_sips = asked.sip.uri().starts_with("sips:");
+        let fits = |contact: &str| !is_sips || contact.starts_with("sips:");
+        let mut sure = self.registrar.must_get(user, reached, now);
+        let missed = sure.find(|it| {
+            fits(&it.wish.contact) && !asked.written.iter().any(|(end, _)| *end == it.end)
+        });
+        match missed {
+            None => Ok(()),
+            Some(missed) => {
+                let request = asked.sip.start();
+                let text = format!("{status} {warning} for {request}, not written: {missed:?}");
+                Err(Violation { checker: Checker::Reached, text })
+            }
+        }
+    }
+}
+
+/// The Request-URI is the Contact, `sips:` perhaps replaced (RFC 5630 §5.3).
+fn names(contact: &str, uri: &str) -> bool {
+    contact == uri || contact.strip_prefix("sips:") == uri.strip_prefix("sip:")
+}

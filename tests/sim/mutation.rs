@@ -1,0 +1,146 @@
+//! Faults planted between the proxy and the books, to prove that each checker can fail.
+
+use sipring::base::id::FlowId;
+use sipring::base::metrics::Counters;
+use sipring::engine::LinkMessage;
+
+use crate::check::Checker;
+use crate::lab::phone::masked_frame;
+use crate::message::{Sip, find};
+use crate::network::ConnId;
+use crate::wire;
+use crate::world::World;
+
+/// What is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Requests go to another client's flow of the same transport.
+    Misdeliver,
+    /// Requests go to somebody's plain flow.
+    Downgrade,
+    /// Final responses of the proxy to MESSAGE are lost inside of it.
+    SwallowResponse,
+    /// A final response to a request other than INVITE is written twice.
+    DoubleFinal,
+    /// Forwarded requests lack their sender's Via.
+    StripVia,
+    /// A letter of the body changes.
+    BendBody,
+    /// The proxy forgets bindings that nobody took out.
+    ForgetBinding,
+    /// Responses are lost between shards.
+    SwallowLink,
+    /// A message is counted twice.
+    Miscount,
+    /// The bounds are thought to be smaller than they are.
+    HalveBounds,
+    /// Pings of the proxy do not reach their clients.
+    SwallowPing,
+    /// Nobody tells the proxy that a connection could not be made.
+    ForgetConnect,
+}
+
+/// Each fault with the checker that must see it.
+pub const FAULTS: [(Fault, Checker); 12] = [
+    (Fault::Misdeliver, Checker::WrongClient),
+    (Fault::Downgrade, Checker::Downgraded),
+    (Fault::SwallowResponse, Checker::OneOutcome),
+    (Fault::DoubleFinal, Checker::OneOutcome),
+    (Fault::StripVia, Checker::Vias),
+    (Fault::BendBody, Checker::Edits),
+    (Fault::ForgetBinding, Checker::Reached),
+    (Fault::SwallowLink, Checker::Balance),
+    (Fault::Miscount, Checker::Balance),
+    (Fault::HalveBounds, Checker::Bounded),
+    (Fault::SwallowPing, Checker::Closed),
+    (Fault::ForgetConnect, Checker::Leak),
+];
+
+impl World {
+    /// What is written instead.
+    pub fn plant_write(&mut self, flow: FlowId, bytes: Vec<u8>) -> Vec<(FlowId, Vec<u8>)> {
+        let Some(fault) = self.fault else { return vec![(flow, bytes)] };
+        let Some(conn) = self.by_flow.get(&flow).copied() else { return vec![(flow, bytes)] };
+        let transport = self.conns[conn].transport;
+        if fault == Fault::SwallowPing && transport.is_websocket() && bytes == [0x89, 0] {
+            return Vec::new();
+        }
+        let sip = wire::written(transport, &bytes).and_then(Sip::read);
+        let Some(sip) = sip else { return vec![(flow, bytes)] };
+        let is_request = sip.status() == 0;
+        let other = |plain: bool| {
+            let is_other = |it: &crate::network::Conn| {
+                it.flow != Some(flow)
+                    && it.transport.is_websocket() == transport.is_websocket()
+                    && if plain { !it.transport.is_secure() } else { it.transport == transport }
+            };
+            let mut flows = self.by_flow.iter();
+            flows.find(|(_, conn)| is_other(&self.conns[**conn])).map(|(flow, _)| *flow)
+        };
+        match fault {
+            Fault::Misdeliver if is_request => vec![(other(false).unwrap_or(flow), bytes)],
+            Fault::Downgrade if is_request && transport.is_secure() => {
+                vec![(other(true).unwrap_or(flow), bytes)]
+            }
+            Fault::SwallowResponse if sip.status() >= 200 && sip.cseq().1 == "MESSAGE" => {
+                Vec::new()
+            }
+            Fault::DoubleFinal if sip.status() >= 200 && sip.cseq().1 == "MESSAGE" => {
+                vec![(flow, bytes.clone()), (flow, bytes)]
+            }
+            Fault::ForgetBinding if sip.status() == 200 && sip.cseq().1 == "REGISTER" => {
+                self.take_out(conn);
+                vec![(flow, bytes)]
+            }
+            _ => vec![(flow, self.bend(fault, bytes))],
+        }
+    }
+
+    /// A REGISTER that the books do not know.
+    fn take_out(&mut self, conn: ConnId) {
+        let it = &self.phones[self.conns[conn].phone];
+        let (via, aor) = (it.via("z9hG4bK-g"), it.aor());
+        let text = format!(
+            "REGISTER sip:example.com SIP/2.0\r\nVia: {via}\r\nFrom: <{aor}>;tag=g\r\nTo: <{aor}>\r\n\
+Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Length: 0\r\n\r\n"
+        );
+        let frame = masked_frame(0x1, text.as_bytes());
+        let is_websocket = self.conns[conn].transport.is_websocket();
+        self.push(conn, if is_websocket { &frame } else { text.as_bytes() }, None);
+    }
+
+    /// What is sent instead.
+    pub fn plant_datagram(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        match self.fault {
+            Some(fault) => Some(self.bend(fault, bytes)),
+            None => Some(bytes),
+        }
+    }
+
+    /// Changes bytes of one length to others of it, so that frames stay whole.
+    fn bend(&self, fault: Fault, mut bytes: Vec<u8>) -> Vec<u8> {
+        let mut replace = |what: &[u8], with: &[u8]| {
+            if let Some(at) = find(&bytes, what) {
+                bytes[at..at + with.len()].copy_from_slice(with);
+            }
+        };
+        match fault {
+            Fault::StripVia => replace(b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
+            Fault::BendBody => replace(b"\r\n\r\nhi", b"\r\n\r\nho"),
+            _ => {}
+        }
+        bytes
+    }
+
+    pub fn fault_takes_link(&self, message: &LinkMessage) -> bool {
+        self.fault == Some(Fault::SwallowLink) && matches!(message, LinkMessage::Response(_))
+    }
+
+    pub fn fault_halves_bounds(&self) -> bool {
+        self.fault == Some(Fault::HalveBounds)
+    }
+
+    pub fn plant_count(&self, total: &mut Counters) {
+        total.requests_received += u64::from(self.fault == Some(Fault::Miscount));
+    }
+}

@@ -1,0 +1,460 @@
+//! Connections and datagrams between clients and the proxy, with all that can happen on the way:
+//! streams are split, joined, stalled, reset, closed and forgotten; datagrams are lost, doubled and
+//! late. What the proxy reads and writes passes the books here, at its very edge.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sipring::base::event::CloseReason;
+use sipring::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ShardId, Transport};
+use sipring::base::limits::{DUTY_FACTOR, TRUNK_FACTOR};
+use sipring::engine::Input;
+
+use crate::check::{Checker, Peer};
+use crate::lab::{listener_address, listener_of};
+use crate::message::Sip;
+use crate::phone::PhoneId;
+use crate::wire::{self, Reader};
+use crate::world::{End, Happening, World};
+
+pub type ConnId = usize;
+
+/// One connection.
+pub struct Conn {
+    pub phone: PhoneId,
+    pub transport: Transport,
+    pub remote: SocketAddr,
+    pub flow: Option<FlowId>,
+    /// The shard that accepts it, or the engine that wanted it.
+    shard: ShardId,
+    connect: Option<ConnectId>,
+    /// The client still holds it.
+    pub held: bool,
+    /// Messages may be sent on it.
+    pub ready: bool,
+    /// Nothing goes either way any more, and nobody is told.
+    dead: bool,
+    /// Garbage went up before: what follows it may be taken for a part of it.
+    pub tainted: bool,
+    /// The client does not read; what it has not taken.
+    stalled: bool,
+    was_stalled: bool,
+    untaken: (u32, u16),
+    /// As the engine counts: written and not taken.
+    queued: (usize, usize),
+    up: VecDeque<u8>,
+    up_end: u64,
+    up_taken: u64,
+    up_due: bool,
+    /// Where requests end in what goes up.
+    marks: VecDeque<(u64, u32)>,
+    down: Vec<u8>,
+    down_due: bool,
+    pub reader: Reader,
+}
+
+impl World {
+    /// A connection of a client, or of an engine to a server.
+    pub fn new_conn(&mut self, phone: PhoneId, by: Option<(ShardId, ConnectId)>) -> ConnId {
+        let it = &mut self.phones[phone];
+        it.ports += 1;
+        let remote = match by {
+            Some(_) => it.address(),
+            None => SocketAddr::new(it.ip, 40_000 + it.ports),
+        };
+        let transport = it.transport;
+        let shard = match by {
+            Some((shard, _)) => shard,
+            None => ShardId(self.net.below(u64::from(self.profile.shards)) as u16),
+        };
+        self.conns.push(Conn {
+            phone,
+            transport,
+            remote,
+            flow: None,
+            shard,
+            connect: by.map(|(_, connect)| connect),
+            held: true,
+            ready: false,
+            dead: false,
+            tainted: false,
+            stalled: false,
+            was_stalled: false,
+            untaken: (0, 0),
+            queued: (0, 0),
+            up: VecDeque::new(),
+            up_end: 0,
+            up_taken: 0,
+            up_due: false,
+            marks: VecDeque::new(),
+            down: Vec::new(),
+            down_due: false,
+            reader: Reader::new(transport),
+        });
+        self.conns.len() - 1
+    }
+
+    /// A client connects; it may send at once, as one that does not wait for the handshake.
+    pub fn connect(&mut self, phone: PhoneId) -> ConnId {
+        let conn = self.new_conn(phone, None);
+        let way = self.way();
+        self.after(way, Happening::Opened { conn });
+        conn
+    }
+
+    fn way(&mut self) -> Duration {
+        self.net.between(Duration::from_micros(200), self.profile.latency)
+    }
+
+    pub fn opened(&mut self, conn: ConnId) {
+        if self.conns[conn].dead {
+            return;
+        }
+        let flow = self.new_flow(self.conns[conn].shard);
+        self.conns[conn].flow = Some(flow);
+        self.by_flow.insert(flow, conn);
+        let Conn { transport, remote, connect, .. } = self.conns[conn];
+        let mut local = listener_address(transport);
+        if connect.is_some() {
+            local.set_port(40_000);
+        }
+        self.trace.note(self.now, &(flow, remote), "opened", &[]);
+        self.open_flow(flow, FlowKey { transport, local, remote }, connect);
+        if transport.is_websocket() {
+            self.push(conn, wire::UPGRADE, None);
+        } else {
+            self.conns[conn].ready = true;
+            self.on_ready(conn);
+        }
+    }
+
+    /// Bytes of a client; `request` is the number of the request that ends with them.
+    pub fn push(&mut self, conn: ConnId, bytes: &[u8], request: Option<u32>) {
+        let it = &mut self.conns[conn];
+        if it.dead || !it.held {
+            return;
+        }
+        it.up.extend(bytes);
+        it.up_end += bytes.len() as u64;
+        if let Some(serial) = request {
+            it.marks.push_back((it.up_end, serial));
+        }
+        if !std::mem::replace(&mut it.up_due, true) {
+            let way = self.way();
+            self.after(way, Happening::Arrive { conn });
+        }
+    }
+
+    pub fn arrive(&mut self, conn: ConnId) {
+        self.conns[conn].up_due = false;
+        let is_alive = |flow: &FlowId| !self.conns[conn].dead && self.by_flow.contains_key(flow);
+        let Some(flow) = self.conns[conn].flow.filter(is_alive) else { return };
+        let most = self.conns[conn].up.len();
+        if most == 0 {
+            return;
+        }
+        let is_split = most > 1 && self.net.happens(self.profile.stream_split);
+        let len = if is_split { 1 + self.net.below(most as u64) as usize } else { most };
+        let it = &mut self.conns[conn];
+        let mut bytes: Vec<u8> = it.up.drain(..len).collect();
+        it.up_taken += len as u64;
+        if !it.up.is_empty() {
+            it.up_due = true;
+            let way = self.net.between(Duration::ZERO, Duration::from_millis(20));
+            self.after(way, Happening::Arrive { conn });
+        }
+        while let Some((end, serial)) = self.conns[conn].marks.front().copied() {
+            if end > self.conns[conn].up_taken {
+                break;
+            }
+            self.conns[conn].marks.pop_front();
+            self.books.on_request_in(serial, End::Flow(flow), self.now);
+            if self.conns[conn].tainted {
+                self.books.excuse(serial);
+            }
+        }
+        self.trace.note(self.now, &(flow, self.conns[conn].remote), "-->", &bytes);
+        self.input(flow.shard().index(), Input::Data { flow, bytes: &mut bytes });
+    }
+
+    /// The proxy writes to a flow.
+    pub fn written(&mut self, flow: FlowId, bytes: Vec<u8>) {
+        let len = bytes.len();
+        let planted = self.plant_write(flow, bytes);
+        if planted.is_empty() {
+            self.swallow(flow, len);
+        }
+        for (flow, bytes) in planted {
+            self.written_truly(flow, &bytes);
+        }
+    }
+
+    /// A planted fault: as if it had been written.
+    fn swallow(&mut self, flow: FlowId, len: usize) {
+        let conn = self.by_flow[&flow];
+        self.conns[conn].queued.0 += len;
+        self.conns[conn].queued.1 += 1;
+        self.after(Duration::ZERO, Happening::Sent { conn, bytes: len as u32, writes: 1 });
+    }
+
+    fn written_truly(&mut self, flow: FlowId, bytes: &[u8]) {
+        let Some(conn) = self.by_flow.get(&flow).copied() else {
+            let text = format!("a write to {flow}, which is closed");
+            return self.books.fail(Checker::WrongClient, text);
+        };
+        self.trace.note(self.now, &(flow, self.conns[conn].remote), "<--", bytes);
+        if let Some(message) = wire::written(self.conns[conn].transport, bytes) {
+            self.out(End::Flow(flow), message);
+        }
+        let it = &mut self.conns[conn];
+        it.queued.0 += bytes.len();
+        it.queued.1 += 1;
+        it.down.extend_from_slice(bytes);
+        let is_server = self.phones[self.conns[conn].phone].is_server();
+        self.check_queue(conn, bytes.len(), is_server);
+        let it = &mut self.conns[conn];
+        if it.stalled || it.dead {
+            it.untaken.0 += bytes.len() as u32;
+            it.untaken.1 += 1;
+            return;
+        }
+        let bytes = bytes.len() as u32;
+        let soon = Duration::from_micros(self.net.below(300));
+        self.after(soon, Happening::Sent { conn, bytes, writes: 1 });
+        if !std::mem::replace(&mut self.conns[conn].down_due, true) {
+            let way = self.way();
+            self.after(way, Happening::Read { conn });
+        }
+    }
+
+    fn check_queue(&mut self, conn: ConnId, last: usize, is_server: bool) {
+        let limits = &self.config().limits;
+        let share = if is_server { TRUNK_FACTOR } else { 1 };
+        let share = if self.fault_halves_bounds() { 0 } else { share };
+        let (bytes, writes) = self.conns[conn].queued;
+        let fits = bytes <= limits.flow_queue_bytes_max * DUTY_FACTOR * share + last + 64
+            && writes <= limits.flow_queue_messages_max * DUTY_FACTOR * share + 1;
+        if !fits {
+            let text = format!("{bytes} bytes in {writes} writes wait for {conn}");
+            self.books.fail(Checker::Bounded, text);
+        }
+    }
+
+    fn out(&mut self, end: End, message: &[u8]) {
+        let Some(sip) = Sip::read(message) else {
+            let text = String::from_utf8_lossy(message).into_owned();
+            return self.books.fail(Checker::Edits, format!("no SIP: {text}"));
+        };
+        let (phone, transport) = match end {
+            End::Flow(flow) => {
+                let conn = &self.conns[self.by_flow[&flow]];
+                (Some(conn.phone), conn.transport)
+            }
+            End::Datagram(remote) => (self.phone_at(remote), Transport::Udp),
+        };
+        let is_server = phone.is_some_and(|phone| self.phones[phone].is_server());
+        self.books.on_out(&sip, Peer { end, phone, is_server, transport }, self.now);
+    }
+
+    /// Whose address it is, or was.
+    fn phone_at(&self, remote: SocketAddr) -> Option<PhoneId> {
+        self.phones.iter().position(|it| it.transport == Transport::Udp && it.ip == remote.ip())
+    }
+
+    pub fn sent(&mut self, conn: ConnId, bytes: u32, writes: u16) {
+        let Some(flow) = self.conns[conn].flow.filter(|flow| self.by_flow.contains_key(flow))
+        else {
+            return;
+        };
+        let queued = &mut self.conns[conn].queued;
+        queued.0 -= bytes as usize;
+        queued.1 -= usize::from(writes);
+        self.input(flow.shard().index(), Input::Sent { flow, bytes, writes });
+    }
+
+    pub fn read(&mut self, conn: ConnId) {
+        let it = &mut self.conns[conn];
+        it.down_due = false;
+        if it.stalled || it.dead {
+            return;
+        }
+        let bytes = std::mem::take(&mut it.down);
+        for heard in self.conns[conn].reader.read(&bytes) {
+            self.hear(conn, heard);
+        }
+    }
+
+    /// A client stops reading. What the proxy writes stays where it is.
+    pub fn stall(&mut self, conn: ConnId) {
+        self.conns[conn].stalled = true;
+        self.conns[conn].was_stalled = true;
+        if let Some(flow) = self.conns[conn].flow {
+            self.books.registrar.doubt(Some(End::Flow(flow)), self.now);
+        }
+    }
+
+    pub fn resume(&mut self, conn: ConnId) {
+        if !std::mem::take(&mut self.conns[conn].stalled) || self.conns[conn].dead {
+            return;
+        }
+        let (bytes, writes) = std::mem::take(&mut self.conns[conn].untaken);
+        if writes > 0 {
+            self.after(Duration::ZERO, Happening::Sent { conn, bytes, writes });
+        }
+        self.conns[conn].down_due = true;
+        self.after(Duration::ZERO, Happening::Read { conn });
+    }
+
+    /// The client closes in order: what it wrote arrives before.
+    pub fn hang_up(&mut self, conn: ConnId) {
+        let it = &mut self.conns[conn];
+        if !std::mem::take(&mut it.held) || it.dead {
+            return;
+        }
+        let wait = self.profile.latency + Duration::from_millis(30);
+        self.after(wait, Happening::Hangup { conn, why: CloseReason::Peer });
+    }
+
+    /// The connection breaks: what is on its way is lost.
+    pub fn reset(&mut self, conn: ConnId) {
+        if !self.conns[conn].held || self.conns[conn].dead {
+            return;
+        }
+        let way = self.way();
+        self.after(way, Happening::Hangup { conn, why: CloseReason::Reset });
+        self.cut(conn);
+    }
+
+    /// Nothing goes either way from here on. The client notices, the proxy does not.
+    pub fn cut(&mut self, conn: ConnId) {
+        let it = &mut self.conns[conn];
+        it.dead = true;
+        it.up = VecDeque::new();
+        it.marks.clear();
+        it.down = Vec::new();
+        if it.held {
+            let way = self.way();
+            self.after(way, Happening::Lost { conn });
+        }
+    }
+
+    pub fn hangup(&mut self, conn: ConnId, why: CloseReason) {
+        let Some(flow) = self.conns[conn].flow else {
+            self.conns[conn].dead = true;
+            return;
+        };
+        if !self.conns[conn].up.is_empty() && !self.conns[conn].dead {
+            let soon = Duration::from_millis(1);
+            return self.after(soon, Happening::Hangup { conn, why });
+        }
+        if self.by_flow.contains_key(&flow) {
+            self.trace.note(self.now, &(flow, why), "closed", &[]);
+            self.forget_flow(flow);
+            self.free_slot(flow);
+            self.input(flow.shard().index(), Input::Closed { flow, why });
+        }
+        self.conns[conn].up = VecDeque::new();
+    }
+
+    /// The proxy knows this flow no more.
+    pub fn forget_flow(&mut self, flow: FlowId) {
+        self.by_flow.remove(&flow);
+        self.books.on_ended(End::Flow(flow), self.now);
+    }
+
+    pub fn closed_by_proxy(&mut self, flow: FlowId, why: CloseReason) {
+        let Some(conn) = self.by_flow.get(&flow).copied() else {
+            let text = format!("a second close of {flow}");
+            return self.books.fail(Checker::WrongClient, text);
+        };
+        self.trace.note(self.now, &(flow, why), "closes", &[]);
+        self.check_close(conn, why);
+        self.forget_flow(flow);
+        self.free_slot(flow);
+        // What was written goes out before.
+        let wait = self.profile.latency + Duration::from_millis(1);
+        self.after(wait, Happening::Lost { conn });
+    }
+
+    /// Nobody who behaves loses a connection to the proxy's judgement.
+    fn check_close(&mut self, conn: ConnId, why: CloseReason) {
+        let it = &self.conns[conn];
+        let behaves = !it.dead && it.held && !it.tainted && !it.was_stalled;
+        let is_short = self.profile.tight && why == CloseReason::Slow;
+        let is_server = self.phones[it.phone].is_server();
+        let is_judged = match why {
+            CloseReason::Pong | CloseReason::Slow | CloseReason::Timeout => true,
+            CloseReason::Protocol => true,
+            CloseReason::Idle => !is_server,
+            _ => false,
+        };
+        if behaves && is_judged && !is_short {
+            let text = format!("{why:?} for connection {conn} of phone {}", it.phone);
+            self.books.fail(Checker::Closed, text);
+        }
+    }
+
+    pub fn lost(&mut self, conn: ConnId) {
+        self.conns[conn].dead = true;
+        if std::mem::take(&mut self.conns[conn].held) {
+            self.on_lost(conn);
+        }
+    }
+
+    /// A client's datagram; `request` as in [`World::push`].
+    pub fn send_datagram(&mut self, remote: SocketAddr, bytes: &[u8]) {
+        let copies = if self.net.happens(self.profile.datagram_twice) { 2 } else { 1 };
+        for _ in 0..copies {
+            if self.net.happens(self.profile.datagram_loss) {
+                continue;
+            }
+            let way = self.datagram_way();
+            self.after(way, Happening::DatagramIn { remote, bytes: bytes.to_vec() });
+        }
+    }
+
+    fn datagram_way(&mut self) -> Duration {
+        let way = self.way();
+        let is_late = self.net.happens(self.profile.datagram_late);
+        if is_late { way + self.net.between(Duration::ZERO, self.profile.late) } else { way }
+    }
+
+    pub fn datagram_in(&mut self, remote: SocketAddr, mut bytes: Vec<u8>) {
+        self.trace.note(self.now, &remote, "-->", &bytes);
+        let sip = Sip::read(&bytes).filter(|sip| sip.status() == 0);
+        if let Some(Ok(serial)) = sip.and_then(|sip| Some(sip.number()?.parse())) {
+            self.books.on_request_in(serial, End::Datagram(remote), self.now);
+        }
+        let path = DatagramPath {
+            listener: listener_of(Transport::Udp),
+            local: listener_address(Transport::Udp),
+            remote,
+        };
+        // One peer's datagrams go to one socket, whatever they say.
+        let shard = usize::from(remote.port() ^ remote.port() >> 5) % self.engines.len();
+        self.input(shard, Input::Datagram { path, bytes: &mut bytes });
+    }
+
+    pub fn datagram_written(&mut self, remote: SocketAddr, bytes: Vec<u8>) {
+        let Some(bytes) = self.plant_datagram(bytes) else { return };
+        self.trace.note(self.now, &remote, "<--", &bytes);
+        self.out(End::Datagram(remote), &bytes);
+        let copies = if self.net.happens(self.profile.datagram_twice) { 2 } else { 1 };
+        for _ in 0..copies {
+            if !self.net.happens(self.profile.datagram_loss) {
+                let way = self.datagram_way();
+                self.after(way, Happening::DatagramOut { remote, bytes: bytes.clone() });
+            }
+        }
+    }
+
+    /// A datagram for an address that its client has left reaches nobody.
+    pub fn datagram_out(&mut self, remote: SocketAddr, bytes: &[u8]) {
+        let phone = self.phone_at(remote).filter(|phone| self.phones[*phone].address() == remote);
+        let Some(phone) = phone else { return };
+        if let Some(sip) = Sip::read(bytes) {
+            self.receive(phone, None, &sip);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the registrar should know, in the simplest form that can be right: for every user, which
+//! peers may get requests at a moment, and which surely have to. Between the two lies what is on
+//! its way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sipring::base::time::Time;
+
+use crate::world::End;
+
+/// What one REGISTER asks for.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub user: usize,
+    pub contact: String,
+    /// Instance with reg-id.
+    pub instance: Option<String>,
+    /// Seconds; 0 removes.
+    pub expires: u32,
+    pub secure: bool,
+}
+
+/// One Contact by one REGISTER.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    pub wish: Wish,
+    pub end: End,
+    serial: u32,
+    /// It may be in force from here to there …
+    maybe: (Time, Time),
+    /// … and it surely is from here to there.
+    sure: (Time, Time),
+}
+
+const NEVER: Time = Time::from_nanos(u64::MAX);
+
+/// How long a Contact that is out of force is remembered: longer than a request is repeated.
+const MEMORY: Duration = Duration::from_secs(64);
+
+/// All that was registered, by user.
+#[derive(Default)]
+pub struct Registrar {
+    bound: BTreeMap<usize, Vec<Bound>>,
+    /// Who registered by which peer.
+    users: BTreeMap<End, usize>,
+}
+
+impl Wish {
+    /// RFC 5626 §6: instance and reg-id name the binding, else the Contact does.
+    fn means(&self, bound: &Bound) -> bool {
+        match (&self.instance, &bound.wish.instance) {
+            (Some(mine), Some(other)) => mine == other,
+            _ => self.contact == bound.wish.contact,
+        }
+    }
+}
+
+impl Registrar {
+    /// A REGISTER reached the proxy: what it means is in doubt until the answer.
+    pub fn asked(&mut self, serial: u32, wish: &Wish, end: End, now: Time) {
+        self.users.insert(end, wish.user);
+        let all = self.bound.entry(wish.user).or_default();
+        all.retain(|it| it.maybe.1 + MEMORY > now);
+        for bound in all.iter_mut().filter(|it| wish.means(it)) {
+            bound.sure.1 = bound.sure.1.min(now);
+        }
+        if wish.expires > 0 {
+            let (maybe, sure) = ((now, NEVER), (NEVER, NEVER));
+            all.push(Bound { wish: wish.clone(), end, serial, maybe, sure });
+        }
+    }
+
+    /// Its answer left the proxy. `slack` is the longest time until all shards know.
+    pub fn answered(&mut self, serial: u32, wish: &Wish, status: u16, now: Time, slack: Duration) {
+        let accepted = (200..300).contains(&status);
+        let all = self.bound.entry(wish.user).or_default();
+        for bound in all.iter_mut().filter(|it| wish.means(it)) {
+            let own = bound.serial == serial;
+            if own && accepted && bound.sure.0 == NEVER {
+                // The registrar may grant up to a tenth less, and counted before its answer left.
+                let least = Duration::from_secs(u64::from(wish.expires) * 9 / 10) - slack;
+                let most = Duration::from_secs(u64::from(wish.expires)) + slack;
+                bound.sure = (now, bound.sure.1.min(now + least));
+                bound.maybe.1 = bound.maybe.1.min(now + most);
+            } else if own && !accepted || !own && accepted && bound.serial < serial {
+                bound.maybe.1 = bound.maybe.1.min(now + slack);
+            }
+        }
+    }
+
+    /// The peer's flow ended.
+    pub fn ended(&mut self, end: End, now: Time, slack: Duration) {
+        let Some(user) = self.users.remove(&end) else { return };
+        for bound in self.bound.entry(user).or_default().iter_mut().filter(|it| it.end == end) {
+            bound.sure.1 = bound.sure.1.min(now);
+            bound.maybe.1 = bound.maybe.1.min(now + slack);
+        }
+    }
+
+    /// Something happened to the peer (or to everybody) that may keep requests from it.
+    pub fn doubt(&mut self, end: Option<End>, now: Time) {
+        for bound in
+            self.bound.values_mut().flatten().filter(|it| end.is_none_or(|end| it.end == end))
+        {
+            bound.sure.1 = bound.sure.1.min(now);
+        }
+    }
+
+    /// Who may get a request that the proxy looked at between `from` and `until`.
+    pub fn may_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
+        let all = self.bound.get(&user).into_iter().flatten();
+        all.filter(move |it| it.maybe.0 <= until && it.maybe.1 >= from)
+    }
+
+    /// Who surely was registered from `from` until `until`.
+    pub fn must_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
+        let all = self.bound.get(&user).into_iter().flatten();
+        all.filter(move |it| it.sure.0 <= from && it.sure.1 > until)
+    }
+}
