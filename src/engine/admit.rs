@@ -4,7 +4,8 @@
 //!
 //! A stream flow is its client's own when the client's Via is the only one. What was proved on it
 //! holds for it until it ends, the user is gone or has another password, or what proved it has
-//! expired: nobody else can write on it. Datagrams, and what comes through another proxy, prove it each time.
+//! expired: nobody else can write on it. Datagrams, and what comes through another proxy, prove it
+//! each time.
 
 use crate::auth::{Challenge, Circumstances, Verdict};
 use crate::base::identity::Identity;
@@ -41,14 +42,10 @@ impl Engine {
         }
         let is_direct = message.values(HeaderName::Via).nth(1).is_none();
         let flow = arrival.source.stream().filter(|_| is_direct && arrival.accepted);
-        let circumstances = Circumstances {
-            now: self.now,
-            unix: self.unix_secs(),
-            source: arrival.source,
-            shared: flow.is_none(),
-        };
+        let (now, unix) = (self.now, self.unix_secs());
+        let circumstances =
+            Circumstances { now, unix, source: arrival.source, shared: flow.is_none() };
         let verdict = self.verifier.judge(&self.config, digest, message, &circumstances);
-        let unix = self.unix_secs();
         let flow = flow.and_then(|flow| self.flows.get_mut(flow));
         match verdict {
             Verdict::Proven(identity) => {
