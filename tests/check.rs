@@ -44,9 +44,11 @@ fn whole_example(folder: &Path) -> String {
     let is_switch = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
     let lines = EXAMPLE.lines().map(|line| if is_switch(line) { &line[1..] } else { line });
     let text: Vec<&str> = lines.collect();
-    write(folder, "users.txt", "alice:wonderland\n");
-    let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(folder.join("users.txt"), private).expect("the file is ours");
+    for (name, text) in [("users.txt", "alice:wonderland\n"), ("shared-secret.txt", "a secret\n")] {
+        let path = write(folder, name, text);
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, private).expect("the file is ours");
+    }
     let text = text.join("\n").replace("\"self-signed\"", "\"edge\"");
     let text = text.replace("method = \"none\"", "method = \"digest\"");
     text.replace("/var/lib/sipring/secret", "secret")

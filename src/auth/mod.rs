@@ -1,13 +1,15 @@
 //! L2: who is that (RFC 3261 §22, RFC 7616, RFC 8760)? [`credentials`] reads what a client shows,
 //! [`digest`] computes what it should have shown, [`nonce`] makes what it must answer to and
-//! remembers what was answered, [`users`] reads the file of passwords, [`Verifier`] puts them
-//! together. Absent on purpose: what an identity permits (the proxy decides), and any I/O.
+//! remembers what was answered, [`users`] reads the file of passwords, [`ticket`] makes those that
+//! are in no file, [`Verifier`] puts them together. Absent on purpose: what an identity permits (the
+//! proxy decides), and any I/O.
 
 pub mod credentials;
 pub mod digest;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod nonce;
+pub mod ticket;
 pub mod users;
 pub mod verify;
 

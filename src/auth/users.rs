@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::base::identity::is_user_name;
 use crate::base::limits::{USER_LINE_BYTES_MAX, USERS_MAX};
 use crate::base::users::{Algorithm, Ha1, HashFunction, User, UserId, Users};
 
@@ -117,8 +118,7 @@ impl Reading<'_> {
             Some((user, domain)) => (user, domain.to_ascii_lowercase()),
             None => (name, first.clone()),
         };
-        let is_odd = |c: char| c.is_whitespace() || c.is_control() || "\"\\<>".contains(c);
-        if user.is_empty() || user.contains(is_odd) {
+        if !is_user_name(user) {
             let hint = "a user is what stands before the @ of its SIP address, without escapes";
             return wrong("the user's name is empty or has space, quotes or < >", hint);
         }

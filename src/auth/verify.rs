@@ -6,26 +6,30 @@
 //! about it, RFC 8760 §2.6 item 6 permits it, and the replay that it would stop is stopped by the
 //! nonce. Absent on purpose: where credentials are needed, and what a proven user may do.
 
+use std::sync::Arc;
+
 use crate::base::config::{Config, Digest};
 use crate::base::hash::is_equal_in_constant_time;
 use crate::base::id::FlowRef;
+use crate::base::identity::{Guest, Identity, SharedSecrets, is_user_name};
 use crate::base::limits::CREDENTIALS_CHECKED_MAX;
 use crate::base::time::Time;
-use crate::base::users::{Algorithm, UserId};
+use crate::base::users::Algorithm;
 use crate::sip::{HeaderName, Message, Method, Uri};
 
 use super::credentials::{Credentials, unescape_into};
 use super::digest::{Exchange, Hash, Qop, read_hex, response};
 use super::nonce::{NonceKey, Uses};
+use super::ticket::{Password, Ticket};
 
 /// What a request's credentials came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// There are none for us.
     Absent,
-    /// It is this user.
-    Proven(UserId),
-    /// It would be that user, but the nonce is old, of another flow, or was used before.
+    /// It is this one.
+    Proven(Identity),
+    /// It would be one, but the nonce is old, of another flow, or was used before.
     Stale,
     /// Somebody unknown, or a wrong password, or a digest that we did not ask for.
     Refused,
@@ -46,6 +50,8 @@ pub struct Verifier {
 pub struct Circumstances {
     /// When it came.
     pub now: Time,
+    /// The same in seconds since 1970.
+    pub unix: u64,
     /// On what.
     pub source: FlowRef,
     /// No stream flow of the client's own vouches for it: uses of nonces are counted.
@@ -133,27 +139,69 @@ impl Verifier {
         let Some((algorithm, exchange, nc)) = read(digest, message, found) else {
             return Verdict::Refused;
         };
-        let with_domain = self.name_user(config, domain, found.username);
-        let user = digest.users.by_aor(&self.scratch);
-        let secret = user.and_then(|user| user.secret(algorithm.function, with_domain));
-        let ha1 = Hash::from_bytes(algorithm.function, *secret.unwrap_or(&[0; 32]));
-        let expected = response(algorithm, ha1, &exchange);
         let shown = read_hex(algorithm.function, found.response);
-        let is_equal = shown
-            .is_some_and(|shown| is_equal_in_constant_time(shown.as_bytes(), expected.as_bytes()));
-        let (Some(user), Some(_), true) = (user, secret, is_equal) else {
-            return Verdict::Refused;
+        let is_right = |ha1: Hash| {
+            let expected = response(algorithm, ha1, &exchange);
+            shown.is_some_and(|it| is_equal_in_constant_time(it.as_bytes(), expected.as_bytes()))
         };
-        let Circumstances { now, source, shared } = *circumstances;
+        let ticket = digest.shared_secrets.as_deref().zip(Ticket::read(found.username));
+        let identity = match ticket {
+            Some((shared, ticket)) if ticket.until > circumstances.unix => {
+                let hash = |password: &[u8]| {
+                    Hash::of(algorithm.function, &[found.username, found.realm, password])
+                };
+                self.check_ticket(config, shared, ticket, found, |it| is_right(hash(it)))
+            }
+            Some(_) => None,
+            None => self.check_password(config, digest, domain, algorithm, found, is_right),
+        };
+        let Some(identity) = identity else { return Verdict::Refused };
+        let Circumstances { now, source, shared, .. } = *circumstances;
         match self.nonces.read(found.nonce, found.realm, source) {
             Some(nonce)
                 if nonce.age_secs(now) <= digest.nonce_lifetime.as_secs()
                     && (!shared || self.uses.take(nonce, nc)) =>
             {
-                Verdict::Proven(user.id)
+                Verdict::Proven(identity)
             }
             _ => Verdict::Stale,
         }
+    }
+
+    /// Who it is by the users file. A user that does not exist costs as much as one that does.
+    fn check_password(
+        &mut self,
+        config: &Config,
+        digest: &Digest,
+        domain: &str,
+        algorithm: Algorithm,
+        found: &Credentials<'_>,
+        is_right: impl Fn(Hash) -> bool,
+    ) -> Option<Identity> {
+        let with_domain = self.name_user(config, domain, found.username);
+        let user = digest.users.by_aor(&self.scratch);
+        let secret = user.and_then(|user| user.secret(algorithm.function, with_domain));
+        let ha1 = Hash::from_bytes(algorithm.function, *secret.unwrap_or(&[0; 32]));
+        let is_right = is_right(ha1);
+        let (user, _) = user.zip(secret).filter(|_| is_right)?;
+        Some(Identity::Listed(user.id))
+    }
+
+    /// Who it is by a secret that we share with who made the password. A user without a domain is
+    /// of our first one, whatever the request is about.
+    fn check_ticket(
+        &mut self,
+        config: &Config,
+        shared: &SharedSecrets,
+        ticket: Ticket<'_>,
+        found: &Credentials<'_>,
+        is_right: impl Fn(&[u8]) -> bool,
+    ) -> Option<Identity> {
+        let secret = shared.secrets.iter().find(|secret| {
+            is_right(Password::of(shared.hmac, secret, found.username).as_bytes())
+        })?;
+        let aor = guest_aor(config, std::str::from_utf8(ticket.user).ok()?)?;
+        Some(Identity::Guest(Arc::new(Guest { aor, until: ticket.until, key: secret.id })))
     }
 
     /// Puts the canonical address of record that a username means into `scratch`; says whether it
@@ -210,14 +258,14 @@ impl Verdict {
     /// Of several credentials in one request the best counts: a client that knows the password of
     /// an old nonce may try again.
     fn or(self, other: Verdict) -> Verdict {
-        let rank = |verdict| match verdict {
+        let rank = |verdict: &Verdict| match verdict {
             Verdict::Proven(_) => 4,
             Verdict::Stale => 3,
             Verdict::Refused => 2,
             Verdict::Malformed => 1,
             Verdict::Absent => 0,
         };
-        if rank(other) > rank(self) { other } else { self }
+        if rank(&other) > rank(&self) { other } else { self }
     }
 }
 
@@ -243,6 +291,19 @@ fn read<'a>(
     let method = message.method().as_bytes();
     let exchange = Exchange { method, uri: found.uri, nonce: found.nonce, nc, cnonce, qop };
     Some((algorithm, exchange, count))
+}
+
+/// The canonical address of record that a credential names, `user` or `user@domain`; `None` when
+/// nobody can have it here.
+pub(super) fn guest_aor(config: &Config, name: &str) -> Option<Arc<[u8]>> {
+    let (user, domain) = match name.rsplit_once('@') {
+        Some((user, domain)) if config.is_our_domain(domain.as_bytes()) => {
+            (user, domain.trim_end_matches('.').to_ascii_lowercase())
+        }
+        Some(_) => return None,
+        None => (name, config.node.domains.first()?.clone()),
+    };
+    is_user_name(user).then(|| format!("{user}@{domain}").into_bytes().into())
 }
 
 /// The domain whose user somebody wants to be: of the address of record that a REGISTER is for, of

@@ -10,6 +10,7 @@ use regex::Regex;
 
 use super::host;
 use super::id::{ListenerId, Transport};
+use super::identity::{Identity, KeyId, SharedSecrets};
 use super::limits::Limits;
 use super::users::{Algorithm, Users};
 
@@ -148,6 +149,8 @@ pub struct Digest {
     pub nonce_lifetime: Duration,
     /// Everybody who has a password.
     pub users: Arc<Users>,
+    /// What time-limited credentials are computed with; absent: there are none.
+    pub shared_secrets: Option<Arc<SharedSecrets>>,
 }
 
 /// The `strangers` setting.
@@ -177,6 +180,20 @@ impl Auth {
     /// Everybody who has a password.
     pub fn users(&self) -> Option<&Users> {
         self.digest().map(|digest| &*digest.users)
+    }
+
+    /// The canonical address of record of who proved to be that; `None` once the user is gone or
+    /// has another password, or the key that vouched for a guest is gone.
+    pub fn aor_of<'a>(&'a self, identity: &'a Identity) -> Option<&'a Arc<[u8]>> {
+        match identity {
+            Identity::Listed(id) => self.users()?.aor_of(*id),
+            Identity::Guest(guest) => self.has_key(guest.key).then_some(&guest.aor),
+        }
+    }
+
+    fn has_key(&self, id: KeyId) -> bool {
+        let shared = self.digest().and_then(|digest| digest.shared_secrets.as_ref());
+        shared.is_some_and(|shared| shared.secrets.iter().any(|secret| secret.id == id))
     }
 }
 

@@ -193,6 +193,16 @@ pub const CREDENTIALS_CHECKED_MAX: usize = 4;
 /// Nonces of which a shard remembers how they were used, where requests of several senders may look
 /// alike (datagrams, or through another proxy). Those that it had to forget are stale.
 pub const NONCES_REMEMBERED: usize = 16 * 1024;
+/// Secrets for time-limited credentials that are good at one time: the one in use, and the next.
+pub const SHARED_SECRETS_MAX: usize = 2;
+/// Characters of such a secret at least.
+pub const SHARED_SECRET_BYTES_MIN: usize = 16;
+/// Bytes of the file of such secrets.
+pub const SECRETS_FILE_BYTES_MAX: u64 = 16 * 1024;
+/// How often the files of users and secrets are looked at.
+pub const USERS_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a shard looks at the wall clock, by which credentials expire.
+pub const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 /// Users in the users file.
 pub const USERS_MAX: usize = 1_000_000;
 /// Bytes of one line of the users file.

@@ -8,6 +8,7 @@ pub mod event;
 pub mod hash;
 pub mod host;
 pub mod id;
+pub mod identity;
 pub mod limits;
 pub mod metrics;
 pub mod rng;

@@ -63,7 +63,7 @@ impl Engine {
                 popped,
                 breadth,
                 callee_key: client,
-                ..self.onward(&targets, at, hash, sender)
+                ..self.onward(&targets, at, hash, arrival, sender)
             };
             let counts = went < Went::Waiting;
             went = went.max(self.send_ack_copy(message, arrival, hop, onward, counts));

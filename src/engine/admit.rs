@@ -3,11 +3,12 @@
 //! shard that serves it, where the challenge is an answer of the transaction like any other.
 //!
 //! A stream flow is its client's own when the client's Via is the only one. What was proved on it
-//! holds for it until it ends, or the user is gone or has another password: nobody else can write
-//! on it. So does the word of a registrar behind us that accepted a REGISTER on it. Datagrams, and
-//! what comes through another proxy, prove it each time.
+//! holds for it until it ends, the user is gone or has another password, or what proved it has
+//! expired: nobody else can write on it. So does the word of a registrar behind us that accepted a
+//! REGISTER on it. Datagrams, and what comes through another proxy, prove it each time.
 
 use crate::auth::{Challenge, Circumstances, Verdict};
+use crate::base::identity::Identity;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::admission::{self, Admission};
@@ -41,19 +42,21 @@ impl Engine {
         }
         let is_direct = message.values(HeaderName::Via).nth(1).is_none();
         let flow = arrival.source.stream().filter(|_| is_direct && arrival.accepted);
+        let (now, unix) = (self.now, self.unix_secs());
         let circumstances =
-            Circumstances { now: self.now, source: arrival.source, shared: flow.is_none() };
+            Circumstances { now, unix, source: arrival.source, shared: flow.is_none() };
         let verdict = self.verifier.judge(&self.config, digest, message, &circumstances);
         let flow = flow.and_then(|flow| self.flows.get_mut(flow));
         match verdict {
-            Verdict::Proven(user) => {
+            Verdict::Proven(identity) => {
                 if let Some(flow) = flow {
-                    flow.user = Some(user);
+                    flow.identity = Some(identity.clone());
                 }
-                Standing::Proven(user)
+                Standing::Proven(identity)
             }
-            Verdict::Absent => match flow.and_then(|flow| flow.user) {
-                Some(user) => Standing::Pinned(user),
+            Verdict::Absent => match flow.and_then(|flow| flow.identity.as_ref()) {
+                Some(Identity::Guest(guest)) if guest.until <= unix => Standing::Unknown,
+                Some(identity) => Standing::Pinned(identity.clone()),
                 None => self.vouched(arrival, message),
             },
             Verdict::Stale => Standing::Stale,
@@ -71,6 +74,12 @@ impl Engine {
             }
             _ => Standing::Unknown,
         }
+    }
+
+    /// Seconds since 1970. Before anybody said so, all that can expire has expired.
+    pub(super) fn unix_secs(&self) -> u64 {
+        let now = self.now;
+        self.wall_clock.map_or(u64::MAX, |(at, unix)| (unix + now.saturating_since(at)).as_secs())
     }
 
     /// Whether a request may go on; if not, it has been answered.
@@ -94,8 +103,8 @@ impl Engine {
         if sender.is_upstream() || in_dialog {
             return true;
         }
-        let standing = arrival.standing;
-        let aor = sender.aor(&self.config).map(|aor| &**aor);
+        let standing = &arrival.standing;
+        let aor = arrival.aor(&self.config).map(|aor| &**aor);
         let is_user = aor.is_some();
         let admission = match errand {
             Errand::Register => admission::register(&self.config, message, standing, aor),

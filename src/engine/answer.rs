@@ -52,7 +52,7 @@ impl Engine {
         lines: &[u8],
     ) -> Option<Vec<u8>> {
         let transaction = self.transactions.server.get(tx)?;
-        let arrival = transaction.arrival;
+        let arrival = transaction.arrival.clone();
         let tag = tag_text(transaction.tag);
         // A block that had to grow would leave its class for a larger one with every answer.
         let mut block = self.pool.take(sip::response_room(message, lines.len()));

@@ -116,7 +116,7 @@ impl Engine {
         let block = self.pool.copy(bytes);
         let fresh = self.take_parsed();
         let parsed = std::mem::replace(parsed, fresh);
-        let handover = Handover { arrival: *arrival, block, parsed, visit };
+        let handover = Handover { arrival: arrival.clone(), block, parsed, visit };
         match self.handovers_kept.pop() {
             Some(mut kept) => {
                 *kept = handover;

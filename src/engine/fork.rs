@@ -54,7 +54,8 @@ impl Engine {
         place: Place,
     ) -> bool {
         let Some(server) = self.transactions.server.get(tx) else { return false };
-        let (arrival, sender, at) = (server.arrival, search.sender, usize::from(place.target));
+        let (sender, at) = (search.sender, usize::from(place.target));
+        let arrival = server.arrival.clone();
         let target = search.targets.at(at).0;
         let (direct, peer) = (target.hop, target.peer);
         let key = target.client;
@@ -65,7 +66,7 @@ impl Engine {
             dialled: dialled(direct).filter(|_| peer.needs_token()),
             breadth: place.breadth,
             popped: search.popped,
-            ..self.onward(&search.targets, at, search.loop_hash, sender)
+            ..self.onward(&search.targets, at, search.loop_hash, &arrival, sender)
         };
         let reliable = onward.transport.is_reliable();
         let transaction = ClientTransaction {
@@ -171,13 +172,14 @@ impl Engine {
         targets: &'a TargetSet,
         at: usize,
         hash: u32,
+        arrival: &Arrival,
         sender: Sender,
     ) -> Onward<'a> {
         let (target, uri, route) = targets.at(at);
         let border =
             Border { from_trusted: sender.is_upstream(), to_trusted: target.peer.is_server() };
-        let own = sender.aor(&self.config).filter(|_| border.to_trusted);
-        let asserted = own.map(Arc::clone);
+        let is_told = sender == Sender::User && border.to_trusted;
+        let asserted = arrival.aor(&self.config).filter(|_| is_told).map(Arc::clone);
         Onward {
             uri,
             route,

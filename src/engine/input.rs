@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::config::Config;
 use crate::base::event::CloseReason;
@@ -91,6 +92,9 @@ pub enum Input<'a> {
     },
     /// Another configuration; listeners keep their positions, addresses and transports.
     Config(Arc<Config>),
+    /// What the wall clock shows: the time since 1970. Credentials expire by it; it may be set
+    /// forward and back. To be told at the start, and every few seconds while anything comes.
+    WallClock(Duration),
     /// No new dialogs or registrations from here on: the process is ending (OPTIONS to us: 503).
     Drain,
     /// The drain is over: flows are closed in order, a few at a time. The rest stays open and

@@ -53,6 +53,7 @@ mod wait;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Verifier;
 use crate::base::buf::Pool;
@@ -157,6 +158,8 @@ pub struct Engine {
     storing: Storing,
     counters: Counters,
     draining: bool,
+    /// When we were told last what the wall clock shows, and the time since 1970 that it showed.
+    wall_clock: Option<(Time, Duration)>,
 }
 
 /// Storage that every message uses again.
@@ -224,6 +227,7 @@ impl Engine {
             storing: Storing::new(setup.config.registrar.persistence, setup.incarnation),
             counters: Counters::default(),
             draining: false,
+            wall_clock: None,
             config: setup.config,
         }
     }
@@ -243,6 +247,7 @@ impl Engine {
             Input::Restored { id, expires_at, record } => self.on_restored(id, expires_at, record),
             Input::Stored { serial } => self.on_stored(serial),
             Input::Config(config) => self.reconfigure(config),
+            Input::WallClock(unix) => self.wall_clock = Some((self.now, unix)),
             Input::Drain => self.draining = true,
             Input::Dismiss { most } => self.dismiss(most),
         }

@@ -22,7 +22,7 @@ impl Engine {
     /// RFC 3261 §10.3, the domain being ours.
     pub(super) fn register(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(transaction) = self.transactions.server.get(tx) else { return Ok(()) };
-        let arrival = transaction.arrival;
+        let arrival = transaction.arrival.clone();
         self.check_store_room()?;
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
@@ -64,7 +64,7 @@ impl Engine {
     /// kept beside the flow that they were registered on.
     pub(super) fn keep_shadow(&mut self, tx: SlabKey, request: Message<'_>, response: Message<'_>) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
-        let arrival = transaction.arrival;
+        let arrival = transaction.arrival.clone();
         if transaction.orphaned || Sender::of(&self.config, &arrival).is_upstream() {
             return;
         }
@@ -113,7 +113,7 @@ impl Engine {
 
     /// Whether it is somebody who proved who it is and is given time to come back.
     fn may_be_lost(&self, arrival: &Arrival) -> bool {
-        let is_user = matches!(Sender::of(&self.config, arrival), Sender::User(_));
+        let is_user = matches!(Sender::of(&self.config, arrival), Sender::User);
         is_user && arrival.accepted && !self.config.registrar.grace.is_zero()
     }
 

@@ -52,7 +52,7 @@ impl Engine {
             key,
             block: Vec::new(),
             parsed: Parsed::default(),
-            arrival: *arrival,
+            arrival: arrival.clone(),
             reply_to: reply_to(arrival, message),
             fallback: self.fallback(arrival, message),
             last: Vec::new(),
@@ -132,7 +132,7 @@ impl Engine {
             return self.serve_cancel(tx, message);
         }
         let transaction = self.transactions.server.get(tx).expect("just made");
-        let arrival = transaction.arrival;
+        let arrival = transaction.arrival.clone();
         let sender = Sender::of(&self.config, &arrival);
         if sender.is_upstream() && arrival.accepted {
             self.learn_alias(&arrival, message);

@@ -2,12 +2,14 @@
 //! serves it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use crate::base::config::Config;
 use crate::base::id::{ClientKey, FlowRef, ListenerId, Transport};
-use crate::base::users::UserId;
+use crate::base::identity::Identity;
 
-/// The way a message came in. Small and `Copy`: it travels with the message across shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The way a message came in. Small and cheap to clone: it travels with the message across shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The flow that it came on; answers go there.
     pub source: FlowRef,
@@ -24,14 +26,14 @@ pub struct Arrival {
 }
 
 /// What is known of a sender's identity at the shard that received the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Nothing.
     Unknown,
     /// This message proves who it is.
-    Proven(UserId),
+    Proven(Identity),
     /// The client at the other end of its flow has proved before who it is.
-    Pinned(UserId),
+    Pinned(Identity),
     /// A registrar behind us has accepted a REGISTER of it on its flow, for an address of record
     /// with this hash.
     Vouched(u32),
@@ -49,10 +51,10 @@ impl Arrival {
         self.source.transport()
     }
 
-    /// Who sent it, as far as that was proved.
-    pub fn user(&self) -> Option<UserId> {
-        match self.standing {
-            Standing::Proven(user) | Standing::Pinned(user) => Some(user),
+    /// The canonical address of record of who sent it, as far as that was proved and still holds.
+    pub fn aor<'a>(&'a self, config: &'a Config) -> Option<&'a Arc<[u8]>> {
+        match &self.standing {
+            Standing::Proven(identity) | Standing::Pinned(identity) => config.auth.aor_of(identity),
             _ => None,
         }
     }

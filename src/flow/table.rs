@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::base::id::{ClientKey, FlowId, FlowRef, ShardId, StreamPath};
+use crate::base::identity::Identity;
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
 use crate::base::metrics::RoundTrips;
 use crate::base::time::Time;
-use crate::base::users::UserId;
 use crate::base::wheel::TimerId;
 
 use super::arrival::{Arrival, Standing};
@@ -29,8 +29,8 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The peer connected to us.
     pub accepted: bool,
-    /// The user that the client at the other end proved to be last.
-    pub user: Option<UserId>,
+    /// Who the client at the other end proved to be last.
+    pub identity: Option<Identity>,
     /// Whose it is by the word of a registrar behind us: a hash of the address of record that was
     /// registered on it last. 0: nobody's.
     pub vouched: u32,
@@ -86,7 +86,7 @@ impl Flow {
             local,
             remote,
             accepted,
-            user: None,
+            identity: None,
             vouched: 0,
             client: ClientKey::NONE,
             trunk: false,
@@ -216,7 +216,7 @@ fn is_of_options(message: &[u8]) -> bool {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 232);
+const _: () = assert!(size_of::<Flow>() <= 240);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

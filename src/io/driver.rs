@@ -31,7 +31,9 @@ use super::tls::{TlsContext, TlsContextError, TlsMaterial};
 use super::turn::Turn;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
-use crate::base::limits::{COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, TURN_TIME};
+use crate::base::limits::{
+    COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, TURN_TIME, WALL_CLOCK_INTERVAL,
+};
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::time::Time;
 use crate::engine::{Input, LinkMessage, Output, Setup};
@@ -93,6 +95,8 @@ pub struct Driver<P> {
     /// What former incarnations counted.
     carried: [u64; Counters::COUNT],
     pub(super) now: Time,
+    /// When the protocol is to hear next what the wall clock shows.
+    wall_clock_at: Time,
     /// When the numbers are to be published; `None` while nothing has happened since.
     pub(super) publish_at: Option<Time>,
     /// How flows are closed at the end, and when the next of them are; `None` while running, and
@@ -125,6 +129,7 @@ impl<P: Protocol> Driver<P> {
                     counters,
                     carried,
                     now,
+                    wall_clock_at: now,
                     publish_at: Some(now),
                     pace: None,
                     stop_at: None,
@@ -209,6 +214,7 @@ impl<P: Protocol> Driver<P> {
         self.now = self.station.clock.now();
         let end = self.now + TURN_TIME;
         self.streams.begin_turn();
+        self.look_at_wall_clock();
         self.obey();
         let mut is_busy = self.take_linked();
         is_busy |= self.hear_of_store();
@@ -236,6 +242,15 @@ impl<P: Protocol> Driver<P> {
         is_busy |= !self.station.links.flush();
         self.arm();
         is_busy || self.ring.has_completions()
+    }
+
+    /// Tells the protocol what the wall clock shows, if it was not told lately.
+    fn look_at_wall_clock(&mut self) {
+        if self.now >= self.wall_clock_at {
+            self.wall_clock_at = self.now + WALL_CLOCK_INTERVAL;
+            let unix = self.station.clock.since_1970();
+            self.protocol.handle(self.now, Input::WallClock(unix));
+        }
     }
 
     fn on_completion(&mut self, completion: Completion) {

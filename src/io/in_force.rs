@@ -84,7 +84,7 @@ impl InForce {
             }
         }
         if let Some(reload) = &mut self.reload
-            && let Some(outcome) = reload.poll(&self.config, &self.tls)
+            && let Some(outcome) = reload.poll(now, &self.config, &self.tls)
         {
             self.take(outcome);
             systemd::ready();

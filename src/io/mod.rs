@@ -40,6 +40,7 @@ mod sys;
 pub mod systemd;
 pub mod tls;
 mod turn;
+mod user_files;
 mod watch;
 mod writer;
 

@@ -1,7 +1,8 @@
 //! The configuration file once more, while running: judged as `check` does, its certificates and
 //! keys read and its upstreams resolved, on a thread of its own, since both may take seconds. What
 //! has a fault changes nothing. What needs a restart is refused by the name of its key. Absent on
-//! purpose: handing it to the shards, which is the supervisor's.
+//! purpose: handing it to the shards, which is the supervisor's. The files of users and secrets are
+//! read again without being asked, when they change (`user_files`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +15,10 @@ use super::config_file::{self, ControlConfig, Fault, Loaded, SELF_SIGNED, Severi
 use super::listen::name_wildcard;
 use super::log::Level;
 use super::tls::{TlsContext, TlsMaterial, TlsMaterialError};
+use super::user_files::{self, Watch};
 use crate::base::config::{Config, Listener};
 use crate::base::id::Transport;
+use crate::base::time::Time;
 
 /// What is read again, and what is in force.
 pub struct Reload {
@@ -24,6 +27,7 @@ pub struct Reload {
     is_asked: bool,
     is_reading: bool,
     reader: Option<Reader>,
+    watch: Watch,
 }
 
 /// The thread that reads, made for the first reload. It stays, so that what it allocates is used
@@ -34,20 +38,43 @@ struct Reader {
 }
 
 /// What to read, and what is in force.
-type Job = (Arc<Known>, Arc<Config>, Arc<TlsMaterial>);
+struct Job {
+    known: Arc<Known>,
+    config: Arc<Config>,
+    tls: Arc<TlsMaterial>,
+    /// Of users and secrets alone.
+    is_of_users: bool,
+}
 
 impl Reader {
     fn spawn() -> io::Result<Reader> {
         let (jobs, asked) = channel::<Job>();
         let (sender, outcomes) = channel();
         thread::Builder::new().name("reload".to_owned()).spawn(move || {
-            for (known, config, tls) in asked {
-                if sender.send(read(&known, &config, &tls)).is_err() {
+            for job in asked {
+                if sender.send(job.run()).is_err() {
                     return;
                 }
             }
         })?;
         Ok(Reader { jobs, outcomes })
+    }
+}
+
+impl Job {
+    fn run(&self) -> Result<Fresh, Vec<String>> {
+        let Job { known, config, tls, is_of_users } = self;
+        if !is_of_users {
+            return read(known, config, tls);
+        }
+        let lines = |faults: Vec<Fault>| faults.iter().map(line).collect::<Vec<_>>();
+        let (config, warnings) = user_files::read_again(&known.control, config).map_err(lines)?;
+        Ok(Fresh {
+            config: Arc::new(config),
+            tls: Arc::clone(tls),
+            warnings: lines(warnings),
+            control: known.control.clone(),
+        })
     }
 }
 
@@ -96,7 +123,9 @@ impl Reload {
             control: loaded.control.clone(),
             listeners: listeners.map(|one| (one.transport, one.address)).collect(),
         };
-        Reload { known: Arc::new(known), level, is_asked: false, is_reading: false, reader: None }
+        let watch = Watch::new(&known.control);
+        let (known, reader) = (Arc::new(known), None);
+        Reload { known, level, is_asked: false, is_reading: false, reader, watch }
     }
 
     /// Event: somebody wants the file read again. While it is being read it is read once more.
@@ -104,9 +133,11 @@ impl Reload {
         self.is_asked = true;
     }
 
-    /// Begins to read if asked, and gives what was read, once. `config` and `tls` are in force.
+    /// Begins to read if asked or if users or secrets have changed, and gives what was read, once.
+    /// `config` and `tls` are in force.
     pub fn poll(
         &mut self,
+        now: Time,
         config: &Arc<Config>,
         tls: &Arc<TlsMaterial>,
     ) -> Option<Result<Fresh, Vec<String>>> {
@@ -122,7 +153,11 @@ impl Reload {
             self.is_reading = false;
             return Some(outcome);
         }
-        if !std::mem::take(&mut self.is_asked) {
+        let is_asked = std::mem::take(&mut self.is_asked);
+        let control = &self.known.control;
+        if is_asked {
+            self.watch.on_read(control);
+        } else if !self.watch.has_changed(control, now) {
             return None;
         }
         let reader = match self.reader.take().map_or_else(Reader::spawn, Ok) {
@@ -132,7 +167,12 @@ impl Reload {
             }
         };
         // A reader that has ended is found out when its outcome is asked for.
-        let _ = reader.jobs.send((Arc::clone(&self.known), Arc::clone(config), Arc::clone(tls)));
+        let _ = reader.jobs.send(Job {
+            known: Arc::clone(&self.known),
+            config: Arc::clone(config),
+            tls: Arc::clone(tls),
+            is_of_users: !is_asked,
+        });
         self.is_reading = true;
         None
     }

@@ -202,7 +202,10 @@ impl Protocol for Echo {
             },
             Input::LinkRefused { .. } => self.counters.refused_link_full += 1,
             Input::Config(config) => self.setup.config = config,
-            Input::Dismiss { .. } | Input::Restored { .. } | Input::Stored { .. } => {}
+            Input::Dismiss { .. }
+            | Input::WallClock(_)
+            | Input::Restored { .. }
+            | Input::Stored { .. } => {}
             Input::Drain => self.is_draining = true,
         }
     }

@@ -31,7 +31,7 @@ const ANONYMOUS: &[u8] = b"anonymous.invalid";
 pub fn register(
     config: &Config,
     message: Message<'_>,
-    standing: Standing,
+    standing: &Standing,
     aor: Option<&[u8]>,
 ) -> Admission {
     if config.auth.digest().is_none() {
@@ -54,7 +54,7 @@ pub fn register(
 pub fn request(
     config: &Config,
     message: Message<'_>,
-    standing: Standing,
+    standing: &Standing,
     aor: Option<&[u8]>,
     hash: &KeyedHash,
 ) -> Admission {
@@ -66,7 +66,7 @@ pub fn request(
     let names = Names::read(config, message);
     let Some(aor) = aor else {
         return match standing {
-            Standing::Vouched(owner) if names.are_all_of(message, owner, hash) => {
+            Standing::Vouched(owner) if names.are_all_of(message, *owner, hash) => {
                 Admission::Admitted
             }
             Standing::Stale | Standing::Refused | Standing::Malformed => challenge(standing),
@@ -89,10 +89,10 @@ pub fn vouched(hash: &KeyedHash, aor: &[u8]) -> u32 {
     ((hash.of(aor) >> 32) as u32).max(1)
 }
 
-fn challenge(standing: Standing) -> Admission {
+fn challenge(standing: &Standing) -> Admission {
     match standing {
         Standing::Malformed => Admission::Refused(Reject::phrase(400, "Malformed credentials")),
-        _ => Admission::Challenged { stale: standing == Standing::Stale },
+        _ => Admission::Challenged { stale: *standing == Standing::Stale },
     }
 }
 

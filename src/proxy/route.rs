@@ -3,13 +3,11 @@
 //! never does.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::base::config::{Config, Upstream, UpstreamTarget};
 use crate::base::host::parse_ip;
 use crate::base::id::{ClientKey, FlowRef, Transport};
 use crate::base::limits::VALUES_MAX;
-use crate::base::users::UserId;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
 use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Scheme, Uri, unescape_into};
@@ -22,8 +20,8 @@ use super::validate::Reject;
 pub enum Sender {
     /// A SIP server that the configuration names: its position there.
     Upstream(usize),
-    /// Somebody who proved to be this user.
-    User(UserId),
+    /// Somebody who proved to be a user of ours.
+    User,
     /// Anybody else.
     Stranger,
 }
@@ -32,10 +30,7 @@ impl Sender {
     /// Finds the role from the address that a message came from, else from what its sender proved,
     /// if that still holds.
     pub fn of(config: &Config, arrival: &Arrival) -> Sender {
-        let user = || {
-            let user = arrival.user()?;
-            config.auth.users()?.aor_of(user).map(|_| Sender::User(user))
-        };
+        let user = || arrival.aor(config).map(|_| Sender::User);
         let upstream = Sender::upstream(config, arrival).map(Sender::Upstream);
         upstream.or_else(user).unwrap_or(Sender::Stranger)
     }
@@ -49,14 +44,6 @@ impl Sender {
     /// Whether it is an upstream.
     pub fn is_upstream(self) -> bool {
         matches!(self, Sender::Upstream(_))
-    }
-
-    /// The canonical address of record that the sender proved to be its own.
-    pub fn aor(self, config: &Config) -> Option<&Arc<[u8]>> {
-        match self {
-            Sender::User(user) => config.auth.users()?.aor_of(user),
-            _ => None,
-        }
     }
 }
 

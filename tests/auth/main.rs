@@ -1,4 +1,4 @@
-//! Digest authentication on engines without I/O: who is challenged, what is believed, what passes.
+//! Authentication on engines without I/O: who is challenged, what is believed, what passes.
 
 #[path = "../lab/mod.rs"]
 mod lab;
@@ -10,3 +10,4 @@ mod register;
 mod replay;
 mod requests;
 mod settings;
+mod tickets;

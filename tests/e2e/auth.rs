@@ -59,6 +59,45 @@ fn without_the_password_nothing_is_bound_and_nothing_is_sent() {
     assert!(contacts.len() == 1 && contacts[0].contains(&bob.contact), "{listed:?}");
 }
 
+/// Credentials that a web service makes; its secret and the users change without a signal.
+#[test]
+fn time_limited_credentials_and_files_that_change() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("secret.txt");
+    std::fs::write(&file, "north wind and sun\n").expect("write secret");
+    let auth = format!("shared_secret_file = \"{}\"", file.display());
+    let server = Setup::new().shards(2).users(USERS, &auth).start();
+    // Both of `openssl dgst -sha1 -hmac 'north wind and sun' -binary | base64`.
+    let (late, early) = ("4102444800:carol", "1577836800:carol");
+    let status = |phone: &mut Phone, name: &str, password: &str| {
+        let draft = phone.register_draft(&format!("<{}>", phone.contact));
+        let refused = phone.ask(&draft);
+        if refused.status() != 401 {
+            return refused.status();
+        }
+        let value = answer(&refused, name, password, "REGISTER", "sip:example.com");
+        let draft = phone.register_draft("<sip:c@x.invalid>").with("Authorization", &value);
+        phone.ask(&draft).status()
+    };
+    for transport in Transport::ALL {
+        let mut carol = Phone::connect(transport, &server, "carol");
+        assert_eq!(status(&mut carol, early, "avphEL6czRCOpHwGnj/dtHkG058="), 401);
+        assert_eq!(status(&mut carol, late, "bJa18N7QbAACfm+wsj9xiD9XxPA="), 200);
+    }
+    std::fs::write(&file, "the next one to come\n").expect("write secret");
+    std::fs::write(server.folder().join("users.txt"), "bob:builder\n").expect("write users");
+    let mut carol = Phone::connect(Transport::Wss, &server, "carol");
+    let deadline = std::time::Instant::now() + 3 * PATIENCE;
+    while status(&mut carol, late, "bJa18N7QbAACfm+wsj9xiD9XxPA=") != 401 {
+        assert!(std::time::Instant::now() < deadline, "{}", server.log());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let mut alice = Phone::connect(Transport::Wss, &server, "alice");
+    assert_eq!(status(&mut alice, "alice", "wonderland"), 401);
+    let mut bob = Phone::connect(Transport::Wss, &server, "bob");
+    log_in(&mut bob, "builder");
+}
+
 /// Not at the lowest level, whatever is dropped or refused.
 #[test]
 fn the_log_has_no_credentials() {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use md5::Md5;
 use md5::digest::Digest as _;
 use sha2::{Sha256, Sha512_256};
+use sipring::auth::ticket::parse_secrets;
 use sipring::auth::users::{Rules, parse};
 use sipring::base::config::{AuthMethod, Config, Digest};
+use sipring::base::identity::{HmacFunction, SharedSecrets};
 use sipring::base::users::Algorithm;
 
 use super::text::Sip;
@@ -21,6 +23,9 @@ pub struct Settings<'a> {
     pub algorithms: &'a [&'a str],
     pub auth_int: bool,
     pub nonce_lifetime: Duration,
+    /// What stands in the file of shared secrets; empty: there is none.
+    pub secrets: &'a str,
+    pub hmac: HmacFunction,
 }
 
 impl Default for Settings<'_> {
@@ -31,7 +36,17 @@ impl Default for Settings<'_> {
             algorithms: &["SHA-256", "MD5"],
             auth_int: false,
             nonce_lifetime: Duration::from_secs(3600),
+            secrets: "",
+            hmac: HmacFunction::Sha1,
         }
+    }
+}
+
+impl Settings<'_> {
+    fn shared_secrets(&self) -> Option<Arc<SharedSecrets>> {
+        let secrets = Some(self.secrets).filter(|text| !text.is_empty());
+        let secrets = secrets.map(|text| parse_secrets(text).expect("secrets"))?;
+        Some(Arc::new(SharedSecrets { hmac: self.hmac, secrets }))
     }
 }
 
@@ -49,6 +64,7 @@ pub fn with_digest(mut config: Config, settings: &Settings<'_>) -> Config {
         auth_int: settings.auth_int,
         nonce_lifetime: settings.nonce_lifetime,
         users: Arc::new(users),
+        shared_secrets: settings.shared_secrets(),
     }));
     config
 }

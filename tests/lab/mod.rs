@@ -249,6 +249,11 @@ impl Lab {
         self.settle();
     }
 
+    /// How many engines there are.
+    pub fn shards(&self) -> u16 {
+        self.engines.len() as u16
+    }
+
     /// Another configuration, for all shards.
     pub fn reload(&mut self, config: Config) {
         let config = Arc::new(config);

@@ -93,6 +93,7 @@ fn digest(domains: &[String]) -> AuthMethod {
         auth_int: true,
         nonce_lifetime: Duration::from_secs(60),
         users: Arc::new(parse("u0:x\nu1:y\n", &rules).0),
+        shared_secrets: None,
         algorithms,
     }))
 }

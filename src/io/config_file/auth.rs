@@ -1,16 +1,19 @@
-//! The `[auth]` table, and the users file that it names. `read_users` alone reads that file again
-//! while the program runs.
+//! The `[auth]` table, the users file and the file of shared secrets that it names. `read_users` and
+//! `read_secrets` read those files again while the program runs.
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::ticket::parse_secrets;
 use crate::auth::users::{LineFault, Rules, parse};
 use crate::base::config::{Auth, AuthMethod, Digest, Strangers};
-use crate::base::limits::{USERS_FAULTS_MAX, USERS_FILE_BYTES_MAX};
+use crate::base::identity::{HmacFunction, SharedSecret, SharedSecrets};
+use crate::base::limits::{SECRETS_FILE_BYTES_MAX, USERS_FAULTS_MAX, USERS_FILE_BYTES_MAX};
 use crate::base::users::{Algorithm, HashFunction, Users};
 
 use super::fault::{Fault, Severity};
@@ -24,19 +27,20 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) struct AuthTable {
     pub(super) auth: Auth,
     pub(super) users_file: Option<PathBuf>,
+    pub(super) secrets_file: Option<PathBuf>,
 }
 
-/// Why there are no users.
+/// Why a file of users or secrets cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum UsersError {
     /// The file system refused.
-    #[error("cannot read the users file {0}: {1}")]
+    #[error("cannot read {0}: {1}")]
     Io(PathBuf, std::io::Error),
     /// It is larger than anything that we would keep.
-    #[error("the users file {0} is larger than {USERS_FILE_BYTES_MAX} bytes")]
-    TooLarge(PathBuf),
+    #[error("{0} is larger than {1} bytes")]
+    TooLarge(PathBuf, u64),
     /// It is not text.
-    #[error("the users file {0} is not UTF-8 in line {1}")]
+    #[error("{0} is not UTF-8 in line {1}")]
     NotText(PathBuf, usize),
 }
 
@@ -61,25 +65,39 @@ pub(super) fn auth(section: Section<'_>, domains: &[String], folder: &Path) -> A
         section.faults.note(&lifetime.at, "`nonce_lifetime` is short", hint);
     }
     let users = section.string("users");
+    let shared_secrets = shared_secrets(&section, folder);
     let mut table = AuthTable {
         auth: Auth { method: AuthMethod::None, strangers, pin_identity },
         users_file: None,
+        secrets_file: None,
     };
     match method.value {
         Method::None => without_effect(&section),
         Method::Digest => {
             let rules = Rules { domains, realm: realm.as_deref(), algorithms: &algorithms };
-            let Some((path, users)) = users_of(&section, users, &rules, folder) else {
-                section.finish();
-                return table;
+            let users = match (&users, &shared_secrets) {
+                (None, Some(_)) => Users::new([0; 16]),
+                _ => match users_of(&section, users, &rules, folder) {
+                    Some((path, users)) => {
+                        table.users_file = Some(path);
+                        users
+                    }
+                    None => {
+                        section.finish();
+                        return table;
+                    }
+                },
             };
-            table.users_file = Some(path);
             table.auth.method = AuthMethod::Digest(Box::new(Digest {
                 realm,
                 algorithms,
                 auth_int,
                 nonce_lifetime: lifetime.value,
                 users: Arc::new(users),
+                shared_secrets: shared_secrets.map(|(path, secrets)| {
+                    table.secrets_file = Some(path);
+                    Arc::new(secrets)
+                }),
             }));
         }
     }
@@ -89,7 +107,7 @@ pub(super) fn auth(section: Section<'_>, domains: &[String], folder: &Path) -> A
 
 /// Keys that promise what does not happen without a method.
 fn without_effect(section: &Section<'_>) {
-    for key in ["users", "realm"] {
+    for key in ["users", "realm", "shared_secret_file", "shared_secret_hmac"] {
         if let Some(at) = section.place(key) {
             let hint = "everybody may register: set method = \"digest\", or remove it";
             section.faults.warning(&at, format!("`{key}` has no effect without a method"), hint);
@@ -164,7 +182,8 @@ fn users_of(
 ) -> Option<(PathBuf, Users)> {
     let Some(path) = path else {
         let hint = "set users = \"users.txt\": a line `user:password` each";
-        section.faults.error(&section.at, "method \"digest\" needs `users`", hint);
+        let message = "method \"digest\" needs `users` or `shared_secret_file`";
+        section.faults.error(&section.at, message, hint);
         return None;
     };
     let file = folder.join(&path.value);
@@ -180,30 +199,86 @@ fn users_of(
         let hint = "write a line `user:password` for each of them";
         section.faults.warning(&path.at, "the users file is empty: nobody can register", hint);
     }
-    let mode = std::fs::metadata(&file).map_or(0, |metadata| metadata.mode());
-    if mode & 0o007 != 0 {
-        let message = format!("everybody on this machine can read {}", file.display());
-        section.faults.warning(&path.at, message, "chmod 640 it, with the group of sipring");
-    }
+    judge_mode(section, &path.at, &file);
     section.faults.foreign(of_lines(&file, faults));
     Some((file, users))
 }
 
+/// Files of secrets are for us alone.
+fn judge_mode(section: &Section<'_>, at: &Range<usize>, file: &Path) {
+    let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.mode());
+    if mode & 0o007 != 0 {
+        let message = format!("everybody on this machine can read {}", file.display());
+        section.faults.warning(at, message, "chmod 640 it, with the group of sipring");
+    }
+}
+
+/// What time-limited credentials are computed with.
+fn shared_secrets(section: &Section<'_>, folder: &Path) -> Option<(PathBuf, SharedSecrets)> {
+    let words = [("SHA-1", HmacFunction::Sha1), ("SHA-256", HmacFunction::Sha256)];
+    let hmac = section.choice("shared_secret_hmac", &words, HmacFunction::Sha1);
+    let Some(path) = section.string("shared_secret_file") else {
+        if let Some(at) = section.place("shared_secret_hmac") {
+            let hint = "set shared_secret_file = \"shared-secret.txt\", or remove it";
+            let message = "`shared_secret_hmac` has no effect without `shared_secret_file`";
+            section.faults.warning(&at, message, hint);
+        }
+        return None;
+    };
+    let file = folder.join(&path.value);
+    if let Err(error) = File::open(&file) {
+        let hint = "name an existing text file that this user may read: a secret a line";
+        let error = UsersError::Io(file, error);
+        section.faults.error(&path.at, error.to_string(), hint);
+        return None;
+    }
+    judge_mode(section, &path.at, &file);
+    match read_secrets(&file) {
+        Ok(secrets) => Some((file, SharedSecrets { hmac: hmac.value, secrets })),
+        Err(fault) => {
+            section.faults.foreign(vec![fault]);
+            None
+        }
+    }
+}
+
+/// The secrets in the file at `path`, or what is wrong with it.
+pub fn read_secrets(path: &Path) -> Result<Vec<SharedSecret>, Fault> {
+    let file = path.display().to_string();
+    let hint = "a secret a line: the one in use, and while it is replaced the next".to_owned();
+    let text = match read_text(path, SECRETS_FILE_BYTES_MAX) {
+        Ok(text) => text,
+        Err(error) => return Err(Fault::of_file(&file, error.to_string(), hint)),
+    };
+    let severity = Severity::Error;
+    parse_secrets(&text).map_err(|(line, message)| Fault {
+        severity,
+        file,
+        line,
+        column: 1,
+        message,
+        hint,
+    })
+}
+
 /// The users in the file at `path`, and what is wrong with its lines.
 pub fn read_users(path: &Path, rules: &Rules<'_>) -> Result<(Users, Vec<LineFault>), UsersError> {
+    Ok(parse(&read_text(path, USERS_FILE_BYTES_MAX)?, rules))
+}
+
+fn read_text(path: &Path, bytes_max: u64) -> Result<String, UsersError> {
     let failed = |error| UsersError::Io(path.to_owned(), error);
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(USERS_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > USERS_FILE_BYTES_MAX {
-        return Err(UsersError::TooLarge(path.to_owned()));
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(UsersError::TooLarge(path.to_owned(), bytes_max));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + memchr::memchr_iter(b'\n', valid).count();
         UsersError::NotText(path.to_owned(), line)
-    })?;
-    Ok(parse(&text, rules))
+    })
 }
 
 /// Faults of lines as faults of their file; the first of them, and how many more there are.
@@ -232,6 +307,7 @@ mod tests {
     use super::super::read;
     use super::super::tests::{LEAST, assert_cases, resolve};
     use super::Severity::{Error, Note, Warning};
+    use super::{Fault, HmacFunction};
 
     #[test]
     fn authentication() {
@@ -242,10 +318,25 @@ mod tests {
                 "[auth]\nmethod = \"digest\"\nusers = \"no.txt\"\n",
                 Error,
                 10,
-                "cannot read the users file /etc/sipring/no.txt",
+                "cannot read /etc/sipring/no.txt",
                 "existing",
             ),
             ("[auth]\nusers = \"u.txt\"\n", Warning, 9, "`users` has no effect", "digest"),
+            (
+                "[auth]\nshared_secret_file = \"s.txt\"\n",
+                Error,
+                9,
+                "cannot read /etc/sipring/s.txt",
+                "a secret a line",
+            ),
+            (
+                "[auth]\nshared_secret_hmac = \"SHA-256\"\n",
+                Warning,
+                9,
+                "no effect without `shared_secret_file`",
+                "remove",
+            ),
+            ("[auth]\nshared_secret_hmac = \"MD5\"\n", Error, 9, "not a value", "SHA-1"),
             ("[auth]\nrealm = \"a\"\n", Warning, 9, "`realm` has no effect", "digest"),
             ("[auth]\nrealm = \"a\\\"b\"\n", Error, 9, "`realm` is empty or has quotes", "domain"),
             ("[auth]\nrealm = \"\"\n", Error, 9, "`realm` is empty", "domain"),
@@ -258,6 +349,40 @@ mod tests {
             ("[auth]\nnonce_lifetime = \"30s\"\n", Note, 9, "is short", "1h"),
             ("[auth]\nstrangers = \"rejct\"\n", Error, 9, "`strangers`", "`reject`"),
         ]);
+    }
+
+    /// Time-limited credentials need no users file.
+    #[test]
+    fn shared_secrets_are_read_and_judged() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("secret.txt");
+        let judge = |auth: &str, text: &str, mode: u32| {
+            std::fs::write(&path, text).expect("the folder is ours");
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, permissions).expect("the file is ours");
+            let auth = format!("[auth]\n{auth}shared_secret_file = \"secret.txt\"\n");
+            read("test.toml", &format!("{LEAST}{auth}"), folder.path(), &resolve)
+        };
+        let digest = "method = \"digest\"\nshared_secret_hmac = \"SHA-256\"\n";
+        let secrets = "north wind and sun\nthe next one to come\n";
+        let (loaded, faults) = judge(digest, secrets, 0o640).expect("it is fine");
+        assert!(faults.iter().all(|fault| fault.severity == Note), "{faults:?}");
+        let shared = loaded.config.auth.digest().and_then(|it| it.shared_secrets.clone());
+        let shared = shared.expect("they were read");
+        assert_eq!((shared.hmac, shared.secrets.len()), (HmacFunction::Sha256, 2));
+        assert!(loaded.config.auth.users().is_some_and(|users| users.is_empty()));
+        let faults = judge(digest, "north wind and sun\nx\n", 0o640).expect_err("it is short");
+        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let expected = format!("{}:2:1: error: a secret is shorter", path.display());
+        assert!(told.iter().any(|told| told.starts_with(&expected)), "{told:?}");
+        for (auth, mode, part) in [
+            (digest, 0o644, "everybody on this machine can read"),
+            ("", 0o640, "`shared_secret_file` has no effect without a method"),
+        ] {
+            let (_, faults) = judge(auth, secrets, mode).expect("a warning stops nobody");
+            let is_it = |fault: &Fault| fault.severity == Warning && fault.message.contains(part);
+            assert!(faults.iter().any(is_it), "{faults:?}");
+        }
     }
 
     /// The users file has faults of its own, told with its name and line.

@@ -31,7 +31,7 @@ use crate::base::config::Config;
 use crate::io::store::StoreFile;
 use crate::io::tls::CertificateFiles;
 
-pub use auth::{UsersError, of_lines, read_users};
+pub use auth::{UsersError, of_lines, read_secrets, read_users};
 pub use bind::try_addresses;
 pub use default::{SELF_SIGNED, embedded};
 pub use fault::{Fault, Severity};
@@ -59,6 +59,8 @@ pub struct ControlConfig {
     pub store: Option<StoreFile>,
     /// The file with the users and their passwords, if users have any.
     pub users_file: Option<PathBuf>,
+    /// The file of secrets for time-limited credentials.
+    pub secrets_file: Option<PathBuf>,
     /// Certificates of TLS and WSS listeners.
     pub certificates: Vec<CertificateFiles>,
     /// PEM file with the authorities that upstreams' certificates are checked against; absent: the
@@ -199,6 +201,7 @@ fn read_table(
             secret_file: node.secret_file,
             store: registrar.store,
             users_file: auth.users_file,
+            secrets_file: auth.secrets_file,
             certificates: certificates.into_iter().map(|certificate| certificate.files).collect(),
             upstream_ca: upstream_ca.map(|ca| ca.value),
             log,
