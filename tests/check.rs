@@ -44,7 +44,9 @@ fn whole_example(folder: &Path) -> String {
     let is_switch = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
     let lines = EXAMPLE.lines().map(|line| if is_switch(line) { &line[1..] } else { line });
     let text: Vec<&str> = lines.collect();
-    for (name, text) in [("users.txt", "alice:wonderland\n"), ("shared-secret.txt", "a secret\n")] {
+    for (name, text) in
+        [("users.txt", "alice:wonderland\n"), ("shared-secret.txt", "a secret of some length\n")]
+    {
         let path = write(folder, name, text);
         let private = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(path, private).expect("the file is ours");
