@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,10 +16,11 @@ use clap::{Parser, Subcommand};
 use sipring::admin::{self, Source};
 use sipring::base::config::{Config, Listener};
 use sipring::base::id::Transport;
-use sipring::base::metrics::{Counters, Gauges};
+use sipring::base::metrics::{Counters, Gauges, StoreNumbers};
 use sipring::io::config_file::{self, Fault, Loaded, Severity};
 use sipring::io::log::LinesDropped;
 use sipring::io::reload::{self, Reload};
+use sipring::io::store::{Store, Tally};
 use sipring::io::{self, Runtime, Start, log, secret, systemd};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -126,6 +128,7 @@ fn start(loaded: Loaded, file: Option<&Path>) -> Result<(), Box<dyn Error>> {
         None => None,
     };
     let log = log::start(control.log)?;
+    let store = control.store.as_ref().map(Store::open).transpose()?;
     for warning in tls.warnings() {
         tracing::warn!("{warning}");
     }
@@ -142,7 +145,7 @@ fn start(loaded: Loaded, file: Option<&Path>) -> Result<(), Box<dyn Error>> {
         systemd::ready();
     };
     let shards = io::shard_count(control.shards);
-    let start = Start { config: loaded.config, shards, tls, secret, reload };
+    let start = Start { config: loaded.config, shards, tls, secret, store, reload };
     serve(start, admin, log.lines_dropped(), ready)
 }
 
@@ -222,10 +225,11 @@ fn serve(
     ready: impl FnOnce(&Config),
 ) -> Result<(), Box<dyn Error>> {
     let started = since_epoch(SystemTime::now());
+    let tally = start.store.as_ref().map(|store| Arc::clone(store.tally()));
     let operate = move |runtime: Runtime| async move {
         tokio::task::spawn_local(announce_the_end());
         let Some(listener) = admin else { return };
-        let numbers = Numbers { runtime, started, log_lines_dropped };
+        let numbers = Numbers { runtime, tally, started, log_lines_dropped };
         if let Err(error) = admin::serve(listener, Rc::new(numbers)).await {
             tracing::error!(%error, "admin: ended");
         }
@@ -252,6 +256,7 @@ async fn announce_the_end() {
 /// What the admin pages show.
 struct Numbers {
     runtime: Runtime,
+    tally: Option<Arc<Tally>>,
     started: f64,
     log_lines_dropped: LinesDropped,
 }
@@ -272,6 +277,10 @@ impl Source for Numbers {
 
     fn started(&self) -> f64 {
         self.started
+    }
+
+    fn store(&self) -> Option<StoreNumbers> {
+        self.tally.as_ref().map(|tally| tally.numbers())
     }
 
     fn log_lines_dropped(&self) -> u64 {

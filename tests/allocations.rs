@@ -12,6 +12,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use sipring::base::config::{Config, Persistence};
 use stage::Stage;
 use stage::password::{Passwords, Proof};
 use stage::script::{Act, Play};
@@ -83,6 +84,25 @@ fn a_message_between_clients_allocates_nothing() {
 fn a_registration_that_is_refreshed_allocates_nothing() {
     for shards in [1, 2] {
         assert_eq!(allocations(shards, ROUNDS, &scripts::register_again()), 0, "{shards} shards");
+    }
+}
+
+#[test]
+fn a_registration_that_is_stored_allocates_nothing() {
+    for shards in [1, 2] {
+        let delayed = |config: &mut Config| config.registrar.persistence = Persistence::Delayed;
+        let stage = Stage::with(shards, lab::config_with(delayed));
+        let mut play = Play::new(stage, 20, &scripts::register_again());
+        play.stage.step = STEP;
+        for _ in 0..ROUNDS {
+            play.round();
+        }
+        let (before, stored) = (ALLOCATIONS.get(), play.stage.stored);
+        for _ in 0..ROUNDS {
+            play.round();
+        }
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{shards} shards");
+        assert!(play.stage.stored > stored);
     }
 }
 

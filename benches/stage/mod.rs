@@ -18,7 +18,7 @@ use std::time::Duration;
 use sipring::base::config::Config;
 use sipring::base::id::{DatagramPath, FlowId, FlowKey, ShardId, Transport};
 use sipring::base::time::Time;
-use sipring::engine::{Engine, Input, LinkMessage, Origin, Output, Setup};
+use sipring::engine::{Engine, Input, LinkMessage, Origin, Output, Setup, StoreChange};
 
 use super::lab;
 
@@ -45,6 +45,8 @@ pub struct Stage {
     datagrams: u16,
     input: Vec<u8>,
     sent: Vec<(FlowId, u32)>,
+    /// Bytes of records that the store was given.
+    pub stored: usize,
     links: VecDeque<(ShardId, ShardId, LinkMessage)>,
 }
 
@@ -80,6 +82,7 @@ impl Stage {
             datagrams: 0,
             input: Vec::new(),
             sent: Vec::new(),
+            stored: 0,
             links: VecDeque::new(),
         }
     }
@@ -152,6 +155,10 @@ Sec-WebSocket-Protocol: sip\r\n\r\n";
                 Output::WriteTo { range, .. } => wrote(Peer::Core, engine.bytes(range)),
                 Output::Link { to, message } => {
                     self.links.push_back((ShardId(shard as u16), to, message));
+                }
+                // A record is bytes that are there until the next input.
+                Output::Store { change: StoreChange::Put { range, .. }, .. } => {
+                    self.stored += range.len();
                 }
                 Output::Event(_) => {}
                 other => panic!("{other:?}"),

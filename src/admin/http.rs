@@ -156,6 +156,10 @@ mod tests {
             0.0
         }
 
+        fn store(&self) -> Option<crate::base::metrics::StoreNumbers> {
+            None
+        }
+
         fn log_lines_dropped(&self) -> u64 {
             0
         }

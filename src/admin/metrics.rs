@@ -12,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::base::id::Transport;
-use crate::base::metrics::{Counters, Gauges};
+use crate::base::metrics::{Counters, Gauges, StoreNumbers};
 
 use super::{Reloads, Source};
 
@@ -27,6 +27,7 @@ pub fn render(source: &dyn Source) -> String {
     registry.register_collector(Box::new(Snapshot {
         shards: source.shards(),
         started: source.started(),
+        store: source.store(),
         log_lines_dropped: source.log_lines_dropped(),
         reloads: source.reloads(),
     }));
@@ -40,6 +41,7 @@ pub fn render(source: &dyn Source) -> String {
 struct Snapshot {
     shards: Vec<(Counters, Gauges)>,
     started: f64,
+    store: Option<StoreNumbers>,
     log_lines_dropped: u64,
     reloads: Reloads,
 }
@@ -54,6 +56,9 @@ impl Collector for Snapshot {
         let name = "sipring_log_lines_dropped";
         let help = "Log lines that found no room in the queue.";
         lost.encode(out.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        if let Some(store) = &self.store {
+            encode_store(store, &mut out)?;
+        }
         self.encode_reloads(&mut out)?;
         self.encode_counters(&mut out)?;
         self.encode_gauges(&mut out)
@@ -127,6 +132,45 @@ impl Snapshot {
     }
 }
 
+fn encode_store(store: &StoreNumbers, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let StoreNumbers { commits, changes, commit_seconds, commit_seconds_max, .. } = *store;
+    let StoreNumbers { errors, set_aside, records, pending, durable_at, .. } = *store;
+    for (name, help, value) in [
+        ("commits", "Commits of bindings that are durable.", commits),
+        ("writes", "Records of bindings written or removed.", changes),
+        ("errors", "Attempts to write or read the store that failed.", errors),
+        ("set_aside", "Stores that were damaged and set aside.", set_aside),
+    ] {
+        let name = format!("sipring_store_{name}");
+        let kind = MetricType::Counter;
+        ConstCounter::new(value).encode(out.encode_descriptor(&name, help, None, kind)?)?;
+    }
+    let (name, help) = ("sipring_store_commit_seconds", "Time that commits took together.");
+    let kind = MetricType::Counter;
+    ConstCounter::new(commit_seconds).encode(out.encode_descriptor(name, help, None, kind)?)?;
+    for (name, help, value) in [
+        ("records", "Records in the store.", records),
+        ("pending", "Changes of bindings that are not durable yet.", pending),
+    ] {
+        let name = format!("sipring_store_{name}");
+        let kind = MetricType::Gauge;
+        ConstGauge::new(value).encode(out.encode_descriptor(&name, help, None, kind)?)?;
+    }
+    for (name, help, value) in [
+        ("commit_longest_seconds", "Time that the longest commit took.", commit_seconds_max),
+        (
+            "durable_time_seconds",
+            "When the last commit became durable, since the epoch.",
+            durable_at,
+        ),
+    ] {
+        let name = format!("sipring_store_{name}");
+        let kind = MetricType::Gauge;
+        ConstGauge::new(value).encode(out.encode_descriptor(&name, help, None, kind)?)?;
+    }
+    Ok(())
+}
+
 type Labels = Vec<(&'static str, String)>;
 
 fn family(
@@ -170,6 +214,10 @@ mod tests {
             1_700_000_000.5
         }
 
+        fn store(&self) -> Option<StoreNumbers> {
+            Some(StoreNumbers { commits: 11, pending: 12, ..StoreNumbers::default() })
+        }
+
         fn log_lines_dropped(&self) -> u64 {
             9
         }
@@ -199,6 +247,9 @@ mod tests {
             "sipring_build_info{version=\"0.1.0\"} 1",
             "process_start_time_seconds 1700000000.5",
             "sipring_log_lines_dropped_total 9",
+            "sipring_store_commits_total 11",
+            "sipring_store_pending 12",
+            "sipring_store_commit_seconds_total 0.0",
             "sipring_reloads_total{result=\"taken\"} 4",
             "sipring_reloads_total{result=\"refused\"} 2",
             "sipring_configuration_time_seconds 1500000000.0",

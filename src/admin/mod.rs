@@ -9,7 +9,7 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 
-use crate::base::metrics::{Counters, Gauges};
+use crate::base::metrics::{Counters, Gauges, StoreNumbers};
 
 pub use metrics::render;
 
@@ -43,6 +43,8 @@ pub trait Source {
     fn phase(&self) -> Phase;
     /// When the process started, in seconds since the epoch.
     fn started(&self) -> f64;
+    /// What the store has done, if bindings are stored.
+    fn store(&self) -> Option<StoreNumbers>;
     /// Log lines that found no room.
     fn log_lines_dropped(&self) -> u64;
     /// How often the configuration was read again.

@@ -92,6 +92,20 @@ pub struct Registrar {
     pub service_route: Vec<String>,
     /// A `sips:` request may be delivered to a `sip:` Contact over WSS or TLS.
     pub sips_to_sip_contact: bool,
+    /// Whether bindings outlive the process. The same in one run: a new configuration does not
+    /// change it.
+    pub persistence: Persistence,
+}
+
+/// The `store` and `store_sync` settings, as far as a shard needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Bindings are in memory only.
+    None,
+    /// Changes are written soon after the REGISTER was answered.
+    Delayed,
+    /// A REGISTER is answered 200 when what it changed is durable.
+    Synchronous,
 }
 
 /// The `[auth]` table.
@@ -266,6 +280,7 @@ impl Default for Registrar {
             foreign_contacts: false,
             service_route: Vec::new(),
             sips_to_sip_contact: false,
+            persistence: Persistence::None,
         }
     }
 }

@@ -140,6 +140,28 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path
 /// together.
 pub const BINDING_BYTES_MAX: usize = 8 * 1024;
+/// REGISTERs of one shard that may wait until what they changed is durable; more get 500 with
+/// Retry-After.
+pub const STORE_WAITERS_MAX: usize = 16 * 1024;
+/// Time that a REGISTER waits until what it changed is durable; then it gets 500 with Retry-After.
+/// Well below the 32 s after which its client gives up (RFC 3261 §17.1.2.2, Timer F).
+pub const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Records that are read from the store at a time.
+pub const STORE_PAGE_RECORDS: usize = 256;
+/// Pages of them that wait for one shard; then reading waits.
+pub const STORE_PAGES: usize = 2;
+/// Bytes of the store's file that are kept in memory.
+pub const STORE_CACHE_BYTES: usize = 32 << 20;
+/// Time from a failed write to the store to the next attempt.
+pub const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two log lines about a store that cannot be written.
+pub const STORE_REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// Time that the end of the process waits for the last write to the store.
+pub const STORE_END_TIME: Duration = Duration::from_secs(5);
+/// Bytes of the store's file above which it is made smaller at the start, if most of it is empty.
+pub const STORE_COMPACT_BYTES: u64 = 64 << 20;
+/// Bytes of batches that a shard keeps for reuse.
+pub const STORE_BATCH_BYTES_KEPT: usize = 1 << 20;
 /// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
 pub const CONTACT_CANDIDATES_MAX: usize = 32;
 /// Bytes of an Authorization or Proxy-Authorization value; more is malformed.

@@ -130,6 +130,16 @@ counters! {
     bindings_expired;
     /// Bindings that ended with their flow.
     bindings_flow_closed;
+    /// Bindings that came back from the store after a start.
+    bindings_restored;
+    /// Bindings in the store that did not come back: out of force, in a domain that is no longer
+    /// ours, replaced, without room, or of a form that is not understood.
+    bindings_not_restored;
+    /// Changes of bindings given to the store.
+    store_changes;
+    /// REGISTERs answered 500 because what they changed was not durable in time, or too many
+    /// waited.
+    registrations_not_stored;
     /// Timer wheel entries that fired.
     timers_fired;
     /// Times that a flow had to wait because all receive buffers were in use.
@@ -152,6 +162,29 @@ counters! {
     requests_lost;
     /// Configurations taken while running.
     reconfigured;
+}
+
+/// What the store has done since the start, of the whole process.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StoreNumbers {
+    /// Commits that are durable.
+    pub commits: u64,
+    /// Records written or removed by them.
+    pub changes: u64,
+    /// Seconds that they took together.
+    pub commit_seconds: f64,
+    /// Seconds that the longest took.
+    pub commit_seconds_max: f64,
+    /// Attempts that failed.
+    pub errors: u64,
+    /// Files that were damaged and set aside.
+    pub set_aside: u64,
+    /// Records in the file.
+    pub records: u64,
+    /// Changes that are not durable yet.
+    pub pending: u64,
+    /// When the last commit became durable, in seconds since the epoch; 0 before the first.
+    pub durable_at: f64,
 }
 
 /// Values that go up and down, of one shard.

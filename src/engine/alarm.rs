@@ -29,6 +29,8 @@ pub(super) enum Alarm {
     Partial(FlowId, u32),
     /// Bindings may have expired.
     Expiry,
+    /// The REGISTER that waits longest for the store has waited long enough.
+    Store,
 }
 
 impl Engine {
@@ -44,6 +46,7 @@ impl Engine {
                 Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),
                 Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),
                 Alarm::Expiry => self.on_expiry(),
+                Alarm::Store => self.on_store_alarm(),
             }
         }
     }

@@ -22,7 +22,35 @@ impl Engine {
         phrase: Option<&str>,
         lines: &[u8],
     ) {
-        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
+        if let Some(block) = self.compose(tx, message, status, phrase, lines) {
+            self.answer_with(tx, message, status, block);
+        }
+    }
+
+    /// Answers with a response of our own that was [composed](Engine::compose).
+    pub(super) fn answer_with(
+        &mut self,
+        tx: SlabKey,
+        message: Message<'_>,
+        status: u16,
+        block: Vec<u8>,
+    ) {
+        if status >= 200 {
+            self.counters.requests_answered += 1;
+        }
+        self.respond(tx, message, status, block);
+    }
+
+    /// Makes a response of our own. `None`: the transaction is gone.
+    pub(super) fn compose(
+        &mut self,
+        tx: SlabKey,
+        message: Message<'_>,
+        status: u16,
+        phrase: Option<&str>,
+        lines: &[u8],
+    ) -> Option<Vec<u8>> {
+        let transaction = self.transactions.server.get(tx)?;
         let arrival = transaction.arrival;
         let tag = tag_text(transaction.tag);
         // A block that had to grow would leave its class for a larger one with every answer.
@@ -36,10 +64,7 @@ impl Engine {
             via_params: via_params(&arrival, message),
         };
         sip::response(message, &parts, &mut block);
-        if status >= 200 {
-            self.counters.requests_answered += 1;
-        }
-        self.respond(tx, message, status, block);
+        Some(block)
     }
 
     /// 100 Trying, sent at once so that the sender stops repeating (RFC 3261 §16.2, §17.2.1).

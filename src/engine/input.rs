@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::base::config::Config;
 use crate::base::event::CloseReason;
 use crate::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ListenerId, ShardId};
+use crate::base::time::Time;
 
 use super::mesh::LinkMessage;
 
@@ -73,6 +74,20 @@ pub enum Input<'a> {
         to: ShardId,
         /// The message.
         message: LinkMessage,
+    },
+    /// A binding that a former run had; to the shard that owns its address of record, at the start.
+    Restored {
+        /// Its name in the store.
+        id: u64,
+        /// When it expires.
+        expires_at: Time,
+        /// What `Output::Store` wrote.
+        record: &'a [u8],
+    },
+    /// Everything that `Output::Store` wrote up to this serial number is durable.
+    Stored {
+        /// The last of it.
+        serial: u64,
     },
     /// Another configuration; listeners keep their positions, addresses and transports.
     Config(Arc<Config>),

@@ -43,6 +43,7 @@ mod search;
 mod serve;
 mod server;
 mod standing;
+mod storing;
 mod targets;
 mod transactions;
 
@@ -52,7 +53,7 @@ use std::sync::Arc;
 
 use crate::auth::Verifier;
 use crate::base::buf::Pool;
-use crate::base::config::Config;
+use crate::base::config::{Config, Persistence};
 use crate::base::hash::{KeyedHash, derive_key};
 use crate::base::id::{FlowId, ShardId, Transport};
 use crate::base::limits::PARSED_KEPT;
@@ -74,12 +75,13 @@ use index::Index;
 use mesh::Handover;
 use search::Search;
 use standing::Standing;
+use storing::Storing;
 use transactions::{ServerTransaction, Transactions};
 
 pub use blame::Mishap;
 pub use input::{ConnectTarget, Input, Origin};
 pub use mesh::LinkMessage;
-pub use output::Output;
+pub use output::{Output, StoreChange};
 pub use resources::Resources;
 
 /// What an engine is made with. `secret` and `epoch` are equal in all shards of one process.
@@ -142,6 +144,7 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
     searches_kept: Vec<Box<Search>>,
     scratch: Scratch,
+    storing: Storing,
     counters: Counters,
     draining: bool,
 }
@@ -189,7 +192,7 @@ impl Engine {
             rng,
             flows: FlowTable::default(),
             transactions: Transactions::new(limits.transactions_max, tables.clone()),
-            location: Location::new(tables.clone(), limits.bindings_max),
+            location: location(&setup, tables.clone()),
             index: Index::new(tables.clone()),
             connects: Connects::new(tables.clone()),
             standing: Standing::new(tables),
@@ -203,6 +206,7 @@ impl Engine {
             handovers_kept: Vec::new(),
             searches_kept: Vec::new(),
             scratch: Scratch::default(),
+            storing: Storing::new(setup.config.registrar.persistence, setup.incarnation),
             counters: Counters::default(),
             draining: false,
             config: setup.config,
@@ -221,6 +225,8 @@ impl Engine {
             Input::Datagram { path, bytes } => self.on_datagram(path, bytes),
             Input::Linked { from, message } => self.on_linked(from, message),
             Input::LinkRefused { message, .. } => self.on_link_refused(message),
+            Input::Restored { id, expires_at, record } => self.on_restored(id, expires_at, record),
+            Input::Stored { serial } => self.on_stored(serial),
             Input::Config(config) => self.reconfigure(config),
             Input::Drain => self.draining = true,
             Input::Dismiss { most } => self.dismiss(most),
@@ -307,6 +313,14 @@ impl Engine {
             self.parsed_kept.push(parsed);
         }
     }
+}
+
+fn location(setup: &Setup, hash: KeyedHash) -> Location {
+    let mut location = Location::new(hash, setup.config.limits.bindings_max);
+    if setup.config.registrar.persistence != Persistence::None {
+        location.keep_journal();
+    }
+    location
 }
 
 /// A shard that was started anew first tells all others so.

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::base::event::{CloseReason, Event};
 use crate::base::id::{ConnectId, DatagramPath, FlowId, ShardId};
+use crate::base::time::Time;
 
 use super::input::ConnectTarget;
 use super::mesh::LinkMessage;
@@ -50,6 +51,32 @@ pub enum Output {
         /// What; [`LinkMessage::is_work`] tells the lane.
         message: LinkMessage,
     },
+    /// Change a binding in the store. Only when the configuration has one; answered by
+    /// `Input::Stored` once this and all before it is durable.
+    Store {
+        /// One more than that of the change before.
+        serial: u64,
+        /// The binding's name in the store, unique among all shards and runs.
+        id: u64,
+        /// What becomes of it.
+        change: StoreChange,
+    },
     /// Tell the log. Its text is bytes of the arena; valid until the next input.
     Event(Event),
+}
+
+/// What becomes of a binding in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreChange {
+    /// It has this record.
+    Put {
+        /// The store does not have it yet.
+        is_new: bool,
+        /// When it expires.
+        expires_at: Time,
+        /// Bytes of the arena; valid until the next input.
+        range: Range<usize>,
+    },
+    /// It is gone.
+    Remove,
 }

@@ -19,6 +19,7 @@ impl Engine {
     pub(super) fn register(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(transaction) = self.transactions.server.get(tx) else { return Ok(()) };
         let arrival = transaction.arrival;
+        self.check_store_room()?;
         if message.header(HeaderName::Path).is_some()
             && !Sender::of(&self.config, &arrival).is_upstream()
         {
@@ -45,7 +46,8 @@ impl Engine {
             Ok(()) => {
                 self.counters.registrations += 1;
                 self.index_contacts(arrival.source, &outcome);
-                self.answer(tx, message, 200, None, outcome.headers());
+                let stored = self.store_changes();
+                self.answer_when_stored(tx, message, outcome.headers(), stored);
                 self.arm_expiry();
             }
             Err(reject) => {
@@ -71,7 +73,7 @@ impl Engine {
     }
 
     /// Notes where the Contact can be reached now; without a flow: nowhere.
-    fn index_contact(&mut self, contact: &[u8], owner: u64, flow: Option<FlowRef>) {
+    pub(super) fn index_contact(&mut self, contact: &[u8], owner: u64, flow: Option<FlowRef>) {
         let Some(host) = index_host(contact) else { return };
         let entry = Entry::Contact { contact: contact.into(), owner, flow };
         self.change_index_at(host, entry, flow.is_some());
@@ -82,6 +84,7 @@ impl Engine {
         let mut gone = Vec::new();
         let removed = self.location.remove_flow(flow, |binding| gone.extend(indexed(binding)));
         self.counters.bindings_flow_closed += removed as u64;
+        self.store_lost_flow();
         self.forget_contacts(gone);
     }
 
@@ -90,6 +93,7 @@ impl Engine {
         let mut gone = Vec::new();
         let removed = self.location.expire(self.now, max, |binding| gone.extend(indexed(binding)));
         self.counters.bindings_expired += removed as u64;
+        self.store_changes();
         self.forget_contacts(gone);
     }
 

@@ -268,7 +268,7 @@ impl Engine {
             sips_to_sip: self.config.registrar.sips_to_sip_contact,
         };
         let refused = {
-            let all = self.location.lookup(&aor, self.now);
+            let all = self.location.remembered(&aor, self.now);
             let meant =
                 all.filter(|it| gruu.as_ref().is_none_or(|gruu| self.gruus.is_of(gruu, it)));
             let mut bindings = meant.peekable();
@@ -276,7 +276,8 @@ impl Engine {
             if gruu.as_ref().is_some_and(|gruu| gruu.is_outdated(bindings.peek().copied())) {
                 return Err(Reject::because(404, "The GRUU is not valid any more"));
             }
-            choice.pick(bindings, &self.config, &mut self.scratch.targets)
+            let reachable = bindings.filter(|binding| !binding.is_lost());
+            choice.pick(reachable, &self.config, &mut self.scratch.targets)
         };
         let known = self.location.was_known(&aor)
             || self.config.auth.users().is_some_and(|users| users.by_aor(&aor).is_some());
@@ -374,6 +375,7 @@ impl Choice {
             BindingFlow::Flow(flow) => Hop::Client(flow),
             BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
             BindingFlow::Path => by_path(binding, config).ok_or(UNRESOLVED)?,
+            BindingFlow::Lost => return Err(UNRESOLVED),
         };
         if self.sips && !hop.transport().is_secure() {
             return Err(SIPS_NOT_ALLOWED);
@@ -397,7 +399,7 @@ impl Choice {
 
 /// The Contact's own address: it is where its REGISTER came from. Over UDP that is a client of ours
 /// by value, which a dialog token can name.
-fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
+pub(super) fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
     let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
     let port = uri.port.unwrap_or(transport.default_port());

@@ -24,6 +24,7 @@ use super::pace::Pace;
 use super::protocol::Protocol;
 use super::publish::Published;
 use super::ring::{Completion, Op, Ring, RingError, Tag, Wait};
+use super::store::Keeper;
 use super::streams::{Later, Streams};
 use super::sys;
 use super::tls::{TlsContext, TlsContextError, TlsMaterial};
@@ -49,6 +50,8 @@ pub struct Station {
     pub sockets: ShardSockets,
     /// The time.
     pub clock: Clock,
+    /// Its end of the store, if there is one.
+    pub keeper: Option<Keeper>,
     /// The configuration in force, ports resolved.
     pub config: Arc<Config>,
     /// Certificates and ticket keys in force.
@@ -208,6 +211,7 @@ impl<P: Protocol> Driver<P> {
         self.streams.begin_turn();
         self.obey();
         let mut is_busy = self.take_linked();
+        is_busy |= self.hear_of_store();
         let mut handled = 0;
         while handled < COMPLETIONS_A_TURN {
             let Some(completion) = self.ring.next_completion() else { break };
@@ -228,6 +232,7 @@ impl<P: Protocol> Driver<P> {
         let (mut turn, streams, _) = self.parts();
         streams.resume_handshakes(&mut turn, is_idle);
         self.finish_outputs();
+        self.hand_over();
         is_busy |= !self.station.links.flush();
         self.arm();
         is_busy || self.ring.has_completions()
@@ -304,6 +309,7 @@ impl<P: Protocol> Driver<P> {
                     Err(SendError::Lost) => self.counters.dropped_link_full += 1,
                 }
             }
+            Output::Store { serial, id, change } => self.store(serial, id, change),
             Output::Event(event) if log_line::is_wanted(&event) => {
                 let text = self.protocol.bytes(event.text()).into();
                 self.parts().0.report(Report::Event { event: Box::new(event), text });
@@ -320,7 +326,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Messages of other shards. True: some are left.
-    fn take_linked(&mut self) -> bool {
+    pub(super) fn take_linked(&mut self) -> bool {
         for _ in 0..LINK_MESSAGES_A_TURN {
             let Some((from, message)) = self.station.links.pop() else { return false };
             self.has_news();
@@ -371,9 +377,12 @@ impl<P: Protocol> Driver<P> {
         if is_busy || self.streams.has_put_off() || self.streams.has_starved() {
             return Some(Duration::ZERO);
         }
-        let station = &self.station;
-        let is_quiet = || !station.links.has_incoming() && station.inbox.is_empty();
-        if !station.links.bell().fall_asleep(is_quiet) {
+        let Station { keeper, links, inbox, .. } = &mut self.station;
+        let is_quiet = || {
+            let has_news = keeper.as_mut().is_some_and(Keeper::has_news);
+            !links.has_incoming() && inbox.is_empty() && !has_news
+        };
+        if !links.bell().fall_asleep(is_quiet) {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -381,6 +390,7 @@ impl<P: Protocol> Driver<P> {
             self.streams.next_deadline(),
             self.datagrams.next_deadline(),
             self.guests.next_deadline(),
+            self.store_deadline(),
             self.publish_at,
             self.pace.as_ref().map(|(_, at)| *at),
             self.stop_at,

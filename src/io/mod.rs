@@ -2,7 +2,7 @@
 //!
 //! One shard, from the inside out: `ring` and `buffers` (the kernel), `slots`, `watch`, `writer`
 //! (tables), `streams` with `sending`, `secure`, `connect`, `closing` (stream sockets), `datagrams`
-//! (UDP), `link` (other shards), `driver` (the turn), `commands`, `pace`,
+//! (UDP), `link` (other shards), `driver` (the turn), `keeping` (the store), `commands`, `pace`,
 //! `guests`, `shard` (the thread). Around the
 //! shards: `listen` (sockets), `publish` (numbers), `log_line`, `supervisor` (start, signals, end),
 //! `in_force`, `reload` and `config_file` (what to do), `systemd` (who is told).
@@ -17,6 +17,7 @@ mod datagrams;
 mod driver;
 mod guests;
 mod in_force;
+mod keeping;
 mod link;
 mod listen;
 pub mod log;
@@ -31,6 +32,7 @@ mod secure;
 mod sending;
 mod shard;
 mod slots;
+pub mod store;
 mod streams;
 mod supervisor;
 mod sys;

@@ -187,6 +187,9 @@ fn settle(loaded: &mut Loaded, known: &Known, config: &Config) -> Result<(), Vec
     if old.secret_file != new.secret_file {
         refuse("[node] secret_file names another file".to_owned());
     }
+    if old.store != new.store {
+        refuse("[registrar] store, store_delay or store_sync is another".to_owned());
+    }
     if old.admin != new.admin {
         refuse("[admin] address is another".to_owned());
     }

@@ -15,6 +15,7 @@ use std::thread::{Builder, JoinHandle};
 
 use super::driver::{Driver, Station};
 use super::protocol::Protocol;
+use super::store::Keeper;
 use super::sys;
 use crate::base::config::Config;
 use crate::base::id::ShardId;
@@ -103,11 +104,13 @@ async fn serve<P: Protocol>(plan: Plan, mut station: Station, notices: Sender<No
             Err((error, _)) => return tell(News::Failed(error.to_string())),
         };
         if incarnation == 0 {
+            driver.restore();
             tell(News::Up);
         }
         let mishap = match catch(driver.run()).await {
             Ok(Ok(())) => {
-                driver.dismantle();
+                let station = driver.dismantle();
+                station.keeper.into_iter().for_each(|mut keeper| keeper.finish());
                 return tell(News::Stopped);
             }
             Ok(Err(error)) => {
@@ -119,6 +122,7 @@ async fn serve<P: Protocol>(plan: Plan, mut station: Station, notices: Sender<No
         // Before any peer can see it.
         let ended_at = clock.now();
         station = driver.dismantle();
+        station.keeper.iter_mut().for_each(Keeper::start_again);
         station.ended_at = Some(ended_at);
         let words = mishap.words.clone();
         tell(News::Restarted { mishap, lost });

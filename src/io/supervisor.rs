@@ -32,6 +32,7 @@ use super::publish::{Phase, Published, RunState};
 use super::reload::Reload;
 use super::ring::{Ring, RingError};
 use super::shard::{self, News, Notice, Plan};
+use super::store::{Running, Store};
 use super::sys;
 use super::tls::TlsMaterial;
 use crate::base::config::Config;
@@ -81,6 +82,8 @@ pub struct Start {
     pub tls: TlsMaterial,
     /// The key of tokens and placement.
     pub secret: [u8; 32],
+    /// Where bindings are kept; `None`: in memory only.
+    pub store: Option<Store>,
     /// How the configuration is read again; `None`: there is no file.
     pub reload: Option<Reload>,
 }
@@ -148,9 +151,11 @@ pub(super) fn run_protocol<P: Protocol, F: Future<Output = ()> + 'static>(
     control.start(async move {
         if let Err(error) = started {
             supervisor.stop_all();
+            supervisor.end_store();
             return Err(error);
         }
         let result = supervisor.control(admin, ready).await;
+        supervisor.end_store();
         supervisor.collect_reports();
         result
     })
@@ -182,13 +187,14 @@ struct Supervisor {
     reports: Vec<Consumer<Report>>,
     notices: Receiver<Notice>,
     threads: Vec<JoinHandle<()>>,
+    store: Option<Running>,
     has_stopped: Vec<bool>,
     clock: Clock,
 }
 
 impl Supervisor {
     fn start<P: Protocol>(start: Start) -> Result<Supervisor, StartError> {
-        let Start { mut config, shards, tls, secret, reload } = start;
+        let Start { mut config, shards, tls, secret, store, reload } = start;
         let system = |what| move |error| StartError::System { what, error };
         let sockets = bind_all(&mut config, shards)?;
         let links = mesh(shards, spill_max(&config.limits)).map_err(system("eventfd"))?;
@@ -196,6 +202,10 @@ impl Supervisor {
         let mut epoch = [0; 4];
         sys::random(&mut epoch).map_err(system("random numbers"))?;
         let (sender, notices) = channel();
+        let bells: Vec<_> = links.iter().map(|links| Arc::clone(links.bell())).collect();
+        let started = store.map(|store| store.start(clock, &secret, &bells)).transpose();
+        let (store, keepers) = started.map_err(system("the store's thread"))?.unzip();
+        let mut keepers = keepers.into_iter().flatten();
         let mut supervisor = Supervisor {
             runtime: Runtime {
                 published: Vec::new(),
@@ -209,6 +219,7 @@ impl Supervisor {
             reports: Vec::new(),
             notices,
             threads: Vec::new(),
+            store,
             has_stopped: vec![false; usize::from(shards)],
             clock,
         };
@@ -235,6 +246,7 @@ impl Supervisor {
                 reports: reporter,
                 published,
                 sockets,
+                keeper: keepers.next(),
                 clock,
                 config,
                 tls,
@@ -389,6 +401,13 @@ impl Supervisor {
             if !inbox.send(command()) {
                 error!(shard, "shard does not take commands");
             }
+        }
+    }
+
+    /// Once the shards have ended: what they left is written.
+    fn end_store(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.end();
         }
     }
 

@@ -202,7 +202,7 @@ impl Protocol for Echo {
             },
             Input::LinkRefused { .. } => self.counters.refused_link_full += 1,
             Input::Config(config) => self.setup.config = config,
-            Input::Dismiss { .. } => {}
+            Input::Dismiss { .. } | Input::Restored { .. } | Input::Stored { .. } => {}
             Input::Drain => self.is_draining = true,
         }
     }
@@ -324,7 +324,7 @@ impl Running {
                 }
             };
             let ready = move |config: &Config| tell.send(config.clone()).unwrap();
-            let start = Start { config, shards, tls, secret: [7; 32], reload: None };
+            let start = Start { config, shards, tls, secret: [7; 32], store: None, reload: None };
             supervisor::run_protocol::<P, _>(start, admin, ready)
         });
         let config = up.recv().expect("it starts");

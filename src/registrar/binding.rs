@@ -20,6 +20,9 @@ pub enum BindingFlow {
     /// To the Contact's own address and port over [`Binding::transport`]: it is the address that
     /// the REGISTER came from, so that no relay rule applies.
     Dial,
+    /// Not at all, until its client registers again: its stream flow ended with a former run of the
+    /// process.
+    Lost,
 }
 
 /// One Contact of one address of record.
@@ -35,13 +38,15 @@ pub struct Binding {
 /// The part of a binding that is not bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
+    /// Its name in the store.
+    pub(super) id: u64,
     /// Keyed hash of the address of record.
     pub(super) aor_hash: u64,
     /// Keyed hash of the canonical Contact; `None` when it is not to be found by it.
     pub(super) contact_hash: Option<u64>,
     pub(super) expires_at: Time,
     /// Bucket of the expiry list that it stands in: not after that of `expires_at`.
-    pub(super) bucket: u64,
+    pub(super) bucket: u32,
     pub(super) way: Way,
     pub(super) cseq: u32,
     /// Which registration of its instance it belongs to: a random number that stays while the
@@ -64,6 +69,7 @@ pub(super) enum Way {
     Datagram(Box<DatagramPath>),
     Path,
     Dial,
+    Lost,
 }
 
 impl Way {
@@ -176,6 +182,17 @@ impl Binding {
         (end > start).then(|| &self.block[usize::from(start)..usize::from(end)])
     }
 
+    /// Where the instance stands in [`Binding::params`]; 0 and 0 when there is none.
+    pub(super) fn instance_span(&self) -> (u16, u16) {
+        let (start, end) = self.parts.instance;
+        if end > start { (start - self.parts.params, end - self.parts.params) } else { (0, 0) }
+    }
+
+    /// The Path values, each but the last with a line feed behind it.
+    pub(super) fn path_text(&self) -> &[u8] {
+        &self.block[usize::from(self.parts.path)..]
+    }
+
     /// The reg-id, 0 for none (RFC 5626 §4.2). Never without an instance.
     pub fn reg_id(&self) -> u32 {
         self.facts.reg_id
@@ -229,12 +246,18 @@ impl Binding {
             Way::Datagram(path) => BindingFlow::Flow(FlowRef::Datagram(**path)),
             Way::Path => BindingFlow::Path,
             Way::Dial => BindingFlow::Dial,
+            Way::Lost => BindingFlow::Lost,
         }
     }
 
     /// The stream flow that it goes with.
     pub fn stream(&self) -> Option<FlowId> {
         self.facts.way.stream()
+    }
+
+    /// Whether nothing can be sent to it until its client registers again.
+    pub fn is_lost(&self) -> bool {
+        self.facts.way == Way::Lost
     }
 
     /// Whether it is still in force.
@@ -305,6 +328,7 @@ mod tests {
 
     fn facts() -> Facts {
         Facts {
+            id: 0,
             aor_hash: 0,
             contact_hash: None,
             expires_at: Time::ZERO,

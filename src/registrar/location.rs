@@ -16,6 +16,7 @@ use crate::base::time::Time;
 use crate::sip::Uri;
 
 use super::binding::{Binding, Draft, Facts, Way};
+use super::journal::{Change, Journal};
 use super::links::{BuildHashed, END, List, push, unlink, walk};
 
 /// Width of an expiry bucket. A binding is out of force at its very moment; it leaves the table at
@@ -37,10 +38,13 @@ pub struct Location {
     /// By hash of the canonical Contact.
     by_contact: HashMap<u64, SlabKey, BuildHashed>,
     /// By [`BUCKET`]. A binding that was refreshed stays in its old bucket until that one is due.
-    by_expiry: BTreeMap<u64, SlabKey>,
+    by_expiry: BTreeMap<u32, SlabKey>,
     /// How many entries of `by_aor` have no bindings; at most `bindings_max`.
     known: usize,
     bindings_max: usize,
+    /// Name of the next binding.
+    next_id: u64,
+    journal: Journal,
 }
 
 impl Location {
@@ -49,6 +53,8 @@ impl Location {
     /// forgotten.
     pub fn new(hash: KeyedHash, bindings_max: usize) -> Location {
         Location {
+            next_id: hash.of(b"names of bindings"),
+            journal: Journal::default(),
             hash,
             bindings: Slab::new(bindings_max),
             by_aor: HashMap::default(),
@@ -66,13 +72,39 @@ impl Location {
         self.bindings_max = bindings_max;
     }
 
-    /// The bindings of the canonical address of record `aor` that are in force, newest first.
+    /// From here on [`Location::changes`] tells what changed.
+    pub fn keep_journal(&mut self) {
+        self.journal.keep();
+    }
+
+    /// The bindings of the canonical address of record `aor` that are in force and can be reached,
+    /// newest first.
     pub fn lookup<'a>(
         &'a self,
         aor: &'a [u8],
         now: Time,
     ) -> impl Iterator<Item = &'a Binding> + use<'a> {
+        self.remembered(aor, now).filter(|binding| !binding.is_lost())
+    }
+
+    /// The same with those that wait for their client to register again.
+    pub fn remembered<'a>(
+        &'a self,
+        aor: &'a [u8],
+        now: Time,
+    ) -> impl Iterator<Item = &'a Binding> + use<'a> {
         self.of_aor(aor).map(|(_, binding)| binding).filter(move |binding| binding.is_live(now))
+    }
+
+    /// What changed since [`Location::forget_changes`], in order. A binding that is gone, or has
+    /// changed its slot, is shown as `None`.
+    pub fn changes(&self) -> impl Iterator<Item = (Change, Option<&Binding>)> {
+        self.journal.iter().map(|change| (change, self.bindings.get(change.key)))
+    }
+
+    /// Event: what changed has been taken care of, or nobody needs it.
+    pub fn forget_changes(&mut self) {
+        self.journal.clear();
     }
 
     /// Whether `aor` has or had bindings since the start. May forget (see [`Location::new`]).
@@ -211,8 +243,17 @@ impl Location {
         self.bindings.get(key).expect("a key from of_aor, used before the table changed")
     }
 
-    /// Adds a binding; `None` when the table is full.
+    /// Adds a binding under a name of its own; `None` when the table is full.
     pub(super) fn add(&mut self, draft: &Draft, facts: Facts) -> Option<SlabKey> {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        let key = self.restore(draft, Facts { id, ..facts })?;
+        self.journal.note(Change { id, is_new: true, key });
+        Some(key)
+    }
+
+    /// Adds a binding that the store has under its name; `None` when the table is full.
+    pub(super) fn restore(&mut self, draft: &Draft, facts: Facts) -> Option<SlabKey> {
         let (aor_hash, bucket) = (facts.aor_hash, bucket_of(facts.expires_at));
         let key = self.bindings.insert(Binding::new(draft, facts))?;
         match self.by_aor.entry(aor_hash) {
@@ -236,7 +277,8 @@ impl Location {
     /// Changes a binding in its place. Its address of record stays.
     pub(super) fn update(&mut self, key: SlabKey, draft: &Draft, facts: Facts) {
         let old = &self.get(key).facts;
-        let (old_bucket, old_contact) = (old.bucket, old.contact_hash);
+        let (id, old_bucket, old_contact) = (old.id, old.bucket, old.contact_hash);
+        self.journal.note(Change { id, is_new: false, key });
         let bucket = bucket_of(facts.expires_at);
         let is_same_flow = self.get(key).stream() == facts.way.stream();
         if !is_same_flow {
@@ -247,7 +289,7 @@ impl Location {
         }
         let contact = facts.contact_hash;
         let binding = self.bindings.get_mut(key).expect("just seen");
-        binding.update(draft, Facts { bucket: old_bucket, ..facts });
+        binding.update(draft, Facts { id, bucket: old_bucket, ..facts });
         if !is_same_flow {
             self.enter_flow(key);
         }
@@ -267,7 +309,8 @@ impl Location {
         self.leave_bucket(key);
         self.leave_flow(key);
         self.leave_contact(key);
-        let aor_hash = self.get(key).facts.aor_hash;
+        let Facts { id, aor_hash, .. } = self.get(key).facts;
+        self.journal.note(Change { id, is_new: false, key });
         let head = self.by_aor.get_mut(&aor_hash).expect("a binding's address of record is listed");
         *head = unlink(&mut self.bindings, List::Aor, *head, key);
         if *head == END {
@@ -280,7 +323,7 @@ impl Location {
         self.bindings.remove(key);
     }
 
-    fn enter_bucket(&mut self, key: SlabKey, bucket: u64) {
+    fn enter_bucket(&mut self, key: SlabKey, bucket: u32) {
         let head = self.by_expiry.entry(bucket).or_insert(END);
         *head = push(&mut self.bindings, List::Expiry, *head, key);
         self.bindings.get_mut(key).expect("a living binding").facts.bucket = bucket;
@@ -343,13 +386,14 @@ fn leave(
 }
 
 /// The bucket in which a binding that ends at `at` is looked at.
-fn bucket_of(at: Time) -> u64 {
-    at.as_nanos() / BUCKET.as_nanos() as u64
+fn bucket_of(at: Time) -> u32 {
+    // The last bucket is a thousand years away.
+    u32::try_from(at.as_secs() / BUCKET.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The moment when everything in `bucket` that was not refreshed is out of force.
-fn end_of(bucket: u64) -> Time {
-    Time::from_nanos((bucket + 1).saturating_mul(BUCKET.as_nanos() as u64))
+fn end_of(bucket: u32) -> Time {
+    Time::ZERO + BUCKET * bucket.saturating_add(1)
 }
 
 #[cfg(test)]

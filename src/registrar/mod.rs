@@ -15,14 +15,20 @@ pub mod fuzz;
 mod gruu;
 #[cfg(test)]
 mod harness;
+mod journal;
 mod links;
 mod location;
 mod plan;
+mod record;
 mod register;
+mod restore;
 mod way;
 
 pub use binding::{Binding, BindingFlow};
 pub use contact::canonical_contact;
 pub use gruu::{Gruu, GruuKey};
+pub use journal::Change;
 pub use location::Location;
+pub use record::{RecordError, aor_of};
 pub use register::{RegisterContext, Registered, Reject, register};
+pub use restore::{NotRestored, restore};

@@ -127,16 +127,19 @@ impl<'a> Plan<'a> {
         if lasting().count() > 1 && lasting().any(|change| change.wanted.reg_id != 0) {
             return Err(reject(context, 400, "More than one Contact with a reg-id", out));
         }
-        let new = lasting().filter(|change| change.meant.is_empty()).count();
+        let reached = |change: &Change<'_>| {
+            change.meant.iter().filter(|key| !location.get(**key).is_lost()).count()
+        };
+        let new = lasting().filter(|change| reached(change) == 0).count();
         if new == 0 {
             return Ok(());
         }
         let live = location.lookup(&out.aor, context.now).count();
-        let gone: usize = self.changes.iter().map(|change| change.meant.len()).sum();
+        let gone: usize = self.changes.iter().map(reached).sum();
         if live - gone + lasting().count() > context.config.registrar.contacts_max {
             return Err(reject(context, 403, "Too many bindings", out));
         }
-        if location.room() < new {
+        if location.room() < lasting().filter(|change| change.meant.is_empty()).count() {
             number_line("Retry-After", RETRY_AFTER_SECONDS, &mut out.headers);
             return Err(reject(context, 500, "Location table full", out));
         }
@@ -335,13 +338,13 @@ fn fill_draft(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) {
 }
 
 /// The number that bindings of one instance share while their Call-ID stays (RFC 5627 §5.1): the
-/// one that was registered last decides.
+/// one that was registered last decides, be it in a former run.
 fn registration(sender: &Sender<'_>, wanted: &Wanted<'_>, location: &Location, aor: &[u8]) -> u32 {
     let Some(instance) = wanted.instance else { return 0 };
     let same = |binding: &&Binding| {
         binding.instance().is_some_and(|ours| is_same_instance(ours, instance))
     };
-    let last = location.lookup(aor, sender.context.now).find(same);
+    let last = location.remembered(aor, sender.context.now).find(same);
     match last.filter(|binding| binding.call_id() == sender.call_id) {
         Some(binding) => binding.registration(),
         None => (sender.context.random >> 32) as u32,
@@ -360,6 +363,7 @@ fn facts(
     let (way, dialable) = way(sender, wanted, ob);
     let context = sender.context;
     Facts {
+        id: 0,
         aor_hash,
         contact_hash,
         expires_at: context.now + Duration::from_secs(change.seconds),

@@ -21,6 +21,8 @@ mod same_user;
 mod slow_clients;
 mod stale_flows;
 mod start;
+mod store;
+mod store_kills;
 mod stream;
 mod support;
 mod timers;

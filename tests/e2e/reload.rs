@@ -237,3 +237,24 @@ fn two_hundred_reloads_take_no_memory_for_good() {
     let mut bob = Phone::connect(Transport::Wss, &server, "bob");
     bob.register_self();
 }
+
+#[test]
+fn another_store_needs_a_restart() {
+    let setup = Setup::new().registrar("store", "\"file:bindings\"");
+    let mut server = setup.registrar("store_delay", "\"100ms\"").start();
+    for (from, to) in [
+        ("\"file:bindings\"", "\"file:others\""),
+        ("\"file:bindings\"", "\"memory\""),
+        ("\"100ms\"", "\"200ms\""),
+        ("store_delay = \"100ms\"", "store_sync = true"),
+    ] {
+        let config = server.config().to_string();
+        assert!(config.contains(from), "{from} is not in {config}");
+        assert_eq!(server.reload(&config.replace(from, to)), Reloaded::Refused, "{to}");
+        let told = "[registrar] store, store_delay or store_sync is another: this needs a restart";
+        assert!(server.log().contains(told), "{to}: {}", server.log());
+    }
+    let mut alice = Phone::connect(Transport::Udp, &server, "alice");
+    alice.register_self();
+    server.wait_metric("sipring_store_records", 1, PATIENCE);
+}

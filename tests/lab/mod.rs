@@ -9,6 +9,7 @@ pub mod call;
 pub mod digest;
 pub mod draft;
 pub mod phone;
+pub mod shelf;
 pub mod text;
 
 use std::collections::{HashMap, VecDeque};
@@ -176,6 +177,8 @@ pub struct Lab {
     /// What the log was told.
     pub events: Vec<Event>,
     pub opens: Vec<(ShardId, ConnectId, ConnectTarget)>,
+    /// What shards gave to the store.
+    pub shelf: shelf::Shelf,
     /// What shards said to each other stays on its way until [`Lab::release`].
     pub hold: bool,
     /// A shard failed, and what it held was lost.
@@ -199,6 +202,7 @@ impl Lab {
         let engine = |shard: u16| {
             let mut seed = [7; 32];
             seed[0] = shard as u8;
+            seed[1] += epoch as u8 - 1;
             let setup = Setup {
                 shard: ShardId(shard),
                 shards,
@@ -217,6 +221,7 @@ impl Lab {
             datagrams: VecDeque::new(),
             events: Vec::new(),
             opens: Vec::new(),
+            shelf: shelf::Shelf::default(),
             hold: false,
             restarted: false,
             slots: vec![(Vec::new(), 0); usize::from(shards)],
@@ -435,6 +440,7 @@ impl Lab {
                     assert_ne!(to.index(), shard, "nobody links to himself");
                     self.links.push_back((ShardId(shard as u16), to, message));
                 }
+                Output::Store { serial, id, change } => self.store(shard, serial, id, change),
                 Output::Event(event) => self.events.push(event),
             }
         }

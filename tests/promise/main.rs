@@ -15,4 +15,5 @@ mod restarts;
 mod same_user;
 mod stale_flows;
 mod stale_links;
+mod stored;
 mod tokens;

@@ -303,6 +303,7 @@ impl World {
                     None => refused.push((to, message)),
                 }
             }
+            Output::Store { .. } => panic!("no configuration here has a store"),
             Output::Event(event) => self.event(shard, &event),
         }
     }

@@ -56,6 +56,7 @@ impl Net {
                 let lane = usize::from(message.is_work());
                 self.links[shard * self.engines.len() + to.index()][lane].push_back(message);
             }
+            Output::Store { .. } => panic!("no store is configured"),
             Output::Event(event) => {
                 self.engines[shard].bytes(event.text());
             }

@@ -1,8 +1,8 @@
 //! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody
 //! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `auth`,
-//! `listen`, `upstream` and `route` read one kind of table each, `judge` looks at the whole,
-//! `default` is the embedded configuration, `bind` tries the addresses. Absent on purpose: what may
-//! change while running, which `io/reload` judges.
+//! `listen`, `upstream` and `route` read one kind of table each, `store` some keys of one, `judge`
+//! looks at the whole, `default` is the embedded configuration, `bind` tries the addresses. Absent
+//! on purpose: what may change while running, which `io/reload` judges.
 
 mod auth;
 mod bind;
@@ -15,6 +15,7 @@ mod listen;
 mod pem;
 mod raw;
 mod route;
+mod store;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::base::config::Config;
+use crate::io::store::StoreFile;
 use crate::io::tls::CertificateFiles;
 
 pub use auth::{UsersError, of_lines, read_users};
@@ -53,6 +55,8 @@ pub struct ControlConfig {
     pub shards: u16,
     /// Where the key of tokens is kept; without it every start makes another one.
     pub secret_file: Option<PathBuf>,
+    /// Where bindings are kept; absent: in memory only.
+    pub store: Option<StoreFile>,
     /// The file with the users and their passwords, if users have any.
     pub users_file: Option<PathBuf>,
     /// Certificates of TLS and WSS listeners.
@@ -161,7 +165,7 @@ fn read_table(
     let certificates = listen::certificates(root.sections("certificate"), folder);
     let mut upstreams = upstream::upstreams(root.sections("upstream"), resolve);
     let routes = route::routes(root.sections("route"), &upstreams);
-    let registrar = tables::registrar(root.section("registrar"));
+    let registrar = tables::registrar(root.section("registrar"), folder);
     let auth = auth::auth(root.section("auth"), &node.node.domains, folder);
     let timers = tables::timers(root.section("timers"));
     let limits = tables::limits(root.section("limits"));
@@ -182,7 +186,7 @@ fn read_table(
         config: Config {
             node: node.node,
             listeners: listens.into_iter().map(|listen| listen.listener).collect(),
-            registrar,
+            registrar: registrar.registrar,
             auth: auth.auth,
             upstreams: upstreams.into_iter().map(|upstream| upstream.upstream).collect(),
             routes: routes.into_iter().filter_map(route::Drafted::into_route).collect(),
@@ -192,6 +196,7 @@ fn read_table(
         control: ControlConfig {
             shards: node.shards,
             secret_file: node.secret_file,
+            store: registrar.store,
             users_file: auth.users_file,
             certificates: certificates.into_iter().map(|certificate| certificate.files).collect(),
             upstream_ca: upstream_ca.map(|ca| ca.value),

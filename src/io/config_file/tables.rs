@@ -11,10 +11,12 @@ use crate::base::config::{Node, Registrar, Timers};
 use crate::base::id::{FLOW_SLOTS_MAX, SHARDS_MAX};
 use crate::base::limits::Limits;
 use crate::io::secret::{self, SecretError};
+use crate::io::store::StoreFile;
 use crate::sip::{NameAddr, Scheme, Uri};
 
 use super::listen::is_host;
 use super::raw::{At, Section};
+use super::store;
 use super::{LogConfig, LogFormat, LogLevel};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -94,7 +96,13 @@ fn domains(section: &Section<'_>) -> Vec<String> {
     domains
 }
 
-pub(super) fn registrar(section: Section<'_>) -> Registrar {
+/// The `[registrar]` table.
+pub(super) struct RegistrarTable {
+    pub(super) registrar: Registrar,
+    pub(super) store: Option<StoreFile>,
+}
+
+pub(super) fn registrar(section: Section<'_>, folder: &Path) -> RegistrarTable {
     let default = Registrar::default();
     let second = Duration::from_secs(1);
     let min = section.duration("expires_min", second..=YEAR, default.expires_min);
@@ -120,13 +128,10 @@ pub(super) fn registrar(section: Section<'_>) -> Registrar {
         let hint = "requests for a lost flow are answered at once; set grace = 0";
         section.faults.warning(&grace.at, "`grace` is not supported yet", hint);
     }
-    if let Some(store) = section.string("store").filter(|store| store.value != "memory") {
-        let message = format!("store `{}` is not supported yet", store.value);
-        section.faults.error(&store.at, message, "use store = \"memory\"");
-    }
+    let (store, persistence) = store::read(&section, folder);
     let service_route = service_route(&section);
     section.finish();
-    Registrar {
+    let registrar = Registrar {
         expires_default: usual.value,
         expires_min: min.value,
         expires_max: max.value,
@@ -135,7 +140,9 @@ pub(super) fn registrar(section: Section<'_>) -> Registrar {
         foreign_contacts,
         service_route,
         sips_to_sip_contact,
-    }
+        persistence,
+    };
+    RegistrarTable { registrar, store }
 }
 
 /// RFC 3608 §5: each value is a name-addr whose URI is a loose route.

@@ -159,7 +159,7 @@ fn keys_and_types() {
 #[test]
 fn what_does_not_exist_yet_is_not_ignored() {
     assert_cases(&[
-        ("[registrar]\nstore = \"redis://x\"\n", Error, 9, "not supported yet", "memory"),
+        ("[registrar]\nstore = \"redis://x\"\n", Error, 9, "is not supported", "file:"),
         ("[registrar]\ngrace = \"10s\"\n", Warning, 9, "not supported yet", "grace = 0"),
         (
             "[[listen]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:1\"\n\

@@ -214,28 +214,23 @@ impl Setup {
             command.env("NOTIFY_SOCKET", socket);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("start sipring");
-        let log = Arc::new(Mutex::new(String::new()));
-        let (sender, lines) = channel();
-        let out = child.stdout.take().expect("stdout");
-        let err = child.stderr.take().expect("stderr");
-        let streams: [Box<dyn Read + Send>; 2] = [Box::new(out), Box::new(err)];
-        for stream in streams {
-            let (log, sender) = (Arc::clone(&log), sender.clone());
-            std::thread::spawn(move || {
-                for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                    let line = String::from_utf8_lossy(&line).into_owned();
-                    let mut log = log.lock().expect("log");
-                    log.push_str(&line);
-                    log.push('\n');
-                    let _ = sender.send(());
-                }
-            });
-        }
+        let log = Arc::default();
+        let (child, lines) = spawn(&mut command, &log);
         let ip = if self.ipv6 { "::1" } else { "127.0.0.1" }.parse().expect("address");
         let addresses = ports.into_iter().map(|(t, port)| (t, SocketAddr::new(ip, port))).collect();
         let shards = self.shards;
-        Server { child, exited: None, addresses, admin, log, lines, config, shards, folder }
+        Server {
+            command,
+            child,
+            exited: None,
+            addresses,
+            admin,
+            log,
+            lines,
+            config,
+            shards,
+            folder,
+        }
     }
 
     fn config(&self, ports: &BTreeMap<Transport, u16>, admin: SocketAddr) -> String {
@@ -286,6 +281,7 @@ impl Setup {
 
 /// A running proxy. Dropping it ends it, and wants it to end well.
 pub struct Server {
+    command: Command,
     child: Child,
     exited: Option<ExitStatus>,
     addresses: BTreeMap<Transport, SocketAddr>,
@@ -433,6 +429,27 @@ impl Server {
         let _ = Command::new("kill").args([name, &pid]).stderr(Stdio::null()).status();
     }
 
+    /// Ends it without a word to it (SIGKILL).
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.exited = Some(self.child.wait().expect("wait"));
+    }
+
+    /// Starts it again on the same configuration, after its end.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.launch_again();
+        if let Err(why) = self.wait_ready() {
+            panic!("sipring did not get ready again: {why}\n{}", self.log());
+        }
+    }
+
+    /// The same without waiting.
+    pub fn launch_again(&mut self) {
+        assert!(self.exited.take().is_some(), "it runs still");
+        (self.child, self.lines) = spawn(&mut self.command, &self.log);
+    }
+
     /// Waits for the end of the process: its pipes close with it.
     pub fn wait_exit(&mut self, within: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + within;
@@ -475,6 +492,28 @@ impl Drop for Server {
         // Whoever waited for the end has judged it.
         assert!(awaited || status.success(), "{status}\n{}", self.log());
     }
+}
+
+/// Starts the command; what it prints goes to the log, each line with a sign.
+fn spawn(command: &mut Command, log: &Arc<Mutex<String>>) -> (Child, Receiver<()>) {
+    let mut child = command.spawn().expect("start sipring");
+    let (sender, lines) = channel();
+    let out = child.stdout.take().expect("stdout");
+    let err = child.stderr.take().expect("stderr");
+    let streams: [Box<dyn Read + Send>; 2] = [Box::new(out), Box::new(err)];
+    for stream in streams {
+        let (log, sender) = (Arc::clone(log), sender.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let mut log = log.lock().expect("log");
+                log.push_str(&line);
+                log.push('\n');
+                let _ = sender.send(());
+            }
+        });
+    }
+    (child, lines)
 }
 
 /// A plain HTTP GET; `None` when nobody answers.
