@@ -126,6 +126,25 @@ fn a_message_has_its_time_also_when_a_keep_alive_came_in_two_pieces_before() {
 }
 
 #[test]
+fn what_is_refused_half_way_gives_its_block_back() {
+    for frames in [
+        masked_frame(0x1, b"MESSAGE \xff"),
+        masked_frame(0x8, &1000_u16.to_be_bytes()),
+        masked_frame(0x8, b"x"),
+    ] {
+        let mut lab = Lab::new(1, lab::config());
+        let client = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
+        let flow = client.flow.expect("one");
+        let (start, end) = frames.split_at(4);
+        lab.data(flow, start);
+        assert_eq!(lab.engines[0].resources().blocks, 1);
+        lab.data(flow, end);
+        assert!(lab.closed(flow).is_some());
+        lab.finish();
+    }
+}
+
+#[test]
 fn a_refusal_without_a_transaction_takes_its_ack() {
     let config = lab::config_with(|config| config.limits.transactions_max = 1);
     let mut lab = Lab::new(1, config);

@@ -1,5 +1,12 @@
-//! Seeds that found a fault of the engine, with what it was. A seed says the same only as long as
-//! the simulator does; each fault has a scenario test of its own besides.
+//! Seeds that find a fault which the engine once had, when it is put in again. A seed says the same
+//! only as long as the simulator does; each fault has a scenario test of its own besides.
 
-/// Seed, acts, and what it found.
-pub const FOUND: [(u64, Option<usize>, &str); 0] = [];
+/// Seed, acts where not its own, and the fault.
+pub const FOUND: [(u64, Option<usize>, &str); 6] = [
+    (2, None, "the ACK of a refusal without a transaction went on to the callees"),
+    (26, None, "a keep-alive in two pieces took the next message's time"),
+    (37, None, "what a client said on a new flow came back to its old one"),
+    (86, None, "Contacts of a failed shard's bindings stayed in the index"),
+    (101, None, "a refused request to another shard did not give its block back"),
+    (1099, None, "a CANCEL without room for its transaction was not sent"),
+];
