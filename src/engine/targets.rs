@@ -282,32 +282,11 @@ impl Engine {
     fn aim_at_location(&mut self, uri: &Uri<'_>, sender: Sender) -> Result<(), Reject> {
         let mut aor = std::mem::take(&mut self.scratch.key);
         aor.clear();
-        let gruu = match uri.param("gr") {
-            Some(_) => Some(self.gruus.read(uri, &mut aor).ok_or(Reject::new(404))?),
-            None => None,
-        };
-        if gruu.is_none() {
-            uri.aor_into(&mut aor);
-        }
-        let choice = Choice {
-            sips: uri.scheme == Scheme::Sips,
-            sips_to_sip: self.config.registrar.sips_to_sip_contact,
-        };
-        let refused = {
-            let all = self.location.remembered(&aor, self.now);
-            let meant =
-                all.filter(|it| gruu.as_ref().is_none_or(|gruu| self.gruus.is_of(gruu, it)));
-            let mut bindings = meant.peekable();
-            // Only the last registration's temporary GRUUs are valid (RFC 5627 §5.1, §5.3).
-            if gruu.as_ref().is_some_and(|gruu| gruu.is_outdated(bindings.peek().copied())) {
-                return Err(Reject::because(404, "The GRUU is not valid any more"));
-            }
-            let reachable = bindings.filter(|binding| !binding.is_lost());
-            choice.pick(reachable, &self.config, &mut self.scratch.targets)
-        };
+        let picked = self.pick_bindings(uri, &mut aor);
         let known = self.location.was_known(&aor)
             || self.config.auth.users().is_some_and(|users| users.by_aor(&aor).is_some());
         self.scratch.key = aor;
+        let refused = picked?;
         if !self.scratch.targets.is_empty() {
             return Ok(());
         }
@@ -317,6 +296,35 @@ impl Engine {
             None if !known && sender != Sender::Stranger => Reject::new(404),
             None => Reject::new(480),
         })
+    }
+
+    /// Adds the bindings that `uri` stands for and that fit; says why one did not. `aor` becomes
+    /// the canonical address of record.
+    fn pick_bindings(
+        &mut self,
+        uri: &Uri<'_>,
+        aor: &mut Vec<u8>,
+    ) -> Result<Option<Warning>, Reject> {
+        let gruu = match uri.param("gr") {
+            Some(_) => Some(self.gruus.read(uri, aor).ok_or(Reject::new(404))?),
+            None => None,
+        };
+        if gruu.is_none() {
+            uri.aor_into(aor);
+        }
+        let choice = Choice {
+            sips: uri.scheme == Scheme::Sips,
+            sips_to_sip: self.config.registrar.sips_to_sip_contact,
+        };
+        let all = self.location.remembered(aor, self.now);
+        let meant = all.filter(|it| gruu.as_ref().is_none_or(|gruu| self.gruus.is_of(gruu, it)));
+        let mut bindings = meant.peekable();
+        // Only the last registration's temporary GRUUs are valid (RFC 5627 §5.1, §5.3).
+        if gruu.as_ref().is_some_and(|gruu| gruu.is_outdated(bindings.peek().copied())) {
+            return Err(Reject::because(404, "The GRUU is not valid any more"));
+        }
+        let reachable = bindings.filter(|binding| !binding.is_lost());
+        Ok(choice.pick(reachable, &self.config, &mut self.scratch.targets))
     }
 }
 
