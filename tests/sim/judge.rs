@@ -4,7 +4,7 @@
 use sipring::base::id::Transport;
 use sipring::base::time::Time;
 
-use crate::check::{Aim, Asked, Books, Checker, Peer, Violation};
+use crate::check::{Aim, Asked, Books, Checker, Peer, Violation, serial_of};
 use crate::edits;
 use crate::message::Sip;
 
@@ -28,7 +28,7 @@ impl Books {
         if is_sips && !to.transport.is_secure() {
             return wrong(Checker::Downgraded, "sips by a plain transport");
         }
-        match &asked.aim {
+        match self.aim_of(asked) {
             Aim::User(user) => {
                 // A repeat of what was refused for want of room is served as if it were the first.
                 let again = asked.forgotten || self.lenient && asked.copies_in > 1;
@@ -57,6 +57,17 @@ impl Books {
             _ => return wrong(Checker::WrongClient, "nobody's business there"),
         }
         edits::compare_request(&asked.sip, sip)
+    }
+
+    /// To whom it may go. The ACK of a refusal whose transaction went with its shard is taken for
+    /// one of a 2xx (RFC 3261 §16.11): it may go where its INVITE could.
+    fn aim_of<'a>(&'a self, asked: &'a Asked) -> &'a Aim {
+        let is_ack = asked.sip.method() == "ACK" && matches!(asked.aim, Aim::Hop);
+        let invite = serial_of(asked.sip.branch()).filter(|_| is_ack);
+        match invite.and_then(|serial| self.asked(serial)) {
+            Some(invite) if invite.forgotten => &invite.aim,
+            _ => &asked.aim,
+        }
     }
 
     pub fn judge_response(

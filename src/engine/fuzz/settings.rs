@@ -14,7 +14,7 @@ use crate::base::limits::Limits;
 use crate::base::users::Algorithm;
 
 /// Number of configurations.
-pub(super) const SETTINGS: usize = 7;
+pub(super) const SETTINGS: usize = 8;
 
 /// The server behind the proxy.
 pub(super) const CORE: SocketAddr = address([198, 51, 100, 7], 5060);
@@ -79,7 +79,15 @@ pub(super) fn config(number: usize) -> Config {
             config.limits.idle_timeout = Duration::from_secs(5);
             config.routes[1].to = RouteTo::Reject(603);
         }
-        _ => config.auth.method = digest(&config.node.domains),
+        6 => config.auth.method = digest(&config.node.domains),
+        _ => {
+            // The core is the registrar, and clients behind NAT are pinged.
+            let methods = vec!["REGISTER".into()];
+            let registrar = Route { user: None, methods, ..config.routes[0].clone() };
+            config.routes.insert(0, registrar);
+            config.registrar.nat_ping = Duration::from_secs(5);
+            config.registrar.nat_ping_misses = 2;
+        }
     }
     config
 }
