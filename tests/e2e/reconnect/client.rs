@@ -1,5 +1,7 @@
 //! A WSS client with a password that loses its connection in some way and comes back on another.
 
+use std::time::{Duration, Instant};
+
 use crate::support::digest::try_log_in;
 use crate::support::link::{Incoming, Link, Transport};
 use crate::support::log::Flow;
@@ -165,6 +167,11 @@ impl Client {
 }
 
 impl Lost {
+    /// Whether the proxy has closed it.
+    pub fn is_over(&self, server: &Server) -> bool {
+        server.closed_by(self.printed, &self.flow, Duration::ZERO).is_some()
+    }
+
     /// Waits until the proxy has closed it, for the reason that it must have.
     #[track_caller]
     fn await_end(&self, server: &Server) {
@@ -183,7 +190,7 @@ impl Lost {
         let mut heard = Vec::new();
         let Some(mut link) = self.link else { return heard };
         loop {
-            match link.receive(std::time::Instant::now() + PATIENCE) {
+            match link.receive(Instant::now() + PATIENCE) {
                 Some(Incoming::Message(message)) => heard.push(message),
                 Some(Incoming::KeepAlive) => {}
                 Some(Incoming::Closed) => return heard,

@@ -5,5 +5,7 @@
 mod client;
 mod impostors;
 mod matrix;
+mod memory;
 mod restarts;
+mod silence;
 mod talk;

@@ -338,8 +338,13 @@ impl Server {
     /// Waits for the end of a flow that was opened since then, and says why it ended.
     #[track_caller]
     pub fn closed(&self, printed: usize, flow: &Flow) -> String {
-        let found = self.log.find(printed, 2 * PATIENCE, |line| log::closed(line, flow));
-        found.unwrap_or_else(|| panic!("{flow:?} lives\n{}", self.log()))
+        let why = self.closed_by(printed, flow, 2 * PATIENCE);
+        why.unwrap_or_else(|| panic!("{flow:?} lives\n{}", self.log()))
+    }
+
+    /// The same, if that is told in time.
+    pub fn closed_by(&self, printed: usize, flow: &Flow, within: Duration) -> Option<String> {
+        self.log.find(printed, within, |line| log::closed(line, flow))
     }
 
     /// Process number.
