@@ -8,5 +8,7 @@ mod bounds;
 mod client;
 mod impostors;
 mod matrix;
+mod memory;
 mod pending;
 mod restarts;
+mod tabs;
