@@ -256,9 +256,18 @@ impl Talk {
         caller.send(lab, &draft.text());
         let invite = callee.take_method(lab, "INVITE");
         caller.take_status(lab, 100);
-        callee.send(lab, &invite.response(180, "callee", &[]));
+        callee.send(lab, &ringing(&invite, &callee, "callee"));
         caller.take_status(lab, 180);
         Talk { caller, callee, name, invite, answer: None, cseq: 1 }
+    }
+
+    /// The caller, back on another flow, is told again that it rings and asked whether it knows
+    /// that: gives back the question.
+    pub fn take_question(&self, lab: &mut Lab) -> Sip {
+        let mut got = self.caller.take(lab);
+        let what: Vec<_> = got.iter().map(|it| (it.status(), it.method())).collect();
+        assert_eq!(what, [(180, ""), (0, "INFO")], "{got:#?}");
+        got.remove(1)
     }
 
     /// Its Call-ID and branch are made of this.
@@ -334,6 +343,11 @@ impl Talk {
             to.take_method(lab, "ACK");
         }
     }
+}
+
+/// 180 of a callee, which opens an early dialog (RFC 3261 §12.1.1).
+pub fn ringing(invite: &Sip, callee: &Client, tag: &str) -> String {
+    invite.response(180, tag, &[&format!("Contact: <{}>", callee.contact)])
 }
 
 /// An INVITE for a client's user.

@@ -6,6 +6,7 @@ mod lab;
 
 mod bounds;
 mod client;
+mod forgotten;
 mod impostors;
 mod matrix;
 mod memory;
