@@ -9,5 +9,7 @@ mod client;
 mod forgotten;
 mod impostors;
 mod matrix;
+mod memory;
 mod pending;
 mod restarts;
+mod tabs;
