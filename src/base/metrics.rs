@@ -164,6 +164,10 @@ counters! {
     /// Requests written once more, on the next flow of a client that lost one before it said
     /// anything.
     requests_moved;
+    /// INVITEs whose sender was asked, on its next flow, whether it still knows them.
+    callers_asked;
+    /// INVITEs cancelled because their sender said that it does not.
+    callers_forgot;
     /// Bindings that came back from the store after a start.
     bindings_restored;
     /// Bindings in the store that did not come back: out of force, in a domain that is no longer

@@ -44,7 +44,9 @@ impl Engine {
         branch: BranchId,
     ) {
         let Some(client) = self.matching(message, branch) else {
-            if !self.on_ping_response(arrival, message, branch) {
+            let is_ours = self.on_ping_response(arrival, message, branch)
+                || self.on_recall_answer(arrival, message, branch);
+            if !is_ours {
                 self.drop_stray(arrival, message);
             }
             return;

@@ -158,6 +158,11 @@ impl Location {
         self.bindings.is_empty()
     }
 
+    /// How many bindings are found by their client.
+    pub fn clients(&self) -> usize {
+        self.by_client.len()
+    }
+
     /// How many addresses of record have bindings.
     pub fn aors(&self) -> usize {
         self.by_aor.len() - self.known
