@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::base::config::Registrar;
-use crate::base::id::{FlowId, FlowRef};
+use crate::base::id::{FlowId, FlowRef, Transport};
+use crate::base::limits::Limits;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::route::Sender;
@@ -26,7 +27,6 @@ impl Engine {
         self.check_store_room()?;
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
-        let keeps_alive = arrival.transport().is_websocket();
         let is_known = self.may_be_lost(&arrival);
         let context = RegisterContext {
             now: self.now,
@@ -37,7 +37,7 @@ impl Engine {
             random: self.rng.next_u64(),
             client_hash: is_known.then_some(&self.placement),
             gruu_key: &self.gruus,
-            flow_timer: keeps_alive.then(|| flow_timer(&config.limits)),
+            flow_timer: flow_timer(arrival.transport(), &config.limits),
         };
         let mut outcome = std::mem::take(&mut self.scratch.registered);
         let result = register(&mut self.location, message, &context, &mut outcome);
@@ -231,9 +231,17 @@ fn index_host(contact: &[u8]) -> Option<Vec<u8>> {
     Some(host)
 }
 
-/// RFC 5626 §4.4.1: how long a client may stay silent: our own pings are the keep-alive, so
-/// generously.
-fn flow_timer(limits: &crate::base::limits::Limits) -> u32 {
-    let seconds = (limits.ping_interval + limits.pong_timeout).as_secs();
-    u32::try_from(seconds).unwrap_or(u32::MAX).max(30)
+/// RFC 5626 §4.4: how long a client may stay silent. Over WebSocket our own pings are the
+/// keep-alive, so generously. Over TCP and TLS it needs to be told only when its usual interval of
+/// up to 120 s would be too long for us: a fifth is for delays on the way.
+fn flow_timer(transport: Transport, limits: &Limits) -> Option<u32> {
+    const USUAL: Duration = Duration::from_secs(120);
+    let idle = limits.idle_timeout * 4 / 5;
+    let (time, least) = match transport {
+        Transport::Udp => return None,
+        Transport::Ws | Transport::Wss => (limits.ping_interval + limits.pong_timeout, 30),
+        Transport::Tcp | Transport::Tls if idle >= USUAL => return None,
+        Transport::Tcp | Transport::Tls => (idle, 1),
+    };
+    Some(u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(least))
 }
