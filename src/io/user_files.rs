@@ -1,4 +1,4 @@
-//! The users file and the file of shared secrets once more, when they change: looked at every few
+//! The files of users, of shared secrets and of signing keys once more, when they change: looked at every few
 //! seconds, read once they have stopped changing, judged as at the start. What has a fault changes
 //! nothing, and of the configuration file nothing is read. Absent on purpose: the thread that reads
 //! (`reload`), and handing it to the shards (`in_force`).
@@ -8,7 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config_file::{ControlConfig, Fault, Severity, of_lines, read_secrets, read_users};
+use super::config_file::{
+    ControlConfig, Fault, Severity, of_lines, read_keys, read_secrets, read_users,
+};
 use crate::auth::users::Rules;
 use crate::base::config::{AuthMethod, Config};
 use crate::base::limits::USERS_LOOK_INTERVAL;
@@ -18,8 +20,8 @@ use crate::base::time::Time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp(u64, u64, i64, i64);
 
-/// How the files look: of users, of secrets. `None`: there is none.
-type Stamps = [Option<Stamp>; 2];
+/// How the files look: of users, of secrets, of keys. `None`: there is none.
+type Stamps = [Option<Stamp>; 3];
 
 /// When the files were looked at, and how they looked.
 #[derive(Debug)]
@@ -64,7 +66,8 @@ impl Watch {
 }
 
 fn files(control: &ControlConfig) -> impl Iterator<Item = Option<&PathBuf>> {
-    [control.users_file.as_ref(), control.secrets_file.as_ref()].into_iter()
+    let ControlConfig { users_file, secrets_file, keys_file, .. } = control;
+    [users_file.as_ref(), secrets_file.as_ref(), keys_file.as_ref()].into_iter()
 }
 
 fn stamps(control: &ControlConfig) -> Stamps {
@@ -107,6 +110,15 @@ pub fn read_again(
                 Ok(secrets) => Arc::make_mut(shared).secrets = secrets,
                 Err(fault) => faults.push(fault),
             }
+        }
+    }
+    if let (Some(path), Some(bearer)) = (&control.keys_file, &mut config.auth.bearer) {
+        match read_keys(path) {
+            Ok((keys, lines)) => {
+                faults.extend(of_lines(path, lines));
+                bearer.keys = Arc::new(keys);
+            }
+            Err(error) => faults.push(of_file(path, error.to_string())),
         }
     }
     let is_error = |fault: &Fault| fault.severity == Severity::Error;
