@@ -157,6 +157,12 @@ pub const LOG_MISHAP_BYTES_MAX: usize = 4096;
 /// Connections that wait to be accepted, for each listener of each shard.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// Sources of STUN requests that a shard tells apart; others share what one may have answered.
+pub const ALLOWANCE_CELLS: usize = 4096;
+/// Attributes that the answer to a STUN request names as unknown (RFC 8489 §14.9).
+pub const STUN_UNKNOWN_MAX: usize = 8;
+/// Most time between two looks at the round-trip time of a TCP or TLS flow.
+pub const MEASURE_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two steps of the walk over bindings that need pings.
 pub const PING_TICK: Duration = Duration::from_millis(100);
 /// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path
@@ -312,6 +318,9 @@ pub struct Limits {
     /// Time that an accepted flow has to register or to have a request accepted before it is
     /// closed.
     pub prove_deadline: Duration,
+    /// STUN binding requests of one source address that a shard answers in a second (RFC 5626
+    /// §4.4.2); more are dropped. A client sends one in about 25 s.
+    pub stun_answers_max: usize,
     /// Time for an outgoing connection to be established, TLS included.
     pub connect_timeout: Duration,
     /// Time that living transactions get after SIGTERM before the process ends.
@@ -338,6 +347,7 @@ impl Default for Limits {
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(900),
             prove_deadline: Duration::from_secs(60),
+            stun_answers_max: 100,
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
             drain_spread: Duration::from_secs(10),

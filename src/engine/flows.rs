@@ -5,10 +5,12 @@ use memchr::memmem;
 
 use crate::base::event::{CloseReason, Event};
 use crate::base::id::{ClientKey, DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
+use crate::base::limits::MEASURE_INTERVAL;
 use crate::base::time::Time;
 use crate::flow::arrival::{Arrival, Standing};
 use crate::flow::keepalive;
 use crate::flow::layers::Layer;
+use crate::flow::stun;
 use crate::flow::table::Flow;
 use crate::proxy::Reject;
 use crate::proxy::route::Sender;
@@ -24,8 +26,6 @@ use super::{Deferred, Engine};
 
 /// The lone CRLF that answers a ping (RFC 5626 §3.5.1).
 const PONG: &[u8] = b"\r\n";
-/// A STUN message starts with two zero bits, its magic cookie stands at byte 4 (RFC 8489 §5).
-const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 impl Engine {
     pub(super) fn on_opened(&mut self, name: FlowId, key: FlowKey, origin: Origin) {
@@ -50,11 +50,13 @@ impl Engine {
         let mut flow = Flow::new(path, key.local, key.remote, accepted, self.now);
         flow.trunk = Sender::upstream(&self.config, &flow.arrival()).is_some();
         let look = keepalive::first_look(&flow, &self.config.limits);
+        let look = if key.transport.is_websocket() { look } else { look.min(MEASURE_INTERVAL) };
         flow.timer = Some(self.wheel.arm(self.now + look, Alarm::Flow(name)));
         let is_open = !matches!(flow.layer, Layer::Upgrade(_));
         self.flows.insert(flow);
         if is_open {
             self.flow_is_open(path, key.remote);
+            self.measure(name);
         }
         self.release_waiters(path, waiters);
     }
@@ -297,9 +299,8 @@ impl Engine {
     }
 
     pub(super) fn on_datagram(&mut self, path: DatagramPath, bytes: &mut [u8]) {
-        if bytes.len() >= 20 && bytes[0] < 4 && bytes[4..8] == STUN_COOKIE {
-            self.counters.keepalives_received += 1;
-            return self.answer_stun(path, bytes);
+        if stun::is_stun(bytes) {
+            return self.on_stun(path, bytes);
         }
         if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             self.counters.keepalives_received += 1;

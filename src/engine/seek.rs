@@ -5,7 +5,8 @@
 //!
 //! A request that was written to the lost flow and of which nothing was heard is written once more,
 //! with its branch; of one that was heard of only the rest of its responses is taken from the next
-//! flow. Responses and ACKs, which no transaction repeats over a stream, wait as they are.
+//! flow. Final responses and ACKs, which no transaction repeats over a stream, wait as they are; of
+//! provisional ones the last is sent again (see `recall`).
 
 use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
 use crate::base::limits::HELD_MAX;
@@ -302,6 +303,7 @@ impl Engine {
             let mark = self.transactions.by_source.add(path.flow, tx);
             self.transactions.server.get_mut(tx).expect("just seen").mark = Some(mark);
         }
+        self.recall(tx);
     }
 
     fn release(&mut self, held: SlabKey, path: Option<StreamPath>) {

@@ -103,7 +103,10 @@ impl Engine {
     pub(super) fn run_server_steps(&mut self, tx: SlabKey, message: Message<'_>, steps: &Steps) {
         for step in steps.iter() {
             match *step {
-                Step::SendResponse => self.send_last(tx),
+                Step::SendResponse => {
+                    self.send_last(tx);
+                    self.ask_caller(tx, message);
+                }
                 Step::SendTrying if message.method() != Method::Invite => {
                     self.answer_trying(tx, message);
                 }
@@ -127,15 +130,18 @@ impl Engine {
     }
 
     /// Sends the last response once more, or for the first time.
-    fn send_last(&mut self, tx: SlabKey) {
+    pub(super) fn send_last(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let last = std::mem::take(&mut transaction.last);
         let (to, fallback, gone) =
             (transaction.reply_to, transaction.fallback, transaction.orphaned);
         let (lost, client) = (transaction.lost, transaction.arrival.client);
+        let is_final = transaction.context.sent != 0;
         let is_sent = match to {
             _ if last.is_empty() => true,
             _ if gone => false,
+            // A provisional response is sent again when there is a flow for it (`recall`).
+            _ if lost && !is_final => true,
             FlowRef::Stream(path) if lost => self.hold(client, path, &last, HeldWhat::Response),
             _ => self.deliver_or_hold(to, client, &last, HeldWhat::Response).is_some(),
         };

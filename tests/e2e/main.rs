@@ -14,6 +14,7 @@ mod frames;
 mod harness;
 mod ipv6;
 mod matrix;
+mod reconnect;
 mod registrar;
 mod reload;
 mod routing;

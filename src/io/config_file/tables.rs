@@ -252,6 +252,7 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
         pong_timeout: time("pong_timeout", default.pong_timeout),
         idle_timeout: time("idle_timeout", default.idle_timeout),
         prove_deadline: time("prove_deadline", default.prove_deadline),
+        stun_answers_max: size("stun_answers_max", 0..=1 << 20, default.stun_answers_max).value,
         connect_timeout: time("connect_timeout", default.connect_timeout),
         drain_timeout: time("drain_timeout", default.drain_timeout),
         drain_spread: section
