@@ -2,8 +2,8 @@
 //! [`digest`] computes what it should have shown, [`nonce`] makes what it must answer to and
 //! remembers what was answered, [`users`] reads the file of passwords, [`ticket`] makes those that
 //! are in no file, [`Verifier`] puts them together. Tokens (RFC 8898): [`bearer`] finds them,
-//! [`jwt`] reads one, [`jwks`] the file of keys that may sign it, [`Tokens`] remembers it. Absent on purpose: what an identity permits (the
-//! proxy decides), and any I/O.
+//! [`jwt`] reads one, [`jwks`] the file of keys that may sign it, [`Tokens`] remembers it. Absent on
+//! purpose: what an identity permits (the proxy decides), and any I/O.
 
 pub mod bearer;
 pub mod credentials;

@@ -187,6 +187,41 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_may_sign_tokens_are_read_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("jwks.json");
+        let write = |keys: &str| fs::write(&file, keys).expect("the folder is ours");
+        // RFC 8037 §A.2.
+        let key = "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"a\",\
+            \"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}";
+        write(&format!("{{\"keys\":[{key}]}}"));
+        let text = FILE.split("[auth]").next().expect("the rest");
+        let auth = "[auth]\nmethod = \"bearer\"\njwks_file = \"jwks.json\"\n\
+            audience = \"sip\"\nauthz_server = \"https://id.example.com\"\n";
+        let read =
+            config_file::read("f", &format!("{text}{auth}"), folder.path(), &|_, _| Ok(Vec::new()));
+        let Loaded { config, control } = read.expect("it is fine").0;
+        let names = |config: &Config| -> Vec<String> {
+            let keys = &config.auth.bearer().expect("it is on").keys.keys;
+            keys.iter().filter_map(|key| key.kid.clone()).collect()
+        };
+        assert_eq!(names(&config), ["a"]);
+        let mut watch = Watch::new(&control);
+        let start = Time::ZERO + Duration::from_secs(1);
+        write(&format!("{{\"keys\":[{}]}}", key.replace("\"a\"", "\"bb\"")));
+        assert!(!watch.has_changed(&control, start), "it may still be written");
+        assert!(watch.has_changed(&control, start + USERS_LOOK_INTERVAL));
+        let (fresh, faults) = read_again(&control, &config).expect("it is fine");
+        assert_eq!((names(&fresh), faults.len()), (vec!["bb".to_owned()], 0));
+        write("{\"keys\":[]}");
+        let faults = read_again(&control, &config).expect_err("nobody could sign");
+        assert!(
+            faults[0].to_string().contains("jwks.json:1:1: error: there is no key"),
+            "{faults:?}"
+        );
+    }
+
+    #[test]
     fn a_faulty_file_changes_nothing_and_a_good_one_itself_alone() {
         let (folder, Loaded { control, config }) = load();
         let write = |name: &str, text: &str| {

@@ -1,5 +1,5 @@
-//! The `[auth]` table but for what `bearer` reads, the users file and the file of shared secrets that it names. `read_users` and
-//! `read_secrets` read those files again while the program runs.
+//! The `[auth]` table but for what `bearer` reads, the users file and the file of shared secrets that
+//! it names. `read_users` and `read_secrets` read those files again while the program runs.
 
 use std::fs::File;
 use std::io::Read;

@@ -175,9 +175,9 @@ pub fn read_keys(path: &Path) -> Result<(KeySet, Vec<LineFault>), UsersError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Severity::{self, Error, Note, Warning};
     use super::super::tests::{LEAST, assert_cases, resolve};
-    use super::super::{Fault, Loaded, Severity, read};
-    use super::Severity::{Error, Note, Warning};
+    use super::super::{Fault, Loaded, read};
     use super::UpgradeToken;
 
     /// RFC 8037 §A.2.
@@ -235,7 +235,6 @@ mod tests {
             ("audience", "token_grace = \"1h\"\naudience", Error, "`token_grace` is out of range"),
             ("audience", "upgrade_token = \"must\"\naudience", Error, "`must` is not a value"),
             ("audience", "upgrade_cookie = \"a b\"\naudience", Error, "name of a cookie"),
-            ("audience", "audience", Note, "can be read on the way"),
             ("\"bearer\"", "[\"bearer\", \"none\"]", Error, "\"none\" is alone"),
             ("\"bearer\"", "[\"bearer\", \"bearer\"]", Error, "named twice"),
             ("\"bearer\"", "[]", Error, "`method` is empty"),
@@ -247,6 +246,8 @@ mod tests {
         }
         let text = "upgrade_token = \"ignored\"\nupgrade_cookie = \"token\"\n";
         assert!(says(judge(&format!("{WHOLE}{text}"), KEY), Warning, "has no effect with"));
+        let open = "[[listen]]\ntransport = \"ws\"\naddress = \"192.0.2.1:8080\"\n";
+        assert!(says(judge(&format!("{WHOLE}{open}"), KEY), Note, "can be read on the way"));
         assert!(says(judge(WHOLE, "{"), Error, "jwks.json:1:1: error: it is no JWK Set"));
         let private = KEY.replace("\"kid\"", "\"d\": \"AA\", \"kid\"");
         assert!(says(judge(WHOLE, &private), Warning, "has its private part"));

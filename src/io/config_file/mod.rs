@@ -1,7 +1,7 @@
 //! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody
 //! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `auth`,
-//! `listen`, `upstream` and `route` read one kind of table each, `store` and `bearer` some keys of one, `judge`
-//! looks at the whole, `default` is the embedded configuration, `bind` tries the addresses. Absent
+//! `listen`, `upstream` and `route` read one kind of table each, `store` and `bearer` some keys of one,
+//! `judge` looks at the whole, `default` is the embedded configuration, `bind` tries the addresses. Absent
 //! on purpose: what may change while running, which `io/reload` judges.
 
 mod auth;
