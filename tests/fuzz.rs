@@ -236,9 +236,9 @@ fn every_entry_has_its_corpus_and_its_target() {
 }
 
 /// What only the world outside engines counts, what is a fault of theirs, what nobody does by chance
-/// (the digest of a password, a signed token: `tests/auth` does), and what no configuration of the entry has: a
-/// store, a registrar behind us, pings of datagram clients (`tests/promise` does), clients that
-/// prove who they are and come back (`tests/reconnect` does).
+/// (the digest of a password, a signed token: `tests/auth` does), and what no configuration of the
+/// entry has: a store, a registrar behind us, pings of datagram clients (`tests/promise` does),
+/// clients that prove who they are and come back (`tests/reconnect` does).
 const NOT_OF_ENGINES: [&str; 50] = [
     "credentials_accepted",
     "credentials_stale",
