@@ -7,7 +7,7 @@ use crate::base::config::Registrar;
 use crate::base::id::{FlowId, FlowRef, Transport};
 use crate::base::limits::Limits;
 use crate::base::slab::SlabKey;
-use crate::flow::arrival::Arrival;
+use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, admission, naming, place};
 use crate::registrar::{Binding, Grace, RegisterContext, Registered, register, shadow};
@@ -35,6 +35,7 @@ impl Engine {
             config: &config,
             names_us: &names_us,
             random: self.rng.next_u64(),
+            longest: self.longest(&arrival),
             client_hash: is_known.then_some(&self.placement),
             gruu_key: &self.gruus,
             flow_timer: flow_timer(arrival.transport(), &config.limits),
@@ -77,6 +78,7 @@ impl Engine {
             names_us: &|_| false,
             random: self.rng.next_u64(),
             gruu_key: &self.gruus,
+            longest: None,
             client_hash: None,
             flow_timer: None,
         };
@@ -108,6 +110,14 @@ impl Engine {
     pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32) {
         if let Some(flow) = self.flows.get_mut(flow) {
             flow.vouched = aor;
+        }
+    }
+
+    /// How long a binding may be granted at most to who came by a token.
+    fn longest(&self, arrival: &Arrival) -> Option<Duration> {
+        match &arrival.standing {
+            Standing::Proven(identity) | Standing::Pinned(identity) => self.token_left(identity),
+            _ => None,
         }
     }
 

@@ -41,6 +41,7 @@ pub struct Setup {
     core_settings: String,
     routes: Vec<String>,
     users: Option<String>,
+    jwks: Option<String>,
     auth: String,
     log_level: &'static str,
     domains: Vec<&'static str>,
@@ -64,6 +65,7 @@ impl Default for Setup {
             core_settings: String::new(),
             routes: Vec::new(),
             users: None,
+            jwks: None,
             auth: String::new(),
             log_level: "info",
             domains: vec!["example.com"],
@@ -152,6 +154,17 @@ impl Setup {
         self
     }
 
+    /// Bearer authentication with a file of keys, and further lines of `[auth]`.
+    pub fn bearer(mut self, jwks: &str, auth: &str) -> Setup {
+        self.jwks = Some(jwks.to_string());
+        self.auth = format!(
+            "[auth]\nmethod = \"bearer\"\njwks_file = \"jwks.json\"\n\
+             authz_server = \"https://id.example.com\"\nissuer = \"https://id.example.com\"\n\
+             audience = \"sip\"\nleeway = 0\n{auth}\n"
+        );
+        self
+    }
+
     /// `[log] level`.
     pub fn log_level(mut self, level: &'static str) -> Setup {
         self.log_level = level;
@@ -208,6 +221,9 @@ impl Setup {
             std::fs::write(&file, users).expect("write users");
             let private = std::fs::Permissions::from_mode(0o600);
             std::fs::set_permissions(&file, private).expect("protect users");
+        }
+        if let Some(jwks) = &self.jwks {
+            std::fs::write(folder.path().join("jwks.json"), jwks).expect("write keys");
         }
         let program = env!("CARGO_BIN_EXE_sipring");
         let mut command = match self.descriptors {
