@@ -68,6 +68,13 @@ async function converse(caller, callee) {
   await Promise.all([caller.event("confirmed"), callee.event("confirmed")]);
 }
 
+/** `from` sends a re-INVITE that `to` accepts. */
+async function reinvite(from, to, method) {
+  await from.call(method).catch(async ({ message }) => {
+    assert.fail([message, "--- who asked saw:", await from.story(), "--- who was asked saw:", await to.story()].join("\n"));
+  });
+}
+
 /** The requests with that method which reached the client, as `{socket, message}`. */
 async function requests(client, method) {
   const frames = (await client.received("")).filter(({ text }) => text.startsWith(`${method} `));
@@ -88,11 +95,11 @@ describe("a call goes on after the reconnect", { concurrency: 4 }, () => {
       // The one that is lost has called, or was called.
       if (last === "the peer") await converse(client, peer);
       else await converse(peer, client);
-      if (state === "on hold") await peer.call("hold");
+      if (state === "on hold") await reinvite(peer, client, "hold");
       const before = (await requests(client, "INVITE")).length;
       await lose(client, loss);
 
-      await peer.call(state === "on hold" ? "unhold" : "hold");
+      await reinvite(peer, client, state === "on hold" ? "unhold" : "hold");
       const invites = await requests(client, "INVITE");
       assert.deepEqual(invites.slice(before).map(({ socket }) => socket), [1], "the re-INVITE arrives once");
       await peer.call("dtmf", "5");
