@@ -21,26 +21,33 @@
 //! `runner` and `trace`.
 
 mod check;
+mod claims;
 mod client;
 mod dialog;
 mod edits;
 mod endurance;
 mod hostile;
+mod house;
+mod household;
 mod judge;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod listing;
 mod mesh;
 mod message;
 mod mutation;
 mod network;
 mod phone;
 mod profile;
+mod proof;
 mod registrar;
 mod runner;
 mod script;
 mod seeds;
 mod server;
+mod shelf;
 mod trace;
+mod ways;
 mod wire;
 mod world;
 
@@ -90,11 +97,12 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn every_checker_catches_its_fault() {
     for (fault, checker) in mutation::FAULTS {
-        let is_caught = (0..100).any(|seed| {
-            let outcome = runner::run(&runner::profile(seed, None), Some(fault), false);
+        let caught = (0..100).find(|seed| {
+            let outcome = runner::run(&runner::profile(*seed, None), Some(fault), false);
             outcome.violations.iter().any(|violation| violation.checker == checker)
         });
-        assert!(is_caught, "{checker:?} does not see {fault:?}");
+        println!("{fault:?} is seen by {checker:?} in seed {caught:?}");
+        assert!(caught.is_some(), "{checker:?} does not see {fault:?}");
     }
 }
 
