@@ -118,7 +118,7 @@ impl World {
             Fault::DoubleFinal if sip.status() >= 200 && sip.cseq().1 == "MESSAGE" => {
                 vec![(flow, bytes.clone()), (flow, bytes)]
             }
-            Fault::ForgetBinding if sip.status() == 200 && sip.cseq().1 == "REGISTER" => {
+            Fault::ForgetBinding if sip.status() == 200 && sip.call_id().starts_with("reg") => {
                 self.take_out(conn);
                 vec![(flow, bytes)]
             }

@@ -180,6 +180,8 @@ impl World {
             self.conns[conn].marks.pop_front();
             match mark {
                 Mark::None => {}
+                // Behind garbage it may be taken for a part of that.
+                Mark::Answer(_) if self.conns[conn].tainted => {}
                 Mark::Answer(number) => self.books.on_answer_in(number, self.now),
                 Mark::Request(serial) => {
                     self.books.on_request_in(serial, End::Flow(flow), self.now);

@@ -263,7 +263,11 @@ impl World {
             self.phones[phone].dialogs.clear();
         }
         if !self.phones[phone].is_server() && !self.phones[phone].has_left {
-            let wait = self.mood.between(Duration::from_millis(5), Duration::from_secs(4));
+            // Some come back when nobody waits for them any more.
+            let grace = self.profile.house.grace;
+            let is_slow = !grace.is_zero() && self.mood.happens(Chance(300));
+            let most = if is_slow { grace * 3 } else { Duration::from_secs(4) };
+            let wait = self.mood.between(Duration::from_millis(5), most);
             self.after(wait, Happening::Rings { phone, alarm: Alarm::Connect });
         }
     }

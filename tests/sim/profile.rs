@@ -133,6 +133,10 @@ impl Profile {
         if !seed.is_multiple_of(4) {
             profile.disturb(&mut dice);
         }
+        if profile.house.moves() && seed % 5 == 3 {
+            // Calls that ring for long, so that their callers leave meanwhile.
+            profile.only_ringing = Chance(300);
+        }
         profile
     }
 
