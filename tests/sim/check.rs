@@ -303,7 +303,7 @@ impl Books {
             Some((serial, end))
                 if *end != to.end
                     && !self.is_same_server(*serial, to)
-                    && !self.ways.follows(*end, self.ways.owner(*end), to) =>
+                    && !self.ways.is_same_client(*end, to) =>
             {
                 let text = format!("{} for {end:?} to {to:?}", sip.start());
                 self.fail(Checker::WrongClient, text);

@@ -13,12 +13,12 @@
 //! `SIM_FIRST_SEED` is where fresh seeds start (the clock otherwise), `SIM_ACTS` how much happens in
 //! one. A failure prints its seed, what that stands for, and the command that shows it again.
 //!
-//! Where what is: `profile` (what a seed decides), `world` (clock and engines), `network`, `mesh`
-//! and `wire` (bytes on their way), `phone`, `client`, `server` and `dialog` (who sends and
-//! answers), `hostile` (who should not), `script` (what happens when), `endurance` (long runs),
-//! `registrar` (who may get a request, in its simplest form), `check`, `judge` and `edits` (the
-//! invariants), `mutation` (faults that prove that checkers can fail), `seeds` (what was found),
-//! `runner` and `trace`.
+//! Where what is: `profile` and `house` (what a seed decides), `world` (clock and engines), `network`,
+//! `mesh`, `wire` and `shelf` (bytes on their way and kept), `phone`, `client`, `server`, `dialog` and
+//! `proof` (who sends and answers), `hostile` (who should not), `script` and `household` (what happens
+//! when), `endurance` (long runs), `registrar` (who may get a request, in its simplest form), `check`,
+//! `judge`, `edits`, `claims`, `listing` and `ways` (the invariants), `mutation` (faults that prove
+//! that checkers can fail), `seeds` (what was found), `runner` and `trace`.
 
 mod check;
 mod claims;
