@@ -38,7 +38,7 @@ pub trait Application {
 /// Where to, and from where.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The server's address for each transport, in the order of [`Transport::ALL`].
+    /// The server's address for each transport, in the order of [`Transport`].
     pub servers: [SocketAddr; 5],
     /// Loopback source addresses to spread over, from 127.0.0.1 on; 0: the system's choice.
     pub sources: u8,
@@ -223,11 +223,8 @@ impl Network {
         let patience = Timespec::try_from(patience)?;
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut events),
-            Some(&patience),
-        ) {
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience))
+        {
             Err(rustix::io::Errno::INTR) => {}
             count => drop(count?),
         }
@@ -254,9 +251,7 @@ impl Network {
             let sent = match &mut it.link {
                 Link::Closed => Ok(()),
                 Link::Stream(_) if it.out.is_empty() => Ok(()),
-                Link::Stream(stream) => {
-                    stream.send(&it.out, &mut self.scratch, &mut self.traffic)
-                }
+                Link::Stream(stream) => stream.send(&it.out, &mut self.scratch, &mut self.traffic),
                 Link::Datagrams(datagrams) => datagrams.flush(&mut self.traffic),
             };
             it.out.clear();

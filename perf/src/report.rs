@@ -80,9 +80,11 @@ pub struct Setting {
 pub fn make(setting: &Setting, flights: &Flights, used: &Used) -> Map<String, Value> {
     let done = flights.tallies[0].done;
     let seconds = used.time.as_secs_f64();
-    let each = |amount: f64| if done == 0 { Value::Null } else { json!(round(amount / done as f64)) };
+    let each =
+        |amount: f64| if done == 0 { Value::Null } else { json!(round(amount / done as f64)) };
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let client = micros(used.client.total);
+    let (client_user, client_system) = used.client.split();
     let mut report = Map::new();
     report.insert("scenario".into(), json!(setting.scenario));
     report.insert("transports".into(), json!(setting.transports));
@@ -106,6 +108,8 @@ pub fn make(setting: &Setting, flights: &Flights, used: &Used) -> Map<String, Va
     let share = used.server.as_ref().map(|server| round(client / micros(server.total).max(1.0)));
     let figures = json!({
         "cpu_us_per_transaction": each(client),
+        "cpu_user_us": round(micros(client_user)),
+        "cpu_sys_us": round(micros(client_system)),
         "share": share,
         "busy": round(used.client.total.as_secs_f64() / seconds),
     });
@@ -120,6 +124,12 @@ pub fn make(setting: &Setting, flights: &Flights, used: &Used) -> Map<String, Va
     report
 }
 
+/// Shares of the time that passed in which the server and the load were busy.
+pub fn busy(used: &Used) -> Value {
+    let share = |cpu: &Cpu| round(cpu.total.as_secs_f64() / used.time.as_secs_f64());
+    json!({ "server": used.server.as_ref().map(share), "client": share(&used.client) })
+}
+
 /// Percentiles, in microseconds.
 pub fn latency(histogram: &Histogram<u64>) -> Value {
     let at = |quantile| round(histogram.value_at_quantile(quantile) as f64 / 1e3);
@@ -130,6 +140,11 @@ pub fn latency(histogram: &Histogram<u64>) -> Value {
         "p999": at(0.999),
         "max": round(histogram.max() as f64 / 1e3),
     })
+}
+
+/// Latencies from a microsecond to a minute, in nanoseconds.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
 /// Three places behind the point.

@@ -200,7 +200,10 @@ mod tests {
         let head = Head::read(REQUEST).unwrap();
         assert_eq!((head.status, head.target(), head.vias), (0, Some(456), 2));
         assert_eq!(head.via, b"SIP/2.0/WSS edge;branch=z9hG4bKserver");
-        assert_eq!((head.method(), head.call_id, head.body), (&b"MESSAGE"[..], &b"t1"[..], &b"hello"[..]));
+        assert_eq!(
+            (head.method(), head.call_id, head.body),
+            (&b"MESSAGE"[..], &b"t1"[..], &b"hello"[..])
+        );
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Relay {
     /// What follows the name of the exchange in every body.
     filler: Vec<u8>,
     answer: Vec<u8>,
+    /// The kind of exchange that is counted.
+    pub class: usize,
 }
 
 impl Relay {
@@ -65,7 +67,20 @@ impl Relay {
             random: Random::default(),
             filler: filler.into_bytes(),
             answer: Vec::new(),
+            class: 0,
         }
+    }
+
+    /// Sends the request of an exchange to one of `receivers`.
+    pub fn start_to(&mut self, stage: Stage<'_>, slot: usize, receivers: &Range<usize>) {
+        let from = self.next_sender;
+        self.next_sender = if from + 1 == self.senders.end { self.senders.start } else { from + 1 };
+        let to = self.random.other_than(receivers, from);
+        let flight = stage.flights.slot(slot);
+        (flight.from, flight.to, flight.class) = (from, to, self.class);
+        let (from, to, id) = (stage.network.number(from), stage.network.number(to), flight.id);
+        let end = flight.from;
+        stage.network.send(end, self.template.fill(&Values { from, to, id, cseq: 0 }));
     }
 
     /// Takes a request: it must be in flight, new, for this end and unchanged.
@@ -122,14 +137,8 @@ impl Relay {
 
 impl Scenario for Relay {
     fn start(&mut self, stage: Stage<'_>, slot: usize) -> Result<()> {
-        let from = self.next_sender;
-        self.next_sender = if from + 1 == self.senders.end { self.senders.start } else { from + 1 };
-        let to = self.random.other_than(&self.receivers, from);
-        let flight = stage.flights.slot(slot);
-        (flight.from, flight.to) = (from, to);
-        let (from_number, to_number) = (stage.network.number(from), stage.network.number(to));
-        let values = Values { from: from_number, to: to_number, id: flight.id, cseq: 0 };
-        stage.network.send(from, self.template.fill(&values));
+        let receivers = self.receivers.clone();
+        self.start_to(stage, slot, &receivers);
         Ok(())
     }
 
@@ -214,14 +223,18 @@ mod tests {
 
     #[test]
     fn a_request_says_what_it_is() {
-        for (method, body) in [(Method::Message, 16), (Method::Message, 100), (Method::Notify, 500)] {
+        for (method, body) in [(Method::Message, 16), (Method::Message, 100), (Method::Notify, 500)]
+        {
             let filler = filler(body);
             let mut template = template(method, Transport::Udp, "example.com", &filler);
             let values = Values { from: 9_000_000, to: 12, id: 0x5_0003, cseq: 0 };
             let text = template.fill(&values);
             let head = Head::read(text).unwrap();
             assert_eq!((head.target(), head.method()), (Some(12), method.name().as_bytes()));
-            assert_eq!((head.body.len(), sip::message_length(text).unwrap()), (body, Some(text.len())));
+            assert_eq!(
+                (head.body.len(), sip::message_length(text).unwrap()),
+                (body, Some(text.len()))
+            );
             assert!(is_own_via(head.via, 9_000_000, 0x5_0003));
             assert!(!is_own_via(head.via, 9_000_000, 0x5_0004));
             assert!(!is_own_via(head.via, 9_000_001, 0x5_0003));
