@@ -74,7 +74,8 @@ impl Engine {
     fn write_ping(&mut self, key: SlabKey, path: DatagramPath, out: &mut Vec<u8>) {
         let random = self.rng.next_u64();
         let secret = self.ping_secret(key);
-        // A ping is no proxied request that could loop: its branch says when it was sent instead.
+        // A ping is no proxied request that could loop: its branch says when it was sent instead. Who
+        // changes that lies about its own round trip alone.
         let sent = self.now.wrapping_micros();
         let branch = BranchId { shard: self.shard, client: key, secret, loop_hash: sent };
         let Some(binding) = self.location.find(key) else { return };

@@ -77,7 +77,8 @@ pub struct BindingRequest<'a> {
 
 impl<'a> Stun<'a> {
     /// Reads a datagram. `None`, which means silence (RFC 8489 §6.3): not well-formed, another
-    /// method, a response, or a fingerprint that is not that of the message.
+    /// method, a response, a fingerprint that is not that of the message, or an indication of which
+    /// something must be understood and is not (§6.3.2).
     pub fn read(message: &'a [u8]) -> Option<Stun<'a>> {
         let is_whole = is_stun(message)
             && message.len().is_multiple_of(4)
@@ -87,7 +88,7 @@ impl<'a> Stun<'a> {
         }
         let (unknown, has_fingerprint) = read_attributes(message)?;
         match number(message) {
-            BINDING_INDICATION => Some(Stun::Indication),
+            BINDING_INDICATION if unknown.is_empty() => Some(Stun::Indication),
             BINDING_REQUEST => {
                 let transaction = &message[4..HEADER];
                 let request = BindingRequest { transaction, unknown, has_fingerprint };
@@ -334,6 +335,9 @@ mod tests {
         let mut indication = request(&[]);
         indication[1] = 0x11;
         assert_eq!(Stun::read(&indication), Some(Stun::Indication));
+        let mut foreign = request(&[(0x0024, &[0; 4])]);
+        foreign[1] = 0x11;
+        assert_eq!(Stun::read(&foreign), None);
     }
 
     #[test]
