@@ -11,8 +11,8 @@
 //! (servers that do not answer), `client` and `server` (what the machines want), `answer` (responses
 //! up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked` (what other shards
 //! say), `seek` and `wait` (clients that lost their flow), `recall` (callers that came back, perhaps
-//! without their call), `alarm` (timers). Beside them: `reconfigure` (another configuration), `farewell` (the end), `blame` (which
-//! message a fault came with).
+//! without their call), `alarm` (timers). Beside them: `reconfigure` (another configuration),
+//! `farewell` (the end), `blame` (which message a fault came with).
 
 mod ack;
 mod admit;

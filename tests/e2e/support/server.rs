@@ -475,11 +475,21 @@ impl Server {
         }
     }
 
-    /// Proportional set size of the process in bytes.
+    /// Proportional set size of the process in bytes. It counts files that others map, too, by how
+    /// many do.
     pub fn memory(&self) -> u64 {
+        self.rollup("Pss:")
+    }
+
+    /// Memory of the process that is its own, in bytes.
+    pub fn own_memory(&self) -> u64 {
+        self.rollup("Anonymous:")
+    }
+
+    fn rollup(&self, name: &str) -> u64 {
         let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()));
         let rollup = rollup.expect("smaps_rollup");
-        let line = rollup.lines().find(|line| line.starts_with("Pss:")).expect("Pss");
+        let line = rollup.lines().find(|line| line.starts_with(name)).expect(name);
         line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("kB") * 1024
     }
 
