@@ -379,7 +379,8 @@ Supported: path, outbound{gruu}\r\n"
         let gruu = sip.and_then(|sip| {
             let lines = sip.all("Contact").flat_map(|line| line.split(", "));
             let mine = lines.into_iter().find(|line| line.contains(&contact))?;
-            let kind = if it.registration.cseq % 3 == 0 { "temp-gruu" } else { "pub-gruu" };
+            let kind =
+                if it.registration.cseq.is_multiple_of(3) { "temp-gruu" } else { "pub-gruu" };
             let (_, value) = mine.split_once(&format!(";{kind}=\""))?;
             Some(value.split('"').next()?.to_string())
         });

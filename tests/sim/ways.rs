@@ -102,11 +102,11 @@ impl Ways {
         is_stream && phone.is_some() && to.phone == phone && self.ended.contains_key(&end)
     }
 
-    /// Whether it is another flow of the same client, which answers there what it was asked on its
-    /// older one.
+    /// Whether it is a flow of the same client, which may answer there what it was asked on its older
+    /// one.
     pub fn is_same_client(&self, end: End, to: Peer) -> bool {
         let phone = self.owner(end);
-        phone.is_some() && to.phone == phone && self.granted.iter().any(|it| it.end == to.end)
+        phone.is_some() && to.phone == phone
     }
 
     /// When the client with that flow came back on another, at the earliest from `since` on, and
