@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::allowance::Rate;
+
 /// Header fields in one message; more is answered 400.
 pub const HEADERS_MAX: usize = 256;
 /// Header fields that forwarding adds to a message at most: Via, two Record-Route, Route,
@@ -205,7 +207,29 @@ pub const SHARED_SECRETS_MAX: usize = 2;
 pub const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// Bytes of the file of such secrets.
 pub const SECRETS_FILE_BYTES_MAX: u64 = 16 * 1024;
-/// How often the files of users and secrets are looked at.
+/// Characters of a bearer token.
+pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of the claims in it, decoded, and of its header.
+pub const TOKEN_CLAIMS_BYTES_MAX: usize = 3 * 1024;
+/// Keys that may sign tokens.
+pub const TOKEN_KEYS_MAX: usize = 64;
+/// Bytes of the file of such keys.
+pub const KEYS_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Bits of an RSA key that may sign tokens, at least and at most (RFC 7518 §3.3).
+pub const TOKEN_RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// Tokens that a shard remembers as good, so that their signature is not checked again; those seen
+/// longest ago are forgotten.
+pub const TOKENS_REMEMBERED: usize = 16 * 1024;
+/// Signatures that a shard checks for streams: a check takes 16 to 52 µs with the usual keys, so a
+/// sixth of its time at most. More tokens are refused with 500 and Retry-After, upgrades with 503.
+pub const TOKEN_CHECKS: Rate = Rate { interval: Duration::from_micros(300), burst: 32 };
+/// Signatures that it checks for datagrams, whose sources may be forged.
+pub const TOKEN_CHECKS_DATAGRAMS: Rate = Rate { interval: Duration::from_millis(1), burst: 8 };
+/// Wrong tokens of one flow that are looked at.
+pub const TOKEN_FAULTS_OF_FLOW: Rate = Rate { interval: Duration::from_secs(5), burst: 8 };
+/// Longest wait until the expiry of a flow's token is looked at again: the wall clock may be set.
+pub const TOKEN_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the files of users, secrets and keys are looked at.
 pub const USERS_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a shard looks at the wall clock, by which credentials expire.
 pub const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(5);

@@ -48,6 +48,8 @@ counters! {
     flows_closed_slow;
     /// Flows closed because their client neither registered nor had a request accepted in time.
     flows_closed_unproven;
+    /// Flows closed because the token that their client came by has expired.
+    flows_closed_expired;
     /// Flows closed because nothing came from them for the idle time.
     flows_closed_idle;
     /// Flows closed because the peer broke a protocol (framing, WebSocket, handshake).
@@ -132,6 +134,32 @@ counters! {
     credentials_stale;
     /// Requests with wrong or unreadable credentials.
     credentials_refused;
+    /// Tokens that proved who showed them, of requests and of upgrades.
+    tokens_accepted;
+    /// Signatures of tokens that were checked: tokens that were seen before need none.
+    tokens_verified;
+    /// Tokens refused: no signed JWT, or too long.
+    tokens_malformed;
+    /// Tokens refused: an algorithm or an extension that is not ours.
+    tokens_algorithm;
+    /// Tokens refused: no key of ours is the one that they name.
+    tokens_key;
+    /// Tokens refused: the signature is wrong.
+    tokens_signature;
+    /// Tokens refused: they have expired, or never would.
+    tokens_expired;
+    /// Tokens refused: they are not valid yet.
+    tokens_early;
+    /// Tokens refused: of another issuer, or for another audience.
+    tokens_foreign;
+    /// Tokens refused: they name no user of our domains.
+    tokens_user;
+    /// Tokens refused: they lack the scope that is asked for.
+    tokens_scope;
+    /// Tokens not looked at: too many came that had to be checked.
+    tokens_put_off;
+    /// Flows whose WebSocket upgrade showed a token that was good.
+    upgrades_by_token;
     /// Requests refused because they were in another name than their sender's own.
     identities_refused;
     /// REGISTER requests answered 200.

@@ -24,6 +24,8 @@ pub(super) enum Alarm {
     Group(SlabKey),
     /// Keep-alive of a flow, or the deadline of its upgrade.
     Flow(FlowId),
+    /// The token that the flow's client came by may have expired.
+    Token(FlowId),
     /// A write of the flow is pending; so many were taken when the alarm was set.
     Write(FlowId, u32),
     /// A message on the flow is unfinished; so many were whole when the alarm was set.
@@ -50,6 +52,7 @@ impl Engine {
                 Alarm::Silence(client) => self.on_silence(client),
                 Alarm::Group(tx) => self.on_group_timer(tx),
                 Alarm::Flow(flow) => self.on_keepalive(flow),
+                Alarm::Token(flow) => self.on_token_alarm(flow),
                 Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),
                 Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),
                 Alarm::Expiry => self.on_expiry(),

@@ -4,15 +4,15 @@
 //! [`Engine::next_deadline`].** Inputs run to completion: no await, no callback, no re-entry. Time
 //! never goes back.
 //!
-//! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
-//! messages), `dispatch` (which shard, which transaction), `admit` (by whom, and may they), `serve`
-//! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
-//! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
-//! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
-//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `seek` and `wait` (clients
-//! that lost their flow), `recall` (callers that came back, perhaps without their call), `alarm`
-//! (timers). Beside them: `reconfigure` (another configuration), `farewell` (the end), `blame` (which
-//! message a fault came with).
+//! The rooms of this floor, in the order in which a request passes them: `flows` and `upgrade` (bytes
+//! become messages), `dispatch` (which shard, which transaction), `admit` and `tokens` (by whom, and
+//! may they), `serve` (what is asked), `targets` (where it may go), `search` (who is tried when),
+//! `fork` (copies and client transactions) and `ack` (which has none), `failover` and `standing`
+//! (servers that do not answer), `client` and `server` (what the machines want), `answer` (responses
+//! up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked` (what other shards
+//! say), `seek` and `wait` (clients that lost their flow), `recall` (callers that came back, perhaps
+//! without their call), `alarm` (timers). Beside them: `reconfigure` (another configuration),
+//! `farewell` (the end), `blame` (which message a fault came with).
 
 mod ack;
 mod admit;
@@ -49,7 +49,9 @@ mod server;
 mod standing;
 mod storing;
 mod targets;
+mod tokens;
 mod transactions;
+mod upgrade;
 mod wait;
 
 use std::collections::VecDeque;
@@ -57,7 +59,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Verifier;
+use crate::auth::{Tokens, Verifier};
 use crate::base::buf::Pool;
 use crate::base::config::{Config, Persistence};
 use crate::base::hash::{KeyedHash, derive_key};
@@ -130,6 +132,8 @@ pub struct Engine {
     placement: KeyedHash,
     tokens: TokenKey,
     verifier: Verifier,
+    /// Whose tokens were good.
+    shown_tokens: Tokens,
     gruus: GruuKey,
     rng: Rng,
     flows: FlowTable,
@@ -208,6 +212,7 @@ impl Engine {
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
             verifier: Verifier::new(&setup.secret, setup.epoch),
+            shown_tokens: Tokens::new(tables.clone()),
             gruus: GruuKey::new(&setup.secret),
             rng,
             flows: FlowTable::default(),

@@ -5,8 +5,7 @@
 //!
 //! A request that was written to the lost flow and of which nothing was heard is written once more,
 //! with its branch; of one that was heard of only the rest of its responses is taken from the next
-//! flow. Final responses and ACKs, which no transaction repeats over a stream, wait as they are; of
-//! provisional ones the last is sent again (see `recall`).
+//! flow. Responses and ACKs, which no transaction repeats over a stream, wait as they are.
 
 use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
 use crate::base::limits::HELD_MAX;

@@ -136,12 +136,9 @@ impl Engine {
         let (to, fallback, gone) =
             (transaction.reply_to, transaction.fallback, transaction.orphaned);
         let (lost, client) = (transaction.lost, transaction.arrival.client);
-        let is_final = transaction.context.sent != 0;
         let is_sent = match to {
             _ if last.is_empty() => true,
             _ if gone => false,
-            // A provisional response is sent again when there is a flow for it (`recall`).
-            _ if lost && !is_final => true,
             FlowRef::Stream(path) if lost => self.hold(client, path, &last, HeldWhat::Response),
             _ => self.deliver_or_hold(to, client, &last, HeldWhat::Response).is_some(),
         };

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::base::allowance::Allowance;
 use crate::base::id::{ClientKey, FlowId, FlowRef, ShardId, StreamPath};
 use crate::base::identity::Identity;
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
@@ -31,6 +32,8 @@ pub struct Flow {
     pub accepted: bool,
     /// Who the client at the other end proved to be last.
     pub identity: Option<Identity>,
+    /// What is left of the wrong tokens that it may show.
+    pub tokens: Allowance,
     /// Whose it is by the word of a registrar behind us: a hash of the address of record that was
     /// registered on it last. 0: nobody's.
     pub vouched: u32,
@@ -64,6 +67,8 @@ pub struct Flow {
     asked_ms: u32,
     /// The keep-alive or handshake alarm.
     pub timer: Option<TimerId>,
+    /// The alarm that watches the expiry of the token that its client came by.
+    pub token_timer: Option<TimerId>,
     /// The alarm that watches pending writes.
     pub write_timer: Option<TimerId>,
     /// The alarm that watches an unfinished message.
@@ -87,6 +92,7 @@ impl Flow {
             remote,
             accepted,
             identity: None,
+            tokens: Allowance::default(),
             vouched: 0,
             client: ClientKey::NONE,
             trunk: false,
@@ -103,6 +109,7 @@ impl Flow {
             round_trip: None,
             asked_ms: 0,
             timer: None,
+            token_timer: None,
             write_timer: None,
             partial_timer: None,
             shards: 0,
@@ -206,7 +213,7 @@ fn is_of_options(message: &[u8]) -> bool {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 240);
+const _: () = assert!(size_of::<Flow>() <= 256);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

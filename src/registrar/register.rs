@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -42,6 +43,8 @@ pub struct RegisterContext<'a> {
     /// A random number: how far below the highest this expiry is granted, which registration of
     /// its instance this is, and what temporary GRUUs are made with.
     pub random: u64,
+    /// No binding is granted longer: its client's token ends then.
+    pub longest: Option<Duration>,
     /// Makes client keys; absent when the sender proved nothing, or need not be found again.
     pub client_hash: Option<&'a KeyedHash>,
     /// Makes GRUUs.
@@ -348,7 +351,7 @@ fn has_option(request: Message<'_>, name: HeaderName, tag: &[u8]) -> bool {
 fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut Registered) {
     let now = sender.context.now;
     let aor = sender.gruu_aor();
-    let bindings = location.lookup(&out.aor, now).filter(|binding| !binding.is_suspended());
+    let bindings = location.lookup(&out.aor, now).filter(|binding| !binding.is_away());
     for (index, binding) in bindings.enumerate() {
         let gruus = |out: &mut Vec<u8>| {
             if let Some(aor) = &aor {

@@ -8,6 +8,7 @@ pub mod balance;
 pub mod call;
 pub mod digest;
 pub mod draft;
+pub mod jwt;
 pub mod phone;
 pub mod shelf;
 pub mod text;
