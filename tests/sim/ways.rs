@@ -245,7 +245,9 @@ impl Books {
         let due = end + self.slack * 2 + WAIT_SLACK;
         let rings_on = asked.written.iter().find(|(to, branch)| {
             let Some(heard) = self.ways.heard.get(branch) else { return false };
-            let is_alive = !self.ways.ended.contains_key(to);
+            // Of a datagram nobody knows whether it was heard.
+            let is_stream = matches!(to, End::Flow(_));
+            let is_alive = is_stream && !self.ways.ended.contains_key(to);
             let rang = heard.first.is_some_and(|first| first <= end);
             let is_over = heard.last.is_some_and(|last| last <= due);
             let is_cancelled = self.ways.cancelled.get(branch).is_some_and(|at| *at <= due);
