@@ -1,6 +1,7 @@
 //! What may differ between a message that came in and the one that goes out: Request-URI, Via,
 //! Max-Forwards, Max-Breadth, Route, Record-Route, Path, Content-Length, identities that their
-//! sender may not assert, and what answered a challenge of the proxy. All else is equal byte for byte; of a response all but its Vias.
+//! sender may not assert, and what answered a challenge of the proxy. All else is equal byte for
+//! byte; of a response all but its Vias.
 
 use crate::check::{Checker, Violation};
 use crate::message::{Sip, value_of};

@@ -28,7 +28,10 @@ impl World {
             let victim = 2 + self.mood.below(honest) as usize;
             let it = &self.phones[victim];
             let (transport, style, user) = (it.transport, it.style, it.user);
+            // Two of one name and one instance would be one client.
+            let is_taken = self.phones.iter().any(|it| it.face == victim && it.id != victim);
             let truth = match self.mood.below(4) {
+                3 if is_taken => Truth::Guesses,
                 0 => Truth::Guesses,
                 1 => Truth::Unknown,
                 2 => Truth::Thief(victim),

@@ -102,11 +102,11 @@ impl Ways {
         is_stream && phone.is_some() && to.phone == phone && self.ended.contains_key(&end)
     }
 
-    /// Whether it is another flow of the same client, which answers there what it was asked on its
-    /// older one.
+    /// Whether it is a flow of the same client, which may answer there what it was asked on its older
+    /// one.
     pub fn is_same_client(&self, end: End, to: Peer) -> bool {
         let phone = self.owner(end);
-        phone.is_some() && to.phone == phone && self.granted.iter().any(|it| it.end == to.end)
+        phone.is_some() && to.phone == phone
     }
 
     /// When the client with that flow came back on another, at the earliest from `since` on, and
@@ -245,7 +245,9 @@ impl Books {
         let due = end + self.slack * 2 + WAIT_SLACK;
         let rings_on = asked.written.iter().find(|(to, branch)| {
             let Some(heard) = self.ways.heard.get(branch) else { return false };
-            let is_alive = !self.ways.ended.contains_key(to);
+            // Of a datagram nobody knows whether it was heard.
+            let is_stream = matches!(to, End::Flow(_));
+            let is_alive = is_stream && !self.ways.ended.contains_key(to);
             let rang = heard.first.is_some_and(|first| first <= end);
             let is_over = heard.last.is_some_and(|last| last <= due);
             let is_cancelled = self.ways.cancelled.get(branch).is_some_and(|at| *at <= due);
