@@ -37,6 +37,8 @@ pub enum Standing {
 struct User {
     standing: Standing,
     cseq: u32,
+    /// Whether its latest REGISTER has credentials.
+    has_answered: bool,
 }
 
 /// Names and secrets that all users have in common.
@@ -88,7 +90,11 @@ impl Roster {
         for _ in 0..count {
             network.add(*next, transport);
             *next += 1;
-            self.users.push(User { standing: Standing::Away, cseq: CSEQ_FIRST });
+            self.users.push(User {
+                standing: Standing::Away,
+                cseq: CSEQ_FIRST,
+                has_answered: false,
+            });
         }
         start..self.users.len()
     }
@@ -148,6 +154,7 @@ impl Roster {
         challenge: Option<&[u8]>,
     ) -> Result<()> {
         let values = self.next_values(network, end);
+        self.users[end].has_answered = challenge.is_some();
         let transport = network.transport(end);
         let mut own;
         let template = match transport {
@@ -184,7 +191,9 @@ impl Roster {
         match head.status {
             100..200 => {}
             200 => self.set_standing(end, Standing::Ready),
-            401 => self.send_register(network, end, Some(head.challenge))?,
+            401 if !self.users[end].has_answered => {
+                self.send_register(network, end, Some(head.challenge))?
+            }
             _ => bail!("REGISTER: {}", String::from_utf8_lossy(head.start)),
         }
         Ok(head.status == 200)

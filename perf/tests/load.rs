@@ -58,12 +58,21 @@ impl Server {
     fn start() -> Server {
         let files = tempfile::tempdir().unwrap();
         match proxy() {
-            Some(path) => Server::start_proxy(path, files),
+            Some(path) => Server::start_proxy(path, files, ""),
             None => Server::start_floor(files),
         }
     }
 
-    fn start_proxy(path: PathBuf, files: tempfile::TempDir) -> Server {
+    /// The proxy with digest, when it is built, and users 0 to 19 with the password `secret`.
+    fn start_with_digest() -> Option<Server> {
+        let files = tempfile::tempdir().unwrap();
+        let users: String = (0..20).map(|number| format!("u{number:07}:secret\n")).collect();
+        fs::write(files.path().join("users.txt"), users).unwrap();
+        let more = "[auth]\nmethod = \"digest\"\nusers = \"users.txt\"\n";
+        Some(Server::start_proxy(proxy()?, files, more))
+    }
+
+    fn start_proxy(path: PathBuf, files: tempfile::TempDir, more: &str) -> Server {
         let addresses = free_addresses();
         let mut text =
             "[node]\nname = \"load\"\ndomains = [\"example.com\"]\nshards = 1\n".to_owned();
@@ -74,6 +83,7 @@ impl Server {
             }
         }
         text += "[[route]]\ndomain = \"example.com\"\nto = \"location\"\n[log]\nlevel = \"warn\"\n";
+        text += more;
         let config = files.path().join("sipring.toml");
         fs::write(&config, text).unwrap();
         let mut command = Command::new(path);
@@ -115,6 +125,11 @@ impl Server {
 
     /// Runs the load: its report.
     fn load(&self, line: &str) -> Value {
+        self.try_load(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// Runs the load: its report, or what it complains of.
+    fn try_load(&self, line: &str) -> Result<Value, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sipring-perf"));
         command.args(line.split(' ')).arg("--json");
         command.args(["--server-pid", &self.child.id().to_string()]);
@@ -125,8 +140,10 @@ impl Server {
         let (mut out, mut error) = (String::new(), String::new());
         child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
         child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-        assert!(child.wait().unwrap().success(), "{line}: {error}");
-        serde_json::from_str(&out).unwrap_or_else(|fault| panic!("{line}: {fault}: {out}{error}"))
+        if !child.wait().unwrap().success() {
+            return Err(error);
+        }
+        serde_json::from_str(&out).map_err(|fault| format!("{fault}: {out}{error}"))
     }
 
     /// Runs a load that must go without an error.
@@ -175,6 +192,17 @@ fn the_server_is_asked() {
         server.clean_load(&format!("options --connections 6 --in-flight 4 --from {from}"));
     }
     server.clean_load("register --connections 20 --in-flight 4");
+}
+
+#[test]
+fn a_password_is_proved_and_a_wrong_one_ends_the_run() {
+    let Some(server) = Server::start_with_digest() else { return };
+    server.clean_load("register --connections 20 --in-flight 4 --password secret");
+    let line = "relay --connections 4 --seconds 0.1 --warmup 0";
+    let error = server.try_load(&format!("{line} --password wrong")).unwrap_err();
+    assert!(error.contains("401"), "{error}");
+    let error = server.try_load(line).unwrap_err();
+    assert!(error.contains("password"), "{error}");
 }
 
 #[test]

@@ -49,13 +49,16 @@ pub struct Call {
     contacts: Vec<Option<Vec<u8>>>,
     ack: Within,
     bye: Within,
+    /// Whether UDP is on the way, so that a 180 may come after the 200.
+    may_reorder: bool,
     out: Vec<u8>,
 }
 
 impl Call {
-    /// Between these users; `transport` is the callers'. Descriptions have about `body` bytes.
+    /// Between these users, on the callers' and the called ones' transport. Descriptions have about
+    /// `body` bytes.
     pub fn new(
-        transport: Transport,
+        [transport, called_on]: [Transport; 2],
         domain: &str,
         body: usize,
         callers: Range<usize>,
@@ -70,6 +73,7 @@ impl Call {
             contacts: vec![None; called.len()],
             ack: Within::new("ACK", "a", 1, transport, domain),
             bye: Within::new("BYE", "b", 2, transport, domain),
+            may_reorder: transport.is_datagram() || called_on.is_datagram(),
             out: Vec::new(),
             callers,
             called,
@@ -156,7 +160,9 @@ impl Call {
     /// The caller.
     fn on_response(&mut self, stage: Stage<'_>, end: usize, head: &Head<'_>, message: &[u8]) {
         let Some((slot, id)) = find(&stage, head) else {
-            stage.flights.count("a response of no call");
+            if !(self.may_reorder && head.status < 200) {
+                stage.flights.count("a response of no call");
+            }
             return;
         };
         let number = stage.network.number(end);
@@ -177,7 +183,9 @@ impl Call {
                 0 => stage.flights.fail(slot, "a 200 that nobody sent"),
                 _ => finish_if_over(stage, slot),
             }
-        } else if phase & (INVITED | RINGING) != INVITED | RINGING {
+        } else if phase & INVITED == 0 {
+            stage.flights.fail(slot, "a 200 that nobody sent");
+        } else if phase & RINGING == 0 && !self.may_reorder {
             stage.flights.fail(slot, "a 200 without 180");
         } else if head.body != self.sdp.fill(&Values { id, ..Values::default() }) {
             stage.flights.fail(slot, "a body that was changed");

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use anyhow::Result;
+use memchr::memmem;
 
 use crate::load::{Scenario, Stage};
 use crate::random::Random;
@@ -166,14 +167,14 @@ pub fn find(stage: &Stage<'_>, head: &Head<'_>) -> Option<(usize, u64)> {
     Some((stage.flights.find(id)?, id))
 }
 
-/// Whether a Via is the one that this user put on top for this exchange.
+/// Whether a Via is the one that this user put on top for this exchange; a server may have put
+/// `received` and `rport` anywhere behind the name (RFC 3581 §4).
 pub fn is_own_via(via: &[u8], number: u32, id: u64) -> bool {
-    const BRANCH: &[u8] = b".invalid;branch=z9hG4bK";
+    const BRANCH: &[u8] = b";branch=z9hG4bK";
     let Some(space) = memchr::memchr(b' ', via) else { return false };
-    let rest = &via[space + 1..];
-    sip::number(rest) == Some(number)
-        && rest[8..].starts_with(BRANCH)
-        && read_id(&rest[8 + BRANCH.len()..]) == Some(id)
+    let name = &via[space + 1..];
+    let branch = memmem::find(name, BRANCH).map(|at| &name[at + BRANCH.len()..]);
+    sip::number(name) == Some(number) && branch.and_then(read_id) == Some(id)
 }
 
 /// Text that makes a body so long, the name of the exchange included.
@@ -239,6 +240,11 @@ mod tests {
             assert!(!is_own_via(head.via, 9_000_000, 0x5_0004));
             assert!(!is_own_via(head.via, 9_000_001, 0x5_0003));
             assert_eq!(read_id(&head.call_id[1..]), Some(0x5_0003));
+            let stamped =
+                b"SIP/2.0/UDP u0000001.invalid;received=::1;branch=z9hG4bK0000000000000002b";
+            assert!(
+                is_own_via(stamped, 1, 2) && !is_own_via(b"SIP/2.0/UDP u0000001.invalid", 1, 2)
+            );
         }
     }
 }

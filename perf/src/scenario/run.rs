@@ -88,7 +88,7 @@ pub fn call(pairs: &Pairs, default: [Transport; 2]) -> Result<()> {
     let is_web = transports.iter().any(|transport| transport.is_web());
     let body = pairs.body.unwrap_or(if is_web { 2000 } else { 0 });
     let users = callers.start..called.end;
-    let scenario = Call::new(transports[0], &pairs.server.domain, body, callers, called);
+    let scenario = Call::new(transports, &pairs.server.domain, body, callers, called);
     let load = Load::new(roster, pairs.measure.flights(1)?, scenario);
     finish("call", load, network, users, &pairs.server, &pairs.measure, &transports)
 }
