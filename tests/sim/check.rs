@@ -9,14 +9,16 @@ use std::time::Duration;
 use sipring::base::id::Transport;
 use sipring::base::time::Time;
 
+use crate::claims::Claims;
 use crate::message::Sip;
 use crate::registrar::{Registrar, Wish};
+use crate::ways::Ways;
 use crate::world::End;
 
 /// How long a repeat of an answered request is known as such: timers J and L.
 const TRANSACTION_TIME: Duration = Duration::from_secs(32);
 /// A request that has no outcome by then has none because its sender left.
-const OUTCOME_TIME: Duration = Duration::from_secs(185 + 32 * 3);
+pub const OUTCOME_TIME: Duration = Duration::from_secs(185 + 32 * 3);
 
 /// Which invariant a checker guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,22 @@ pub enum Checker {
     Edits,
     Closed,
     Leak,
+    /// A name or a proof that is not its sender's.
+    Identity,
+    /// A second copy for a client that came back, or one for a client that did not.
+    Moved,
+    /// What waits for a client waits too long.
+    Held,
+    /// A caller is gone for good, and the call rings on.
+    Rings,
+    /// A binding outlives its flow and its grace.
+    Grace,
+    /// More or less time than was asked for.
+    Granted,
+    /// A registration that was refused is in force, or one is not that was granted.
+    Listed,
+    /// What was promised to last is not in the store.
+    Durable,
     Panic,
 }
 
@@ -46,8 +64,10 @@ pub struct Violation {
 pub enum Aim {
     /// Whoever registered that user.
     User(usize),
-    /// One peer: the other end of a dialog.
-    Peer(End),
+    /// One peer and whose it is: the other end of a dialog.
+    Peer(End, usize),
+    /// One client by the name that the registrar gave it (RFC 5627).
+    Gruu(usize),
     /// A server behind the proxy, by whatever connection.
     Server(usize),
     /// The proxy itself.
@@ -73,9 +93,13 @@ pub struct Asked {
     pub finals: u32,
     /// Its copies: to whom, under which branch.
     pub written: Vec<(End, String)>,
-    /// Its sender's flow ended, or the shard that served it may have failed.
-    excused: bool,
-    final_at: Time,
+    /// Nobody knows what the proxy took it for, or the shard that served it may have failed.
+    pub excused: bool,
+    /// Its sender's flow ended.
+    pub left_at: Option<Time>,
+    /// Its proof had been said before.
+    pub replayed: bool,
+    pub final_at: Time,
     /// A shard failed since it came, or its transaction is over (RFC 6026 §7.1: timer L runs
     /// 64·T1): what repeats it may be new to the proxy.
     pub forgotten: bool,
@@ -101,18 +125,20 @@ pub struct Peer {
 #[derive(Default)]
 pub struct Books {
     /// Requests by number, from the first that is not forgotten.
-    asked: VecDeque<Asked>,
+    pub(crate) asked: VecDeque<Asked>,
     first: u32,
     /// So many are remembered; 0: all.
     pub kept: usize,
     pub answers: Vec<Answer>,
     /// Branches that the proxy made, by request.
-    branches: BTreeMap<String, (u32, End)>,
+    pub(crate) branches: BTreeMap<String, (u32, End)>,
     /// CANCELs by the number of their INVITE.
     cancels: BTreeMap<u32, u32>,
     /// Transactions that ended without any response, by Call-ID and method.
     pub expired: BTreeMap<(String, String), u32>,
     pub registrar: Registrar,
+    pub claims: Claims,
+    pub ways: Ways,
     pub slack: Duration,
     /// The proxy may be short of room, or a shard failed: requests for registered clients may be
     /// refused.
@@ -140,7 +166,7 @@ impl Books {
     pub fn asks(&mut self, sender: usize, sip: Sip, aim: Aim) {
         let serial = self.next_serial();
         match sip.method() {
-            "INVITE" if sip.tag("To").is_empty() => self.figures.calls += 1,
+            "INVITE" if sip.tag("To").is_empty() && sip.cseq().0 == 1 => self.figures.calls += 1,
             "REGISTER" => self.figures.registers += 1,
             "CANCEL" => {
                 self.cancels.insert(serial_of(sip.branch()).unwrap_or(0), serial);
@@ -162,6 +188,8 @@ impl Books {
             finals: 0,
             written: Vec::new(),
             excused: false,
+            left_at: None,
+            replayed: false,
             final_at: Time::ZERO,
             forgotten: false,
         });
@@ -193,7 +221,11 @@ impl Books {
 
     /// The proxy has got a request whole.
     pub fn on_request_in(&mut self, serial: u32, from: End, now: Time) {
-        let Some(asked) = self.asked_mut(serial) else { return };
+        let at = serial.wrapping_sub(self.first) as usize;
+        let Some(asked) = self.asked.get_mut(at) else { return };
+        if asked.copies_in == 0 {
+            asked.replayed = self.claims.is_said_before(from, &asked.sip);
+        }
         asked.copies_in += 1;
         asked.forgotten |= asked.final_status != 0 && now >= asked.final_at + TRANSACTION_TIME;
         // A registrar that lost its memory cannot tell a late copy from a new REGISTER.
@@ -219,10 +251,13 @@ impl Books {
 
     /// A flow ended at the proxy: whoever asked on it may hear nothing.
     pub fn on_ended(&mut self, end: End, now: Time) {
-        self.registrar.ended(end, now, self.slack);
+        self.registrar.ended(end, now, self.slack, self.ways.grace());
+        self.ways.ended(end, now);
         for asked in &mut self.asked {
             let in_time = |at: Time| now <= at + OUTCOME_TIME;
-            asked.excused |= asked.reached.is_some_and(|(at, from)| from == end && in_time(at));
+            if asked.reached.is_some_and(|(at, from)| from == end && in_time(at)) {
+                asked.left_at = Some(now);
+            }
         }
     }
 
@@ -240,7 +275,7 @@ impl Books {
     pub fn on_out(&mut self, sip: &Sip, to: Peer, now: Time) {
         self.figures.messages += 1;
         match (sip.status(), sip.number()) {
-            (0, None) => self.own_request_out(sip, to),
+            (0, None) => self.own_request_out(sip, to, now),
             (0, Some(number)) => match number.parse() {
                 Ok(serial) => self.request_out(sip, serial, to, now),
                 Err(_) => self.fail(Checker::Edits, format!("X-Sim {number}")),
@@ -253,12 +288,23 @@ impl Books {
     }
 
     /// CANCEL and ACK that the proxy makes go where their INVITE went.
-    fn own_request_out(&mut self, sip: &Sip, to: Peer) {
+    fn own_request_out(&mut self, sip: &Sip, to: Peer, now: Time) {
+        let is_question = self.is_question(sip, to) || self.is_nat_ping(sip, to);
         if !matches!(sip.method(), "CANCEL" | "ACK") {
-            return self.fail(Checker::Edits, format!("without its number: {}", sip.start()));
+            if !is_question {
+                self.fail(Checker::Edits, format!("without its number: {}", sip.start()));
+            }
+            return;
+        }
+        if sip.method() == "CANCEL" {
+            self.ways.cancelled(sip.branch(), now);
         }
         match self.branches.get(sip.branch()) {
-            Some((serial, end)) if *end != to.end && !self.is_same_server(*serial, to) => {
+            Some((serial, end))
+                if *end != to.end
+                    && !self.is_same_server(*serial, to)
+                    && !self.ways.is_same_client(*end, to) =>
+            {
                 let text = format!("{} for {end:?} to {to:?}", sip.start());
                 self.fail(Checker::WrongClient, text);
             }
@@ -274,6 +320,7 @@ impl Books {
     }
 
     fn request_out(&mut self, sip: &Sip, serial: u32, to: Peer, now: Time) {
+        self.ways.note_owner(to);
         let Some(asked) = self.asked(serial) else {
             return self.fail(Checker::Edits, format!("#{serial} was never sent"));
         };
@@ -285,7 +332,11 @@ impl Books {
         if again && asked.sip.method() != "ACK" {
             return;
         }
-        if let Err(violation) = self.judge_request(asked, sip, to, now) {
+        let judged = self.judge_names(asked, sip, to);
+        let judged = judged.and_then(|()| self.judge_move(asked, &branch, to));
+        let judged = judged.and_then(|()| self.judge_request(asked, sip, to, now));
+        let judged = judged.and_then(|()| self.judge_wait(asked, now));
+        if let Err(violation) = judged {
             return self.fail(violation.checker, violation.text);
         }
         let asked = self.asked_mut(serial).expect("it was judged");
@@ -310,6 +361,11 @@ impl Books {
         let judged = self.judge_response(asked, serial, sip, answer, to);
         let judged = judged.and_then(|()| self.judge_outcome(asked, status, to.transport));
         let judged = judged.and_then(|()| self.judge_reached(asked, status, answer, sip, now));
+        let judged = judged.and_then(|()| self.judge_grant(asked, status));
+        let judged = judged.and_then(|()| self.judge_listing(asked, sip, now));
+        let is_final = status >= 200;
+        let judged =
+            judged.and_then(|()| if is_final { self.judge_wait(asked, now) } else { Ok(()) });
         if let Err(violation) = judged {
             return self.fail(violation.checker, violation.text);
         }
@@ -326,9 +382,14 @@ impl Books {
             asked.final_status = status;
             asked.final_at = now;
         }
-        let is_again = !is_first && asked.final_status < 300 && !asked.forgotten;
         let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
         let wish = if let Aim::Register(wish) = &asked.aim { Some(wish.clone()) } else { None };
+        let (sender, from) = (asked.sender, asked.reached.map(|(_, from)| from));
+        if let (Some(wish), Some(from), 200..300) = (&wish, from, status) {
+            self.ways.registered(sender, wish, from, now);
+        }
+        let asked = self.asked_mut(serial).expect("it was judged");
+        let is_again = !is_first && asked.final_status < 300 && !asked.forgotten;
         self.figures.answered_calls += u64::from(is_first && is_call && status < 300);
         // A 2xx that is repeated changes nothing again. A refusal for want of room says nothing of
         // the repeats of the same REGISTER.
@@ -341,12 +402,14 @@ impl Books {
     /// At the end: whatever reached the proxy has its outcome.
     pub fn finish(&mut self) {
         (0..self.asked.len()).for_each(|at| self.close_account(at));
+        (0..self.asked.len()).for_each(|at| self.close_call(at));
     }
 
     fn close_account(&mut self, at: usize) {
         let asked = &self.asked[at];
         let is_open = asked.finals == 0 && asked.reached.is_some() && !asked.excused;
-        if !is_open || asked.sip.method() == "ACK" {
+        let has_left = asked.left_at.is_some() && !self.is_back(asked);
+        if !is_open || has_left || asked.sip.method() == "ACK" {
             return;
         }
         let key = (asked.sip.call_id().to_string(), asked.sip.method().to_string());

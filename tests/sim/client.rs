@@ -7,7 +7,7 @@ use sipring::base::id::Transport;
 
 use crate::check::{Aim, serial_of};
 use crate::message::Sip;
-use crate::network::ConnId;
+use crate::network::{ConnId, Mark};
 use crate::phone::{Alarm, PhoneId};
 use crate::world::{Happening, World};
 
@@ -30,6 +30,7 @@ pub enum Purpose {
 }
 
 /// A request in the making.
+#[derive(Clone)]
 pub struct Request {
     pub method: &'static str,
     pub uri: String,
@@ -40,6 +41,8 @@ pub struct Request {
     pub route: Vec<String>,
     pub more: String,
     pub body: String,
+    /// Challenges that it has answered.
+    pub attempts: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +55,9 @@ enum State {
 /// One request that waits for its answer.
 pub struct ClientTx {
     text: String,
-    sip: Sip,
+    pub sip: Sip,
+    /// What it was made of, for another one with a proof.
+    request: Option<(Request, Aim)>,
     state: State,
     interval: Duration,
     purpose: Purpose,
@@ -68,15 +73,20 @@ impl World {
     pub fn ask(&mut self, phone: PhoneId, request: &Request, aim: Aim, purpose: Purpose) -> u32 {
         let serial = self.books.next_serial();
         let branch = format!("z9hG4bK-s{serial}");
-        let text = self.write_request(phone, request, &branch, Some(serial));
+        let proof = self.credentials(phone, request);
+        let text = self.write_request(phone, request, &branch, Some(serial), &proof);
+        let known = self.profile.house.digest.then(|| (request.clone(), aim.clone()));
         self.track(phone, serial, text, aim, purpose);
+        if let Some(tx) = self.phones[phone].clients.get_mut(&serial) {
+            tx.request = known;
+        }
         serial
     }
 
     fn track(&mut self, phone: PhoneId, serial: u32, text: String, aim: Aim, purpose: Purpose) {
         let sip = Sip::read(text.as_bytes()).expect("a request as it should be");
         self.books.asks(phone, sip.clone(), aim);
-        self.transmit(phone, None, &text, Some(serial));
+        self.transmit(phone, None, &text, Mark::Request(serial));
         if purpose == Purpose::Ack {
             return;
         }
@@ -85,6 +95,7 @@ impl World {
         let tx = ClientTx {
             text,
             sip,
+            request: None,
             state: State::Calling,
             interval: T1,
             purpose,
@@ -106,16 +117,21 @@ impl World {
         request: &Request,
         branch: &str,
         serial: Option<u32>,
+        proof: &str,
     ) -> String {
         let via = self.phones[phone].via(branch);
-        let Request { method, uri, from, to, call_id, cseq, route, more, body } = request;
+        let Request { method, uri, from, to, call_id, cseq, route, more, body, .. } = request;
         let routes: String = route.iter().map(|value| format!("Route: {value}\r\n")).collect();
         let number = serial.map(|it| format!("X-Sim: {it}\r\n")).unwrap_or_default();
-        let identity = format!("P-Asserted-Identity: <{}>\r\n", self.phones[phone].aor());
+        let asserted = match self.profile.house.digest && serial.is_some_and(|it| it % 3 == 0) {
+            true => "sip:boss@example.com".into(),
+            false => self.phones[phone].aor(),
+        };
+        let identity = format!("P-Asserted-Identity: <{asserted}>\r\n");
         let identity = if *method == "MESSAGE" { identity } else { String::new() };
         format!(
             "{method} {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n{routes}From: {from}\r\n\
-To: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{number}{identity}{more}\
+To: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{number}{identity}{proof}{more}\
 Content-Length: {}\r\n\r\n{body}",
             body.len()
         )
@@ -134,7 +150,7 @@ Content-Length: {}\r\n\r\n{body}",
             (false, _) => (tx.interval * 2).min(T2),
         };
         let (text, wait) = (tx.text.clone(), tx.interval);
-        self.transmit(phone, None, &text, Some(serial));
+        self.transmit(phone, None, &text, Mark::Request(serial));
         self.after(wait, Happening::Rings { phone, alarm: Alarm::Resend(serial) });
     }
 
@@ -167,8 +183,10 @@ Content-Length: {}\r\n\r\n{body}",
         } else if tx.state != State::Done {
             tx.state = State::Done;
             let purpose = tx.purpose;
-            clients.remove(&serial);
-            self.on_outcome(phone, purpose, status, Some(sip));
+            let request = clients.remove(&serial).and_then(|tx| tx.request);
+            if !self.is_challenged(phone, request, purpose, sip) {
+                self.on_outcome(phone, purpose, status, Some(sip));
+            }
         }
     }
 
@@ -205,16 +223,32 @@ Content-Length: {}\r\n\r\n{body}",
         let is_first = tx.state != State::Done;
         tx.state = State::Done;
         let purpose = tx.purpose;
+        let request = tx.request.take().filter(|_| !tx.unwanted);
         let known = tx.ack.clone();
         match known {
-            Some((ack, number)) => self.transmit(phone, None, &ack, Some(number)),
+            Some((ack, number)) => self.transmit(phone, None, &ack, Mark::Request(number)),
             None => self.refuse_back(phone, serial, sip.header("To")),
         }
         if is_first {
             let alarm = Alarm::Forget(serial);
             self.after(PATIENCE, Happening::Rings { phone, alarm });
-            self.on_outcome(phone, purpose, sip.status(), Some(sip));
+            if !self.is_challenged(phone, request, purpose, sip) {
+                self.on_outcome(phone, purpose, sip.status(), Some(sip));
+            }
         }
+    }
+
+    /// Whether somebody wanted a proof and has got it.
+    fn is_challenged(
+        &mut self,
+        phone: PhoneId,
+        request: Option<(Request, Aim)>,
+        purpose: Purpose,
+        sip: &Sip,
+    ) -> bool {
+        let is_challenge = matches!(sip.status(), 401 | 407);
+        let Some((request, aim)) = request.filter(|_| is_challenge) else { return false };
+        self.answer_challenge(phone, &request, &aim, purpose, sip)
     }
 
     /// The ACK of a refusal ends at the next hop. In a dialog a hop that keeps no transaction

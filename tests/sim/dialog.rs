@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::check::Aim;
 use crate::client::{Purpose, Request};
 use crate::message::Sip;
+use crate::network::Mark;
 use crate::phone::{Alarm, PhoneId};
 use crate::profile::Chance;
 use crate::server::Step;
@@ -51,6 +52,7 @@ impl World {
             route: Vec::new(),
             more: format!("Contact: <{contact}>\r\nContent-Type: application/sdp\r\n"),
             body: "v=0\r\no=- 1 1 IN IP4 203.0.113.1\r\ns=→\r\n".into(),
+            attempts: 0,
         };
         let place = self.place_of(phone, None);
         self.ends.insert((request.call_id.clone(), tag), place);
@@ -59,9 +61,7 @@ impl World {
             let wait = self.mood.between(Duration::ZERO, Duration::from_secs(5));
             self.after(wait, Happening::Rings { phone, alarm: Alarm::Cancel(serial) });
         } else {
-            // Nobody waits for ever.
-            let wait = self.mood.between(Duration::from_secs(20), Duration::from_secs(240));
-            self.after(wait, Happening::Rings { phone, alarm: Alarm::Cancel(serial) });
+            self.will_cancel(phone, serial);
         }
     }
 
@@ -86,7 +86,7 @@ impl World {
         let cseq = sip.cseq().0;
         let again = known.and_then(|id| dialogs[&id].acks.get(&cseq).cloned());
         if let Some((ack, number)) = again {
-            return self.transmit(phone, None, &ack, Some(number));
+            return self.transmit(phone, None, &ack, Mark::Request(number));
         }
         let id = match (known, purpose) {
             (Some(id), _) => id,
@@ -116,7 +116,7 @@ impl World {
             remote: sip.header("To").into(),
             route,
             target: sip.contact().into(),
-            cseq: 1,
+            cseq: sip.cseq().0,
             invite: Some(serial),
             acks: BTreeMap::new(),
             unacknowledged: 0,
@@ -170,6 +170,7 @@ impl World {
             route: dialog.route.clone(),
             more: if method == "INVITE" { contact } else { String::new() },
             body: if method == "INFO" { "Signal=5\r\n".into() } else { String::new() },
+            attempts: 0,
         };
         self.ask(phone, &request, aim, purpose)
     }

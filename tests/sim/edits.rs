@@ -1,11 +1,11 @@
 //! What may differ between a message that came in and the one that goes out: Request-URI, Via,
-//! Max-Forwards, Max-Breadth, Route, Record-Route, Path, Content-Length, and identities that their
-//! sender may not assert. All else is equal byte for byte; of a response all but its Vias.
+//! Max-Forwards, Max-Breadth, Route, Record-Route, Path, Content-Length, identities that their
+//! sender may not assert, and what answered a challenge of the proxy. All else is equal byte for byte; of a response all but its Vias.
 
 use crate::check::{Checker, Violation};
 use crate::message::{Sip, value_of};
 
-const IN_REQUESTS: [&str; 9] = [
+const IN_REQUESTS: [&str; 10] = [
     "Via",
     "Max-Forwards",
     "Max-Breadth",
@@ -15,6 +15,7 @@ const IN_REQUESTS: [&str; 9] = [
     "Content-Length",
     "P-Asserted-Identity",
     "P-Preferred-Identity",
+    "Proxy-Authorization",
 ];
 const IN_RESPONSES: [&str; 4] =
     ["Via", "Content-Length", "P-Asserted-Identity", "P-Preferred-Identity"];

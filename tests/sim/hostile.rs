@@ -5,6 +5,7 @@ use crate::check::Aim;
 use crate::client::{Purpose, Request};
 use crate::lab::phone::masked_frame;
 use crate::message::{Sip, response};
+use crate::network::Mark;
 use crate::phone::PhoneId;
 use crate::world::{End, World};
 
@@ -34,11 +35,11 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
         let it = &self.phones[phone];
         match it.conn {
             Some(conn) if it.transport.is_websocket() && kind != 0 => {
-                self.push(conn, &masked_frame(0x2, &bytes), None);
+                self.push(conn, &masked_frame(0x2, &bytes), Mark::None);
             }
             Some(conn) => {
                 self.conns[conn].tainted = true;
-                self.push(conn, &bytes, None);
+                self.push(conn, &bytes, Mark::None);
             }
             None => {
                 let from = it.address();
@@ -88,6 +89,7 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
             route,
             more: String::new(),
             body: String::new(),
+            attempts: 0,
         };
         self.ask(phone, &request, Aim::Nobody, Purpose::Plain);
     }
@@ -97,7 +99,7 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
         let own = self.place_of(phone, None);
         let pick = self.mood.below(1 << 20) as usize;
         let Some((branch, serial, end)) = self.books.some_branch(pick) else { return };
-        let is_own = matches!(own, Aim::Peer(mine) if mine == end);
+        let is_own = matches!(own, Aim::Peer(mine, _) if mine == end);
         let to_stream = matches!(end, End::Flow(_));
         let Some(asked) = self.books.asked(serial) else { return };
         if is_own || !to_stream || asked.sip.method() == "ACK" {
@@ -109,6 +111,6 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
         let text = text.replacen("\r\nVia: ", &ours, 1);
         let sip = Sip::read(text.as_bytes()).expect("an answer as it should be");
         self.books.answers(serial, sip, true);
-        self.transmit(phone, None, &text, None);
+        self.transmit(phone, None, &text, Mark::None);
     }
 }

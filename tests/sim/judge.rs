@@ -31,7 +31,9 @@ impl Books {
         match self.aim_of(asked) {
             Aim::User(user) => {
                 // A repeat of what was refused for want of room is served as if it were the first.
+                // What waits for a client may go to whoever is there by then.
                 let again = asked.forgotten || self.lenient && asked.copies_in > 1;
+                let again = again || self.ways.are_kept();
                 let until = if again { now } else { reached + self.slack };
                 let bound: Vec<_> = self.registrar.may_get(*user, reached, until).collect();
                 let Some(mine) = bound.iter().find(|it| it.end == to.end) else {
@@ -52,7 +54,9 @@ impl Books {
                     return wrong(Checker::OneOutcome, "a second copy for one client");
                 }
             }
-            Aim::Peer(end) if *end == to.end => {}
+            Aim::Peer(end, _) if *end == to.end => {}
+            Aim::Peer(end, phone) if self.ways.follows(*end, Some(*phone), to) => {}
+            Aim::Gruu(phone) if to.phone == Some(*phone) => {}
             Aim::Server(phone) if to.is_server && to.phone == Some(*phone) => {}
             _ => return wrong(Checker::WrongClient, "nobody's business there"),
         }
@@ -86,7 +90,9 @@ impl Books {
         let Some((_, from)) = asked.reached else {
             return wrong(Checker::OneOutcome, "answered before it came");
         };
-        let is_sender = to.phone == Some(asked.sender) && (from == to.end || to.is_server);
+        let is_there = from == to.end || to.is_server;
+        let has_moved = self.ways.follows(from, Some(asked.sender), to);
+        let is_sender = to.phone == Some(asked.sender) && (is_there || has_moved);
         if !is_sender {
             return wrong(Checker::WrongClient, "not to its sender");
         }

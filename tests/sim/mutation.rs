@@ -4,12 +4,12 @@ use sipring::base::id::FlowId;
 use sipring::base::metrics::Counters;
 use sipring::engine::LinkMessage;
 
-use crate::check::Checker;
+use crate::check::{Checker, serial_of};
 use crate::lab::phone::masked_frame;
 use crate::message::{Sip, find};
-use crate::network::ConnId;
+use crate::network::{ConnId, Mark};
 use crate::wire;
-use crate::world::World;
+use crate::world::{End, World};
 
 /// What is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,10 +38,30 @@ pub enum Fault {
     SwallowPing,
     /// Nobody tells the proxy that a connection could not be made.
     ForgetConnect,
+    /// The proxy asks nobody for a password.
+    OpenDoor,
+    /// Somebody asserts another's identity to a server behind the proxy.
+    AssertOther,
+    /// Requests go to an older flow of their client, too.
+    CopyToTab,
+    /// Final responses are lost when their client has another flow by then.
+    LoseMoved,
+    /// Nothing may wait for a client.
+    NoPatience,
+    /// The proxy's CANCELs are lost inside of it.
+    SwallowCancel,
+    /// Bindings are thought to end with their flows at once.
+    NoGrace,
+    /// A binding is granted for longer than was asked.
+    BendExpiry,
+    /// A REGISTER is answered with a Contact that nobody registered.
+    BendContact,
+    /// The store forgets what it is given.
+    LoseRecord,
 }
 
 /// Each fault with the checker that must see it.
-pub const FAULTS: [(Fault, Checker); 12] = [
+pub const FAULTS: [(Fault, Checker); 22] = [
     (Fault::Misdeliver, Checker::WrongClient),
     (Fault::Downgrade, Checker::Downgraded),
     (Fault::SwallowResponse, Checker::OneOutcome),
@@ -54,6 +74,16 @@ pub const FAULTS: [(Fault, Checker); 12] = [
     (Fault::HalveBounds, Checker::Bounded),
     (Fault::SwallowPing, Checker::Closed),
     (Fault::ForgetConnect, Checker::Leak),
+    (Fault::OpenDoor, Checker::Identity),
+    (Fault::AssertOther, Checker::Identity),
+    (Fault::CopyToTab, Checker::Moved),
+    (Fault::LoseMoved, Checker::OneOutcome),
+    (Fault::NoPatience, Checker::Held),
+    (Fault::SwallowCancel, Checker::Rings),
+    (Fault::NoGrace, Checker::Grace),
+    (Fault::BendExpiry, Checker::Granted),
+    (Fault::BendContact, Checker::Listed),
+    (Fault::LoseRecord, Checker::Durable),
 ];
 
 impl World {
@@ -88,12 +118,32 @@ impl World {
             Fault::DoubleFinal if sip.status() >= 200 && sip.cseq().1 == "MESSAGE" => {
                 vec![(flow, bytes.clone()), (flow, bytes)]
             }
-            Fault::ForgetBinding if sip.status() == 200 && sip.cseq().1 == "REGISTER" => {
+            Fault::ForgetBinding if sip.status() == 200 && sip.call_id().starts_with("reg") => {
                 self.take_out(conn);
                 vec![(flow, bytes)]
             }
+            Fault::CopyToTab if is_request && sip.number().is_some() => {
+                let phone = self.conns[conn].phone;
+                let is_tab = |it: &crate::network::Conn| it.phone == phone && it.flow != Some(flow);
+                let mut flows = self.by_flow.iter();
+                let tab = flows.find(|(_, conn)| is_tab(&self.conns[**conn]));
+                let copies = [Some(flow), tab.map(|(flow, _)| *flow)];
+                copies.into_iter().flatten().map(|flow| (flow, bytes.clone())).collect()
+            }
+            Fault::LoseMoved if sip.status() >= 200 && self.came_on_another(flow, &sip) => {
+                Vec::new()
+            }
+            Fault::SwallowCancel if sip.method() == "CANCEL" && sip.number().is_none() => {
+                Vec::new()
+            }
             _ => vec![(flow, self.bend(fault, bytes))],
         }
+    }
+
+    fn came_on_another(&self, flow: FlowId, sip: &Sip) -> bool {
+        let asked = serial_of(sip.branch()).and_then(|serial| self.books.asked(serial));
+        let from = asked.and_then(|asked| asked.reached);
+        from.is_some_and(|(_, from)| matches!(from, End::Flow(_)) && from != End::Flow(flow))
     }
 
     /// A REGISTER that the books do not know.
@@ -106,12 +156,13 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
         );
         let frame = masked_frame(0x1, text.as_bytes());
         let is_websocket = self.conns[conn].transport.is_websocket();
-        self.push(conn, if is_websocket { &frame } else { text.as_bytes() }, None);
+        self.push(conn, if is_websocket { &frame } else { text.as_bytes() }, Mark::None);
     }
 
     /// What is sent instead.
     pub fn plant_datagram(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
         match self.fault {
+            Some(Fault::SwallowCancel) if bytes.starts_with(b"CANCEL ") => None,
             Some(fault) => Some(self.bend(fault, bytes)),
             None => Some(bytes),
         }
@@ -127,6 +178,9 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
         match fault {
             Fault::StripVia => replace(b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
             Fault::BendBody => replace(b"\r\n\r\nhi", b"\r\n\r\nho"),
+            Fault::AssertOther => replace(b"Identity: <sip:u", b"Identity: <sip:v"),
+            Fault::BendExpiry => replace(b";expires=", b";expires=9"),
+            Fault::BendContact => replace(b"\r\nContact: <sip:c", b"\r\nContact: <sip:d"),
             _ => {}
         }
         bytes

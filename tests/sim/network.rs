@@ -20,6 +20,15 @@ use crate::world::{End, Happening, World};
 
 pub type ConnId = usize;
 
+/// What the books call a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// Nothing.
+    None,
+    Request(u32),
+    Answer(u32),
+}
+
 /// One connection.
 pub struct Conn {
     pub phone: PhoneId,
@@ -47,8 +56,8 @@ pub struct Conn {
     up_end: u64,
     up_taken: u64,
     up_due: bool,
-    /// Where requests end in what goes up.
-    marks: VecDeque<(u64, u32)>,
+    /// Where messages end in what goes up.
+    marks: VecDeque<(u64, Mark)>,
     down: Vec<u8>,
     down_due: bool,
     pub reader: Reader,
@@ -122,23 +131,23 @@ impl World {
         self.trace.note(self.now, &(flow, remote), "opened", &[]);
         self.open_flow(flow, FlowKey { transport, local, remote }, connect);
         if transport.is_websocket() {
-            self.push(conn, wire::UPGRADE, None);
+            self.push(conn, wire::UPGRADE, Mark::None);
         } else {
             self.conns[conn].ready = true;
             self.on_ready(conn);
         }
     }
 
-    /// Bytes of a client; `request` is the number of the request that ends with them.
-    pub fn push(&mut self, conn: ConnId, bytes: &[u8], request: Option<u32>) {
+    /// Bytes of a client; `mark` is the message that ends with them.
+    pub fn push(&mut self, conn: ConnId, bytes: &[u8], mark: Mark) {
         let it = &mut self.conns[conn];
         if it.dead || !it.held {
             return;
         }
         it.up.extend(bytes);
         it.up_end += bytes.len() as u64;
-        if let Some(serial) = request {
-            it.marks.push_back((it.up_end, serial));
+        if mark != Mark::None {
+            it.marks.push_back((it.up_end, mark));
         }
         if !std::mem::replace(&mut it.up_due, true) {
             let way = self.way();
@@ -164,14 +173,22 @@ impl World {
             let way = self.net.between(Duration::ZERO, Duration::from_millis(20));
             self.after(way, Happening::Arrive { conn });
         }
-        while let Some((end, serial)) = self.conns[conn].marks.front().copied() {
+        while let Some((end, mark)) = self.conns[conn].marks.front().copied() {
             if end > self.conns[conn].up_taken {
                 break;
             }
             self.conns[conn].marks.pop_front();
-            self.books.on_request_in(serial, End::Flow(flow), self.now);
-            if self.conns[conn].tainted {
-                self.books.excuse(serial);
+            match mark {
+                Mark::None => {}
+                // Behind garbage it may be taken for a part of that.
+                Mark::Answer(_) if self.conns[conn].tainted => {}
+                Mark::Answer(number) => self.books.on_answer_in(number, self.now),
+                Mark::Request(serial) => {
+                    self.books.on_request_in(serial, End::Flow(flow), self.now);
+                    if self.conns[conn].tainted {
+                        self.books.excuse(serial);
+                    }
+                }
             }
         }
         self.trace.note(self.now, &(flow, self.conns[conn].remote), "-->", &bytes);
@@ -387,6 +404,7 @@ impl World {
             CloseReason::Pong | CloseReason::Slow | CloseReason::Timeout => true,
             CloseReason::Protocol => true,
             CloseReason::Idle => !is_server,
+            CloseReason::Unproven => self.phones[it.phone].registration.is_on,
             _ => false,
         };
         if behaves && is_judged && !is_short {
@@ -402,7 +420,7 @@ impl World {
         }
     }
 
-    /// A client's datagram; `request` as in [`World::push`].
+    /// A client's datagram.
     pub fn send_datagram(&mut self, remote: SocketAddr, bytes: &[u8]) {
         let copies = if self.net.happens(self.profile.datagram_twice) { 2 } else { 1 };
         for _ in 0..copies {
@@ -422,9 +440,12 @@ impl World {
 
     pub fn datagram_in(&mut self, remote: SocketAddr, mut bytes: Vec<u8>) {
         self.trace.note(self.now, &remote, "-->", &bytes);
-        let sip = Sip::read(&bytes).filter(|sip| sip.status() == 0);
-        if let Some(Ok(serial)) = sip.and_then(|sip| Some(sip.number()?.parse())) {
+        let number = Sip::read(&bytes).and_then(|sip| Some(sip.number()?.to_string()));
+        let number = number.unwrap_or_default();
+        if let Ok(serial) = number.parse() {
             self.books.on_request_in(serial, End::Datagram(remote), self.now);
+        } else if let Ok(answer) = number.trim_start_matches('a').parse() {
+            self.books.on_answer_in(answer, self.now);
         }
         let path = DatagramPath {
             listener: listener_of(Transport::Udp),

@@ -11,8 +11,9 @@ use crate::client::{ClientTx, Purpose, Request};
 use crate::dialog::Dialog;
 use crate::lab::phone::masked_frame;
 use crate::message::{Sip, param};
-use crate::network::ConnId;
+use crate::network::{ConnId, Mark};
 use crate::profile::Chance;
+use crate::proof::Proof;
 use crate::registrar::Wish;
 use crate::server::{ServerTx, Step};
 use crate::wire::Heard;
@@ -49,12 +50,13 @@ pub enum Alarm {
     Refresh(u32),
     KeepAlive(ConnId),
     Resume(ConnId),
+    CloseTab(ConnId),
 }
 
 /// A client's standing with the registrar.
 pub struct Registration {
     call_id: String,
-    cseq: u32,
+    pub cseq: u32,
     pub is_on: bool,
     /// A REGISTER waits for its answer.
     pub is_asking: bool,
@@ -64,6 +66,8 @@ pub struct Registration {
 
 pub struct Phone {
     pub id: PhoneId,
+    /// Whose instance and Contact it has.
+    pub face: PhoneId,
     pub transport: Transport,
     pub ip: IpAddr,
     /// Ports used so far; the last is the one of a datagram client.
@@ -74,9 +78,14 @@ pub struct Phone {
     pub is_sips: bool,
     pub conn: Option<ConnId>,
     /// Written as soon as there is a connection.
-    waiting: Vec<(String, Option<u32>)>,
+    waiting: Vec<(String, Mark)>,
     pub contact_serial: u32,
     pub registration: Registration,
+    pub proof: Proof,
+    /// What waits for an answer outlives its connection.
+    pub remembers: bool,
+    /// What the registrar calls it (RFC 5627).
+    pub gruu: Option<String>,
     /// It has left and does not come back.
     pub has_left: bool,
     pub clients: BTreeMap<u32, ClientTx>,
@@ -88,6 +97,7 @@ impl Phone {
     pub fn new(id: PhoneId, transport: Transport, ip: &str, user: usize, style: Style) -> Phone {
         Phone {
             id,
+            face: id,
             transport,
             ip: ip.parse().expect("an address"),
             ports: 0,
@@ -105,6 +115,9 @@ impl Phone {
                 is_asking: false,
                 round: 0,
             },
+            proof: Proof::new(),
+            remembers: false,
+            gruu: None,
             has_left: false,
             clients: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -135,7 +148,7 @@ impl Phone {
 
     /// The URI of its Contact.
     pub fn contact(&self) -> String {
-        let (id, serial) = (self.id, self.contact_serial);
+        let (id, serial) = (self.face, self.contact_serial);
         let scheme = if self.is_sips { "sips" } else { "sip" };
         let transport = match self.transport {
             Transport::Udp => "",
@@ -198,8 +211,8 @@ impl World {
         self.conns[conn].ready = true;
         let phone = self.conns[conn].phone;
         let waiting = std::mem::take(&mut self.phones[phone].waiting);
-        for (text, serial) in waiting {
-            self.push(conn, text.as_bytes(), serial);
+        for (text, mark) in waiting {
+            self.push(conn, text.as_bytes(), mark);
         }
         if self.phones[phone].is_server() {
             return;
@@ -214,7 +227,10 @@ impl World {
         let phone = self.conns[conn].phone;
         match heard {
             Heard::Upgraded => self.on_ready(conn),
-            Heard::Ping => self.push(conn, &masked_frame(0xa, b""), None),
+            Heard::Ping if self.conns[conn].transport.is_websocket() => {
+                self.push(conn, &masked_frame(0xa, b""), Mark::None);
+            }
+            Heard::Ping => self.push(conn, b"\r\n", Mark::None),
             Heard::End => self.hang_up_soon(conn),
             Heard::Message(bytes) => match Sip::read(&bytes) {
                 Some(sip) => self.receive(phone, Some(conn), &sip),
@@ -233,19 +249,25 @@ impl World {
         let phone = self.conns[conn].phone;
         self.conns[conn].held = false;
         let it = &mut self.phones[phone];
-        it.clients.retain(|_, tx| tx.conn != Some(conn));
-        it.servers.retain(|_, tx| tx.conn != Some(conn));
+        if !it.remembers {
+            it.clients.retain(|_, tx| tx.conn != Some(conn));
+            it.servers.retain(|_, tx| tx.conn != Some(conn));
+        }
         if it.conn != Some(conn) {
             return;
         }
         it.conn = None;
         it.registration.is_on = false;
         it.registration.is_asking = false;
-        if self.mood.happens(Chance(300)) {
+        if self.mood.happens(Chance(300)) && !self.phones[phone].remembers {
             self.phones[phone].dialogs.clear();
         }
         if !self.phones[phone].is_server() && !self.phones[phone].has_left {
-            let wait = self.mood.between(Duration::from_millis(5), Duration::from_secs(4));
+            // Some come back when nobody waits for them any more.
+            let grace = self.profile.house.grace;
+            let is_slow = !grace.is_zero() && self.mood.happens(Chance(300));
+            let most = if is_slow { grace * 3 } else { Duration::from_secs(4) };
+            let wait = self.mood.between(Duration::from_millis(5), most);
             self.after(wait, Happening::Rings { phone, alarm: Alarm::Connect });
         }
     }
@@ -257,20 +279,14 @@ impl World {
             return Aim::Server(phone);
         }
         match conn.or(it.conn).and_then(|conn| self.conns[conn].flow) {
-            Some(flow) => Aim::Peer(End::Flow(flow)),
-            None if it.transport == Transport::Udp => Aim::Peer(End::Datagram(it.address())),
+            Some(flow) => Aim::Peer(End::Flow(flow), phone),
+            None if it.transport == Transport::Udp => Aim::Peer(End::Datagram(it.address()), phone),
             None => Aim::Nobody,
         }
     }
 
     /// Writes one message, on that connection or on the one there is.
-    pub fn transmit(
-        &mut self,
-        phone: PhoneId,
-        conn: Option<ConnId>,
-        text: &str,
-        serial: Option<u32>,
-    ) {
+    pub fn transmit(&mut self, phone: PhoneId, conn: Option<ConnId>, text: &str, mark: Mark) {
         let it = &self.phones[phone];
         self.trace.note(
             self.now,
@@ -287,11 +303,11 @@ impl World {
         match found {
             Some(conn) if self.conns[conn].transport.is_websocket() => {
                 let frame = masked_frame(0x1, text.as_bytes());
-                self.push(conn, &frame, serial);
+                self.push(conn, &frame, mark);
             }
-            Some(conn) => self.push(conn, text.as_bytes(), serial),
+            Some(conn) => self.push(conn, text.as_bytes(), mark),
             None if it.is_server() => {
-                self.phones[phone].waiting.push((text.into(), serial));
+                self.phones[phone].waiting.push((text.into(), mark));
                 if self.phones[phone].conn.is_none() {
                     self.phones[phone].conn = Some(self.connect(phone));
                 }
@@ -318,7 +334,7 @@ impl World {
         it.registration.cseq += 1;
         it.registration.round += 1;
         let (contact, aor) = (it.contact(), it.aor());
-        let instance = (it.style == Style::Outbound).then(|| format!("urn:uuid:{}", it.id));
+        let instance = (it.style == Style::Outbound).then(|| format!("urn:uuid:{}", it.face));
         let params = match &instance {
             Some(instance) => format!(";reg-id=1;+sip.instance=\"<{instance}>\""),
             None => String::new(),
@@ -329,7 +345,9 @@ impl World {
             instance,
             expires,
             secure: it.transport.is_secure(),
+            dialable: it.style == Style::Own,
         };
+        let gruu = if self.profile.house.digest { ", gruu" } else { "" };
         let request = Request {
             method: "REGISTER",
             uri: "sip:example.com".into(),
@@ -340,9 +358,10 @@ impl World {
             route: Vec::new(),
             more: format!(
                 "Contact: <{contact}>{params}\r\nExpires: {expires}\r\n\
-Supported: path, outbound\r\n"
+Supported: path, outbound{gruu}\r\n"
             ),
             body: String::new(),
+            attempts: 0,
         };
         self.ask(phone, &request, Aim::Register(wish), Purpose::Register);
     }
@@ -357,6 +376,15 @@ Supported: path, outbound\r\n"
             let mine = lines.into_iter().find(|line| line.contains(&contact))?;
             param(mine, "expires")?.parse::<u64>().ok()
         });
+        let gruu = sip.and_then(|sip| {
+            let lines = sip.all("Contact").flat_map(|line| line.split(", "));
+            let mine = lines.into_iter().find(|line| line.contains(&contact))?;
+            let kind =
+                if it.registration.cseq.is_multiple_of(3) { "temp-gruu" } else { "pub-gruu" };
+            let (_, value) = mine.split_once(&format!(";{kind}=\""))?;
+            Some(value.split('"').next()?.to_string())
+        });
+        it.gruu = gruu.or(it.gruu.take());
         it.registration.is_on = (200..300).contains(&status) && listed.is_some();
         let wait = match listed {
             _ if it.has_left => return,
@@ -393,6 +421,7 @@ Supported: path, outbound\r\n"
             }
             Alarm::KeepAlive(conn) => self.keep_alive(phone, conn),
             Alarm::Resume(conn) => self.resume(conn),
+            Alarm::CloseTab(conn) => self.hang_up(conn),
         }
     }
 
@@ -402,7 +431,7 @@ Supported: path, outbound\r\n"
             return;
         }
         if !self.conns[conn].transport.is_websocket() {
-            self.push(conn, b"\r\n\r\n", None);
+            self.push(conn, b"\r\n\r\n", Mark::None);
         }
         let alarm = Alarm::KeepAlive(conn);
         self.after(Duration::from_secs(120), Happening::Rings { phone, alarm });

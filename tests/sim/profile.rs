@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sipring::base::rng::Rng;
 
+use crate::house::House;
+
 /// Draws everything that is left to chance, from one seed.
 pub struct Dice(Rng);
 
@@ -52,7 +54,7 @@ impl fmt::Debug for Chance {
     }
 }
 
-const NEVER: Chance = Chance(0);
+pub const NEVER: Chance = Chance(0);
 
 /// One run's circumstances.
 #[derive(Clone, Debug)]
@@ -107,6 +109,7 @@ pub struct Profile {
     pub tight: bool,
     /// A REGISTER's expiry.
     pub expires: u32,
+    pub house: House,
 }
 
 impl Profile {
@@ -124,10 +127,15 @@ impl Profile {
             latency: Duration::from_millis(1 + dice.below(40)),
             link_latency: Duration::from_micros(20 + dice.below(400)),
             expires: dice.pick(&[60, 120, 300, 600]),
+            house: House::of(seed),
             ..Profile::calm(seed)
         };
         if !seed.is_multiple_of(4) {
             profile.disturb(&mut dice);
+        }
+        if profile.house.moves() && seed % 5 == 3 {
+            // Calls that ring for long, so that their callers leave meanwhile.
+            profile.only_ringing = Chance(300);
         }
         profile
     }
@@ -167,6 +175,7 @@ impl Profile {
             drains: false,
             tight: false,
             expires: 300,
+            house: House::open(),
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Wish {
     /// Seconds; 0 removes.
     pub expires: u32,
     pub secure: bool,
+    /// It may be dialled when its flow is gone.
+    pub dialable: bool,
 }
 
 /// One Contact by one REGISTER.
@@ -31,6 +33,8 @@ pub struct Bound {
     maybe: (Time, Time),
     /// … and it surely is from here to there.
     sure: (Time, Time),
+    /// It may be in the table until then, in force or not.
+    kept: Time,
 }
 
 const NEVER: Time = Time::from_nanos(u64::MAX);
@@ -61,13 +65,13 @@ impl Registrar {
     pub fn asked(&mut self, serial: u32, wish: &Wish, end: End, now: Time) {
         self.users.insert(end, wish.user);
         let all = self.bound.entry(wish.user).or_default();
-        all.retain(|it| it.maybe.1 + MEMORY > now);
+        all.retain(|it| it.maybe.1.max(it.kept) + MEMORY > now);
         for bound in all.iter_mut().filter(|it| wish.means(it)) {
             bound.sure.1 = bound.sure.1.min(now);
         }
         if wish.expires > 0 {
             let (maybe, sure) = ((now, NEVER), (NEVER, NEVER));
-            all.push(Bound { wish: wish.clone(), end, serial, maybe, sure });
+            all.push(Bound { wish: wish.clone(), end, serial, maybe, sure, kept: NEVER });
         }
     }
 
@@ -83,18 +87,23 @@ impl Registrar {
                 let most = Duration::from_secs(u64::from(wish.expires)) + slack;
                 bound.sure = (now, bound.sure.1.min(now + least));
                 bound.maybe.1 = bound.maybe.1.min(now + most);
+                bound.kept = bound.kept.min(now + most);
             } else if own && !accepted || !own && accepted && bound.serial < serial {
                 bound.maybe.1 = bound.maybe.1.min(now + slack);
+                bound.kept = bound.kept.min(now + slack);
             }
         }
     }
 
-    /// The peer's flow ended.
-    pub fn ended(&mut self, end: End, now: Time, slack: Duration) {
+    /// The peer's flow ended; its client may come back for the `grace`.
+    pub fn ended(&mut self, end: End, now: Time, slack: Duration, grace: Duration) {
         let Some(user) = self.users.remove(&end) else { return };
         for bound in self.bound.entry(user).or_default().iter_mut().filter(|it| it.end == end) {
             bound.sure.1 = bound.sure.1.min(now);
             bound.maybe.1 = bound.maybe.1.min(now + slack);
+            if !bound.wish.dialable {
+                bound.kept = bound.kept.min(now + slack + grace);
+            }
         }
     }
 
@@ -111,6 +120,23 @@ impl Registrar {
     pub fn may_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
         let all = self.bound.get(&user).into_iter().flatten();
         all.filter(move |it| it.maybe.0 <= until && it.maybe.1 >= from)
+    }
+
+    /// Whoever surely is registered.
+    pub fn all_sure(&self, now: Time) -> impl Iterator<Item = &Bound> {
+        let all = self.bound.values().flatten();
+        all.filter(move |it| it.sure.0 <= now && it.sure.1 > now)
+    }
+
+    /// How many Contacts may be in the table, or were until `since`.
+    pub fn count_since(&self, since: Time) -> usize {
+        self.bound.values().flatten().filter(|it| it.kept >= since).count()
+    }
+
+    /// Whether a Contact may have been in the table between `from` and `until`.
+    pub fn may_list(&self, user: usize, contact: &str, from: Time, until: Time) -> bool {
+        let mut all = self.bound.get(&user).into_iter().flatten();
+        all.any(|it| it.wish.contact == contact && it.maybe.0 <= until && it.kept >= from)
     }
 
     /// Who surely was registered from `from` until `until`.

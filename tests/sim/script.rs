@@ -26,7 +26,7 @@ const FLOWS_END: Duration = Duration::from_secs(2 * 900);
 
 /// Two servers behind the proxy, by UDP for numbers that begin with 9 and by TCP for those with 8;
 /// all else is the location service's.
-pub fn config(profile: &Profile) -> Config {
+pub fn plain_config(profile: &Profile) -> Config {
     let mut config = lab::config();
     let core = |transport, host: &str| Upstream {
         name: host.into(),
@@ -55,12 +55,25 @@ pub fn config(profile: &Profile) -> Config {
     config
 }
 
+/// The same under the rules of the house.
+fn config(profile: &Profile) -> Config {
+    profile.house.furnish(plain_config(profile), profile.users, 0)
+}
+
 /// One run of a seed.
 pub fn run(profile: Profile, fault: Option<Fault>, shown: bool) -> World {
-    let config = config(&profile);
+    let mut config = config(&profile);
+    if fault == Some(Fault::OpenDoor) {
+        config.auth = sipring::base::config::Auth::default();
+    }
     let mut world = World::new(profile, config, shown);
     world.fault = fault;
+    world.books.ways.is_impatient = fault == Some(Fault::NoPatience);
     world.populate();
+    world.invite_liars();
+    if world.profile.house.digest {
+        world.note_claims();
+    }
     world.arrive_all();
     world.after(Duration::from_secs(2), Happening::Act);
     world.plan_failures();
@@ -102,6 +115,10 @@ impl World {
             let at = self.mood.between(Duration::from_secs(2), end);
             self.after(at, Happening::Restart { shard });
         }
+        for _ in 0..self.profile.house.reloads {
+            let at = self.mood.between(Duration::from_secs(2), end);
+            self.after(at, Happening::Reload);
+        }
         if self.profile.drains {
             self.after(end * 3 / 4, Happening::Drain);
         }
@@ -112,7 +129,7 @@ impl World {
     }
 
     fn client(&mut self) -> PhoneId {
-        2 + self.mood.below(self.profile.phones as u64) as usize
+        2 + self.mood.below(self.phones.len() as u64 - 2) as usize
     }
 
     /// Somebody does something.
@@ -146,6 +163,10 @@ impl World {
         if self.mood.happens(profile.forgery) {
             let phone = self.client();
             self.forge(phone);
+        }
+        if self.profile.house.digest {
+            self.act_of_house();
+            self.check_grace();
         }
         match self.mood.below(20) {
             0..9 => self.somebody_calls(),
@@ -201,6 +222,7 @@ impl World {
             0 if !self.phones[from].is_server() => ("sip:9001@example.com".into(), Aim::Server(0)),
             1 if !self.phones[from].is_server() => ("sip:8001@example.com".into(), Aim::Server(1)),
             2 => ("sip:nobody@example.com".into(), Aim::Nobody),
+            4 if self.profile.house.digest => self.gruu_of_somebody(),
             kind => {
                 let user = self.mood.below(self.profile.users as u64) as usize;
                 let scheme = if kind == 3 && is_secure { "sips" } else { "sip" };
@@ -262,6 +284,7 @@ impl World {
             route: Vec::new(),
             more: String::new(),
             body: body.into(),
+            attempts: 0,
         };
         self.ask(phone, &request, aim, Purpose::Plain);
     }

@@ -7,7 +7,7 @@ use sipring::base::id::Transport;
 
 use crate::client::{PATIENCE, T1, T2};
 use crate::message::{Sip, response};
-use crate::network::ConnId;
+use crate::network::{ConnId, Mark};
 use crate::phone::{Alarm, PhoneId};
 use crate::profile::Chance;
 use crate::world::{Happening, World};
@@ -23,6 +23,8 @@ pub enum Step {
 pub struct ServerTx {
     pub request: Sip,
     last: String,
+    /// The number of that answer.
+    mark: Mark,
     pub status: u16,
     pub conn: Option<ConnId>,
     /// The tag of this callee.
@@ -49,15 +51,16 @@ impl World {
             return self.on_ack(phone, &key, sip);
         }
         if let Some(tx) = self.phones[phone].servers.get(&key) {
-            let (last, conn) = (tx.last.clone(), tx.conn);
+            let (last, mark, conn) = (tx.last.clone(), tx.mark, tx.conn);
             if !last.is_empty() {
-                self.transmit(phone, conn, &last, None);
+                self.transmit(phone, conn, &last, mark);
             }
             return;
         }
         let tx = ServerTx {
             request: sip.clone(),
             last: String::new(),
+            mark: Mark::None,
             status: 0,
             conn,
             tag: format!("t{phone}x{}", self.phones[phone].servers.len() + self.next_call as usize),
@@ -78,6 +81,8 @@ impl World {
             "INVITE" if sip.tag("To").is_empty() => self.ring_callee(phone, &key),
             "INVITE" => self.on_reinvite(phone, &key),
             "CANCEL" => self.on_cancel(phone, &key),
+            "INFO" if sip.number().is_none() => self.on_question(phone, &key),
+            "OPTIONS" if sip.number().is_none() => self.answer(phone, &key, 200),
             _ if !sip.tag("To").is_empty() => self.on_dialog_request(phone, &key),
             _ => self.answer_plain(phone, &key),
         }
@@ -159,7 +164,8 @@ impl World {
         let Some(tx) = self.phones[phone].servers.get_mut(key) else { return };
         tx.status = status;
         tx.last.clone_from(&text);
-        self.transmit(phone, conn, &text, None);
+        tx.mark = Mark::Answer(number);
+        self.transmit(phone, conn, &text, Mark::Answer(number));
         let is_udp = self.phones[phone].transport == Transport::Udp;
         if request.method() == "INVITE" && status >= 200 && (is_udp || status < 300) {
             let alarm = Alarm::Repeat(key.into(), T1);
@@ -192,8 +198,8 @@ impl World {
             }
             return;
         }
-        let (last, conn) = (tx.last.clone(), tx.conn);
-        self.transmit(phone, conn, &last, None);
+        let (last, mark, conn) = (tx.last.clone(), tx.mark, tx.conn);
+        self.transmit(phone, conn, &last, mark);
         let wait = (wait * 2).min(T2);
         self.after(wait, Happening::Rings { phone, alarm: Alarm::Repeat(key, wait) });
     }
@@ -210,6 +216,20 @@ impl World {
                     && (tx.tag == tag || tx.request.tag("To") == tag);
             tx.is_acked |= is_mine && tx.status >= 200;
         }
+    }
+
+    /// The proxy asks a caller that came back whether it knows the call (RFC 3261 §12.2.2).
+    fn on_question(&mut self, phone: PhoneId, key: &str) {
+        let it = &self.phones[phone];
+        let Some(question) = it.servers.get(key).map(|tx| &tx.request) else { return };
+        let is_mine =
+            |call_id: &str, tag: &str| call_id == question.call_id() && tag == question.tag("To");
+        let knows = it
+            .clients
+            .values()
+            .any(|tx| tx.sip.method() == "INVITE" && is_mine(tx.sip.call_id(), tx.sip.tag("From")));
+        let has_dialog = it.dialogs.values().any(|it| is_mine(&it.call_id, &it.local_tag));
+        self.answer(phone, key, if knows || has_dialog { 200 } else { 481 });
     }
 
     fn on_cancel(&mut self, phone: PhoneId, key: &str) {

@@ -60,6 +60,9 @@ impl Reader {
             };
             return Some((end, heard));
         }
+        if bytes.starts_with(b"\r\n\r\n") {
+            return Some((4, Some(Heard::Ping)));
+        }
         if bytes.starts_with(b"\r\n") {
             return Some((2, None));
         }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sipring::base::config::Config;
+use sipring::base::config::{Config, Persistence};
 use sipring::base::event::{CloseReason, Event};
 use sipring::base::id::{ConnectId, FlowId, FlowKey, ListenerId, ShardId};
 use sipring::base::metrics::Counters;
@@ -20,6 +20,7 @@ use crate::mutation::Fault;
 use crate::network::{Conn, ConnId};
 use crate::phone::{Alarm, Phone, PhoneId};
 use crate::profile::{Dice, Profile};
+use crate::shelf::Shelf;
 use crate::trace::Trace;
 
 /// A peer as the proxy sees it.
@@ -83,6 +84,17 @@ pub enum Happening {
     Restart {
         shard: u16,
     },
+    /// What a shard gave to the store is durable.
+    Stored {
+        shard: ShardId,
+        incarnation: u8,
+        serial: u64,
+    },
+    /// A shard is told of what it had before it failed.
+    Restore {
+        shard: ShardId,
+    },
+    Reload,
     Drain,
 }
 
@@ -122,8 +134,11 @@ pub struct World {
     pub net: Dice,
     pub mood: Dice,
     pub engines: Vec<Engine>,
-    config: Arc<Config>,
-    incarnations: Vec<u8>,
+    pub config: Arc<Config>,
+    pub incarnations: Vec<u8>,
+    /// What shards gave to the store.
+    pub shelf: Shelf,
+    pub reloads: usize,
     /// What engines that failed had counted.
     pub buried: Vec<Counters>,
     pub conns: Vec<Conn>,
@@ -161,6 +176,10 @@ impl World {
         let mut books = Books::default();
         books.slack = profile.slack();
         books.lenient = is_lenient;
+        if profile.house.moves() {
+            books.ways.keep(profile.house.grace);
+        }
+        books.ways.has_pings = !profile.house.nat_ping.is_zero();
         World {
             now: Time::ZERO,
             heap: BinaryHeap::new(),
@@ -170,6 +189,8 @@ impl World {
             engines,
             config,
             incarnations: vec![0; usize::from(shards)],
+            shelf: Shelf::default(),
+            reloads: 0,
             buried: Vec::new(),
             conns: Vec::new(),
             by_flow: BTreeMap::new(),
@@ -249,6 +270,13 @@ impl World {
             Happening::Rings { phone, alarm } => self.ring(phone, alarm),
             Happening::Act => self.act(),
             Happening::Restart { shard } => self.restart(shard),
+            Happening::Stored { shard, incarnation, serial } => {
+                if self.incarnations[shard.index()] == incarnation {
+                    self.input(shard.index(), Input::Stored { serial });
+                }
+            }
+            Happening::Restore { shard } => self.restore(shard),
+            Happening::Reload => self.reload(),
             Happening::Drain => {
                 self.is_draining = true;
                 for shard in 0..self.engines.len() {
@@ -305,7 +333,7 @@ impl World {
                     None => refused.push((to, message)),
                 }
             }
-            Output::Store { .. } => panic!("no configuration here has a store"),
+            Output::Store { serial, id, change } => self.store(from, serial, id, change),
             Output::Event(event) => self.event(shard, &event),
         }
     }
@@ -370,6 +398,7 @@ impl World {
     fn restart(&mut self, shard: u16) {
         let at = usize::from(shard);
         self.trace.note(self.now, &ShardId(shard), "restart", &[]);
+        self.check_durable(shard);
         self.incarnations[at] += 1;
         let seed = self.mood.bytes();
         let setup = setup(&self.config, self.profile.shards, shard, self.incarnations[at], seed);
@@ -391,6 +420,10 @@ impl World {
             self.engines[at].handle(self.now, Input::Drain);
         }
         self.drain(at);
+        if self.profile.house.persistence != Persistence::None {
+            let shard = ShardId(shard);
+            self.after(Duration::from_millis(1), Happening::Restore { shard });
+        }
     }
 
     fn check_bounds(&mut self, shard: usize) {

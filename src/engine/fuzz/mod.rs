@@ -1,10 +1,13 @@
 //! Entry for fuzzing: bytes decide what happens to one to three engines, in which order and when.
 //! `net` is the world around them, `peers` the other ends of their flows; `watch` looks at all that
-//! they want done, `speech` makes up what they hear, under one of the configurations of `settings`.
+//! they want done, `speech` makes up what they hear, `proof` what they say to be let in, `shelf` is the
+//! store, under one of the configurations of `settings`.
 
 mod net;
 mod peers;
+mod proof;
 mod settings;
+mod shelf;
 mod speech;
 mod watch;
 
@@ -87,6 +90,9 @@ fn rarely(net: &mut Net, choices: &mut Choices<'_>) {
     match choices.below(8) {
         0 => net.drain_shard(shard),
         1 => net.restart(shard),
+        2 => proof::answer(net, choices),
+        3 => net.make_durable(choices.below(8)),
+        4 => net.restore_bent(net.on(shard), choices),
         _ => net.stale(choices.byte(), choices.byte()),
     }
 }

@@ -13,6 +13,7 @@ use crate::base::time::Time;
 use crate::engine::{ConnectTarget, Engine, Input, LinkMessage, Origin, Setup};
 
 use super::settings::{config, local};
+use super::shelf::Shelf;
 use super::speech::{self, Heard};
 
 /// Messages that are remembered of what was heard, and of what was said.
@@ -58,7 +59,7 @@ pub(super) struct Wire {
 
 pub(super) struct Net {
     pub engines: Vec<Engine>,
-    /// What each engine was made with, which bounds its tables.
+    /// What each engine was made with.
     pub born: Vec<Setup>,
     pub now: Time,
     pub wires: Vec<Wire>,
@@ -68,7 +69,11 @@ pub(super) struct Net {
     pub links: Vec<[VecDeque<LinkMessage>; 2]>,
     /// Largest number of messages in a queue by any configuration so far.
     pub queue_max: usize,
+    /// Most bindings and transactions of a shard, under the most generous configuration so far.
+    pub tables_max: (usize, usize),
     pub restarts: u8,
+    pub shelf: Shelf,
+    proofs: u32,
     heard: VecDeque<Heard>,
     said: VecDeque<Heard>,
     config: Arc<Config>,
@@ -109,7 +114,10 @@ impl Net {
             opens: Vec::new(),
             links: (0..pairs).map(|_| Default::default()).collect(),
             queue_max: config.limits.flow_queue_messages_max,
+            tables_max: (config.limits.bindings_max, config.limits.transactions_max),
             restarts: 0,
+            shelf: Shelf::default(),
+            proofs: 0,
             heard: VecDeque::new(),
             said: VecDeque::new(),
             config,
@@ -147,6 +155,17 @@ impl Net {
         speech::pick(&self.heard, number)
     }
 
+    /// What peers said, the oldest first.
+    pub fn all_said(&self) -> &VecDeque<Heard> {
+        &self.said
+    }
+
+    /// A number for a request that comes with a proof.
+    pub fn next_proof(&mut self) -> u32 {
+        self.proofs += 1;
+        self.proofs
+    }
+
     pub fn said(&self, number: u8) -> Option<&Heard> {
         speech::pick(&self.said, number)
     }
@@ -165,7 +184,7 @@ impl Net {
         self.said.push_back(Heard { by, text: text.to_vec() });
     }
 
-    fn on(&self, shard: ShardId) -> usize {
+    pub fn on(&self, shard: ShardId) -> usize {
         shard.index() % self.engines.len()
     }
 
@@ -274,7 +293,11 @@ impl Net {
     /// Another configuration for all shards.
     pub fn configure(&mut self, settings: usize) {
         self.config = Arc::new(config(settings));
-        self.queue_max = self.queue_max.max(self.config.limits.flow_queue_messages_max);
+        let limits = &self.config.limits;
+        self.queue_max = self.queue_max.max(limits.flow_queue_messages_max);
+        let (bindings, transactions) = self.tables_max;
+        self.tables_max =
+            (bindings.max(limits.bindings_max), transactions.max(limits.transactions_max));
         for shard in 0..self.engines.len() {
             self.tell(shard, Input::Config(Arc::clone(&self.config)));
         }
@@ -302,6 +325,7 @@ impl Net {
         setup.config = Arc::clone(&self.config);
         self.engines[shard] = Engine::new(self.now, setup.clone());
         self.settle(shard);
+        self.restore(shard);
     }
 
     /// Lets time pass, alarm by alarm.
@@ -351,5 +375,6 @@ impl Net {
         while !self.opens.is_empty() {
             self.finish_open(0, false);
         }
+        self.make_durable(usize::MAX);
     }
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::auth::users::{Rules, parse};
 use crate::base::config::{
-    Auth, AuthMethod, Config, Digest, HostPort, Listener, Node, Registrar, Route, RouteTo,
-    Strangers, Timers, Upstream, UpstreamTarget,
+    Auth, AuthMethod, Config, Digest, HostPort, Listener, Node, Persistence, Registrar, Route,
+    RouteTo, Strangers, Timers, Upstream, UpstreamTarget,
 };
 use crate::base::id::Transport;
 use crate::base::limits::Limits;
 use crate::base::users::Algorithm;
 
 /// Number of configurations.
-pub(super) const SETTINGS: usize = 8;
+pub(super) const SETTINGS: usize = 10;
 
 /// The server behind the proxy.
 pub(super) const CORE: SocketAddr = address([198, 51, 100, 7], 5060);
@@ -27,6 +27,9 @@ pub(super) const REMOTES: [SocketAddr; 5] = [
     CORE,
     address([198, 51, 100, 7], 41_000),
 ];
+
+/// Users and their passwords.
+pub(super) const PASSWORDS: [(&str, &str); 2] = [("u0", "x"), ("u1", "y")];
 
 const fn address(ip: [u8; 4], port: u16) -> SocketAddr {
     let [a, b, c, d] = ip;
@@ -80,6 +83,15 @@ pub(super) fn config(number: usize) -> Config {
             config.routes[1].to = RouteTo::Reject(603);
         }
         6 => config.auth.method = digest(&config.node.domains),
+        8 => {
+            config.auth.method = digest(&config.node.domains);
+            config.registrar.grace = Duration::from_secs(10);
+        }
+        9 => {
+            config.auth.method = digest(&config.node.domains);
+            config.registrar.grace = Duration::from_secs(30);
+            config.registrar.persistence = Persistence::Synchronous;
+        }
         _ => {
             // The core is the registrar, and clients behind NAT are pinged.
             let methods = vec!["REGISTER".into()];
@@ -87,20 +99,21 @@ pub(super) fn config(number: usize) -> Config {
             config.routes.insert(0, registrar);
             config.registrar.nat_ping = Duration::from_secs(5);
             config.registrar.nat_ping_misses = 2;
+            config.limits.bindings_max = 3;
         }
     }
     config
 }
 
-/// Passwords that nobody in a run knows.
 fn digest(domains: &[String]) -> AuthMethod {
     let algorithms: Vec<Algorithm> = Algorithm::ALL.into_iter().map(|(_, it)| it).collect();
     let rules = Rules { domains, realm: None, algorithms: &algorithms };
+    let users = PASSWORDS.map(|(name, password)| format!("{name}:{password}\n")).concat();
     AuthMethod::Digest(Box::new(Digest {
         realm: None,
         auth_int: true,
         nonce_lifetime: Duration::from_secs(60),
-        users: Arc::new(parse("u0:x\nu1:y\n", &rules).0),
+        users: Arc::new(parse(&users, &rules).0),
         shared_secrets: None,
         algorithms,
     }))

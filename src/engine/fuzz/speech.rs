@@ -181,6 +181,10 @@ pub(super) fn response(choices: &mut Choices<'_>, request: &[u8]) -> Option<Vec<
     let body = choices.of(&["", "", "v=0\r\n"]);
     let form = choices.byte();
     let length = ["Content-Length", "Content-Length", "X-Length"][usize::from(form) % 3];
+    if form % 16 == 14 {
+        // A registrar lists what it was asked for (RFC 3261 §10.3 step 8).
+        out.extend(values(&text, "Contact").map(|it| format!("Contact: {it};expires=600\r\n")));
+    }
     out.push_str(&format!("{length}: {}\r\n\r\n{body}", body.len()));
     if form % 16 == 15 {
         // As if the proxy had asked for itself: its Via and no other.

@@ -59,7 +59,7 @@ impl Net {
                 let lane = usize::from(message.is_work());
                 self.links[shard * self.engines.len() + to.index()][lane].push_back(message);
             }
-            Output::Store { .. } => panic!("no store is configured"),
+            Output::Store { serial, id, change } => self.store(shard, serial, id, change),
             Output::Event(event) => {
                 self.engines[shard].bytes(event.text());
             }
@@ -106,10 +106,10 @@ impl Net {
     /// are.
     pub(super) fn look(&self) {
         for (shard, engine) in self.engines.iter().enumerate() {
-            let (gauges, limits) = (engine.gauges(), &self.born[shard].config.limits);
-            assert!(gauges.bindings as usize <= limits.bindings_max);
-            assert!(gauges.server_transactions as usize <= limits.transactions_max);
-            assert!(gauges.client_transactions as usize <= 2 * limits.transactions_max);
+            let (gauges, (bindings, transactions)) = (engine.gauges(), self.tables_max);
+            assert!(gauges.bindings as usize <= bindings);
+            assert!(gauges.server_transactions as usize <= transactions);
+            assert!(gauges.client_transactions as usize <= 2 * transactions);
             let mine = || self.wires.iter().filter(move |it| it.id.shard().index() == shard);
             let mut flows = [0; 5];
             for wire in mine().filter(|wire| wire.state == State::Open) {

@@ -1,0 +1,112 @@
+//! The rules of the house: whether clients have passwords, how long they may take to come back, what
+//! outlives a shard, and who comes with bad intent. The other seeds have an open house, where
+//! nobody proves anything and a lost flow is lost.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use sipring::base::config::{Config, Persistence};
+
+use crate::lab::digest::{Settings, with_digest};
+use crate::profile::{Chance, Dice, NEVER};
+
+/// The rules of one run.
+#[derive(Clone, Debug)]
+pub struct House {
+    /// Clients have passwords (RFC 8760).
+    pub digest: bool,
+    pub nonce_lifetime: Duration,
+    /// How long a client may take to come back.
+    pub grace: Duration,
+    pub persistence: Persistence,
+    /// Until a change is durable.
+    pub store_delay: Duration,
+    /// Between pings of clients behind address translation.
+    pub nat_ping: Duration,
+    /// Clients that say to be who they are not.
+    pub liars: usize,
+    /// How often the configuration changes.
+    pub reloads: usize,
+    /// By proof: the count of the one before, once more.
+    pub replays: Chance,
+    /// By act: somebody speaks in another's name; opens a second tab; registers a Contact that is
+    /// refused beside one that is not.
+    pub masquerades: Chance,
+    pub tabs: Chance,
+    pub half_bad: Chance,
+}
+
+impl House {
+    /// Nobody has a password.
+    pub fn open() -> House {
+        House {
+            digest: false,
+            nonce_lifetime: Duration::from_secs(3600),
+            grace: Duration::ZERO,
+            persistence: Persistence::None,
+            store_delay: Duration::ZERO,
+            nat_ping: Duration::ZERO,
+            liars: 0,
+            reloads: 0,
+            replays: NEVER,
+            masquerades: NEVER,
+            tabs: NEVER,
+            half_bad: NEVER,
+        }
+    }
+
+    /// That of a seed: two in five are not open.
+    pub fn of(seed: u64) -> House {
+        if !matches!(seed % 5, 0 | 3) {
+            return House::open();
+        }
+        let mut dice = Dice::new(seed, 5);
+        let seconds = |of: &[u64], dice: &mut Dice| Duration::from_secs(dice.pick(of));
+        let persistence =
+            [Persistence::None, Persistence::None, Persistence::Delayed, Persistence::Synchronous];
+        House {
+            digest: true,
+            nonce_lifetime: seconds(&[15, 60, 3600], &mut dice),
+            grace: seconds(&[0, 5, 10, 10, 10, 30], &mut dice),
+            persistence: dice.pick(&persistence),
+            store_delay: Duration::from_millis(1 + dice.below(400)),
+            nat_ping: seconds(&[0, 0, 20], &mut dice),
+            liars: dice.below(5) as usize,
+            reloads: dice.below(3) as usize,
+            replays: Chance(dice.below(200) as u16),
+            masquerades: Chance(dice.below(60) as u16),
+            tabs: Chance(dice.below(40) as u16),
+            half_bad: Chance(dice.below(60) as u16),
+        }
+    }
+
+    /// Whether clients are known again on another flow.
+    pub fn moves(&self) -> bool {
+        self.digest && !self.grace.is_zero()
+    }
+
+    /// The configuration under these rules. `others` are so many users besides: in another version
+    /// of the users file everybody has another place in it.
+    pub fn furnish(&self, mut config: Config, users: usize, others: usize) -> Config {
+        config.registrar.grace = self.grace;
+        config.registrar.persistence = self.persistence;
+        config.registrar.nat_ping = self.nat_ping;
+        if !self.digest {
+            return config;
+        }
+        let mut text = String::new();
+        for other in 0..others {
+            writeln!(text, "other{other}:{other}").expect("a String takes everything");
+        }
+        for user in 0..users {
+            writeln!(text, "u{user}:{}", password(user)).expect("a String takes everything");
+        }
+        let nonce_lifetime = self.nonce_lifetime;
+        with_digest(config, &Settings { users: &text, nonce_lifetime, ..Settings::default() })
+    }
+}
+
+/// What a user knows.
+pub fn password(user: usize) -> String {
+    format!("secret {user}")
+}

@@ -1,0 +1,259 @@
+//! Clients that come back: whose flows were whose, which of them ended, and who registered again.
+//! From that follows where a request may go once more, how long it may wait for its client, and
+//! when a caller is gone for good.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sipring::base::limits::WAIT_BRIEF;
+use sipring::base::time::Time;
+
+use crate::check::{Aim, Asked, Books, Checker, OUTCOME_TIME, Peer, Violation};
+use crate::message::Sip;
+use crate::registrar::Wish;
+use crate::world::End;
+
+/// What alarms and the ways between shards add to a time that somebody waits.
+const WAIT_SLACK: Duration = Duration::from_millis(250);
+/// Longest that a request other than INVITE goes without outcome (Timer F), with its wait.
+const BRIEF_OUTCOME: Duration = Duration::from_secs(32 + 10);
+
+/// One REGISTER that was granted.
+struct Granted {
+    phone: usize,
+    /// What tells the client from others: its instance or its Contact.
+    key: String,
+    end: End,
+    at: Time,
+    is_removal: bool,
+}
+
+/// What the proxy heard of one branch.
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    first: Option<Time>,
+    last: Option<Time>,
+}
+
+/// Where clients were and are.
+#[derive(Default)]
+pub struct Ways {
+    grace: Duration,
+    /// Clients behind address translation are asked whether they are there.
+    pub has_pings: bool,
+    /// A planted fault: nobody may wait.
+    pub is_impatient: bool,
+    owners: BTreeMap<End, usize>,
+    ended: BTreeMap<End, Time>,
+    granted: Vec<Granted>,
+    heard: BTreeMap<String, Heard>,
+    cancelled: BTreeMap<String, Time>,
+}
+
+impl Ways {
+    /// Clients are known again for so long; zero: never.
+    pub fn keep(&mut self, grace: Duration) {
+        self.grace = grace;
+    }
+
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    pub fn are_kept(&self) -> bool {
+        !self.grace.is_zero()
+    }
+
+    pub fn note_owner(&mut self, to: Peer) {
+        if let Some(phone) = to.phone.filter(|_| self.are_kept()) {
+            self.owners.insert(to.end, phone);
+        }
+    }
+
+    pub fn owner(&self, end: End) -> Option<usize> {
+        self.owners.get(&end).copied()
+    }
+
+    pub fn ended(&mut self, end: End, now: Time) {
+        if self.are_kept() {
+            self.ended.insert(end, now);
+        }
+    }
+
+    /// A REGISTER was granted.
+    pub fn registered(&mut self, phone: usize, wish: &Wish, end: End, at: Time) {
+        if !self.are_kept() {
+            return;
+        }
+        let key = wish.instance.clone().unwrap_or_else(|| wish.contact.clone());
+        self.granted.push(Granted { phone, key, end, at, is_removal: wish.expires == 0 });
+    }
+
+    /// The proxy cancels a branch.
+    pub fn cancelled(&mut self, branch: &str, now: Time) {
+        if self.are_kept() {
+            self.cancelled.entry(branch.into()).or_insert(now);
+        }
+    }
+
+    /// Whether what was for `end` may go there: it is the same client, and that flow is no more.
+    pub fn follows(&self, end: End, phone: Option<usize>, to: Peer) -> bool {
+        let is_stream = matches!(to.end, End::Flow(_));
+        is_stream && phone.is_some() && to.phone == phone && self.ended.contains_key(&end)
+    }
+
+    /// Whether it is another flow of the same client, which answers there what it was asked on its
+    /// older one.
+    pub fn is_same_client(&self, end: End, to: Peer) -> bool {
+        let phone = self.owner(end);
+        phone.is_some() && to.phone == phone && self.granted.iter().any(|it| it.end == to.end)
+    }
+
+    /// When the client with that flow came back on another, at the earliest from `since` on, and
+    /// the other flow.
+    fn came_back(&self, phone: usize, end: End, since: Time) -> Option<(Time, End)> {
+        let mine = || self.granted.iter().filter(|it| it.phone == phone);
+        let key = &mine().find(|it| it.end == end && !it.is_removal)?.key;
+        let next = mine().find(|it| it.end != end && it.at >= since && it.key == *key)?;
+        Some((next.at, next.end))
+    }
+
+    fn was_known(&self, phone: usize, end: End, at: Time) -> bool {
+        let is_it = |it: &Granted| it.phone == phone && it.end == end && it.at <= at;
+        self.granted.iter().any(is_it)
+    }
+
+    fn left(&self, phone: usize) -> bool {
+        self.granted.iter().any(|it| it.phone == phone && it.is_removal)
+    }
+}
+
+impl Books {
+    /// An answer of a client arrived at the proxy.
+    pub fn on_answer_in(&mut self, number: u32, now: Time) {
+        let Some(answer) = self.answers.get(number as usize) else { return };
+        // What lacks a Via is nobody's answer.
+        let vias = |sip: &Sip| sip.all("Via").count();
+        let is_whole = self.asked(answer.to).is_some_and(|it| vias(&it.sip) < vias(&answer.sip));
+        if !self.ways.are_kept() || answer.forged || !is_whole {
+            return;
+        }
+        let heard = self.ways.heard.entry(answer.sip.branch().into()).or_default();
+        heard.first.get_or_insert(now);
+        if answer.sip.status() >= 200 {
+            heard.last.get_or_insert(now);
+        }
+    }
+
+    /// A request that the proxy asks for itself: does a caller that came back know its call?
+    pub fn is_question(&self, sip: &Sip, to: Peer) -> bool {
+        let is_info = sip.method() == "INFO" && sip.cseq().0 == 0 && self.ways.are_kept();
+        is_info
+            && self.asked.iter().any(|it| {
+                it.sip.method() == "INVITE"
+                    && it.sip.call_id() == sip.call_id()
+                    && it.sip.tag("From") == sip.tag("To")
+                    && to.phone == Some(it.sender)
+            })
+    }
+
+    /// Or is a client behind address translation there?
+    pub fn is_nat_ping(&self, sip: &Sip, to: Peer) -> bool {
+        let by_datagram = matches!(to.end, End::Datagram(_));
+        sip.method() == "OPTIONS" && by_datagram && self.ways.has_pings && !to.is_server
+    }
+
+    /// A branch goes to another flow only when its own is gone and nothing was heard of it, to the
+    /// same client, and once.
+    pub fn judge_move(&self, asked: &Asked, branch: &str, to: Peer) -> Result<(), Violation> {
+        let is_ack = asked.sip.method() == "ACK";
+        let (Some((_, end)), true) = (self.branches.get(branch), self.ways.are_kept() && !is_ack)
+        else {
+            return Ok(());
+        };
+        if *end == to.end || to.is_server {
+            return Ok(());
+        }
+        let copies = asked.written.iter().filter(|(_, it)| it == branch).count();
+        let is_heard = self.ways.heard.get(branch).is_some_and(|it| it.first.is_some());
+        let is_known = self.ways.follows(*end, self.ways.owner(*end), to);
+        if is_known && copies == 1 && !is_heard {
+            return Ok(());
+        }
+        let text = format!(
+            "{} from {end:?} to {to:?}: its own {is_known}, heard {is_heard}, copies {copies}",
+            asked.sip.start()
+        );
+        Err(Violation { checker: Checker::Moved, text })
+    }
+
+    /// What waits for a client that is away does so for the grace if it is an INVITE, else briefly;
+    /// then it goes out or is answered.
+    pub fn judge_wait(&self, asked: &Asked, now: Time) -> Result<(), Violation> {
+        let Some((reached, _)) = asked.reached else { return Ok(()) };
+        let is_aimed = matches!(asked.aim, Aim::User(_) | Aim::Peer(..) | Aim::Gruu(_))
+            && asked.sip.method() != "ACK";
+        let is_first = asked.written.is_empty() && asked.final_status == 0 && !asked.forgotten;
+        if !is_aimed || !is_first || self.lenient || !self.ways.are_kept() {
+            return Ok(());
+        }
+        let grace = self.ways.grace;
+        let is_invite = asked.sip.method() == "INVITE";
+        let most = if is_invite { grace } else { grace.min(WAIT_BRIEF) };
+        let most = if self.ways.is_impatient { Duration::ZERO } else { most };
+        let waited = now.saturating_since(reached);
+        if waited <= most + self.slack * 2 + WAIT_SLACK {
+            return Ok(());
+        }
+        let text = format!("{} waited for {waited:?}", asked.sip.start());
+        Err(Violation { checker: Checker::Held, text })
+    }
+
+    /// Whether who asked came back in time and stayed: then it must have its outcome.
+    pub fn is_back(&self, asked: &Asked) -> bool {
+        let (Some((reached, from)), Some(left_at)) = (asked.reached, asked.left_at) else {
+            return false;
+        };
+        let ways = &self.ways;
+        let was_known = ways.are_kept() && ways.was_known(asked.sender, from, reached);
+        if !was_known || self.lenient || ways.left(asked.sender) {
+            return false;
+        }
+        let Some((back_at, end)) = ways.came_back(asked.sender, from, reached) else {
+            return false;
+        };
+        let in_time = back_at + self.slack * 2 + WAIT_SLACK < left_at + ways.grace;
+        let is_invite = asked.sip.method() == "INVITE";
+        let outcome = reached + if is_invite { OUTCOME_TIME } else { BRIEF_OUTCOME };
+        in_time && ways.ended.get(&end).is_none_or(|ended| *ended > outcome)
+    }
+
+    /// At the end: no call rang on for a caller that did not come back.
+    pub fn close_call(&mut self, at: usize) {
+        let asked = &self.asked[at];
+        let (Some((reached, from)), Some(left_at)) = (asked.reached, asked.left_at) else { return };
+        let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
+        let is_over = asked.final_status != 0 && asked.final_at <= left_at;
+        if !is_call || is_over || asked.excused || self.lenient || !self.ways.are_kept() {
+            return;
+        }
+        let came = self.ways.came_back(asked.sender, from, reached);
+        if came.is_some_and(|(at, _)| at <= left_at + self.ways.grace + self.slack * 2) {
+            return;
+        }
+        let end = left_at + self.ways.grace;
+        let due = end + self.slack * 2 + WAIT_SLACK;
+        let rings_on = asked.written.iter().find(|(to, branch)| {
+            let Some(heard) = self.ways.heard.get(branch) else { return false };
+            let is_alive = !self.ways.ended.contains_key(to);
+            let rang = heard.first.is_some_and(|first| first <= end);
+            let is_over = heard.last.is_some_and(|last| last <= due);
+            let is_cancelled = self.ways.cancelled.get(branch).is_some_and(|at| *at <= due);
+            is_alive && rang && !is_over && !is_cancelled
+        });
+        if let Some((to, branch)) = rings_on {
+            let text = format!("{} by {branch} at {to:?}", asked.sip.start());
+            self.fail(Checker::Rings, text);
+        }
+    }
+}
