@@ -9,7 +9,7 @@ mod stage;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use stage::Stage;
-use stage::script::{Act, Play};
+use stage::script::Play;
 use stage::scripts;
 
 #[global_allocator]
@@ -19,18 +19,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const CLIENTS: usize = 1000;
 
 fn transactions(c: &mut Criterion) {
-    #[expect(clippy::type_complexity, reason = "a table of names and makers")]
-    let kinds: [(&str, fn() -> Vec<Act>); 6] = [
-        ("message wss to wss", scripts::message),
-        ("notify udp to wss", scripts::notify),
-        ("call udp to wss", scripts::call),
-        ("register again wss", scripts::register_again),
-        ("options udp", scripts::options),
-        ("miss wss", scripts::miss),
-    ];
     for shards in [1, 2] {
         let mut group = c.benchmark_group(format!("engine/{shards}"));
-        for (name, script) in kinds {
+        for (name, script) in scripts::KINDS {
             let mut play = Play::new(Stage::new(shards), CLIENTS, &script());
             group.bench_function(BenchmarkId::from_parameter(name), |b| {
                 cpu::iter(b, || play.round())

@@ -9,7 +9,7 @@ mod lab;
 use std::hint::black_box;
 use std::net::SocketAddr;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sipring::base::hash::KeyedHash;
 use sipring::base::id::{ClientKey, FlowId, FlowRef, ShardId, StreamPath, Transport};
 use sipring::base::slab::SlabKey;
@@ -86,6 +86,7 @@ fn forwarding(c: &mut Criterion) {
         parse(&bytes, &mut parsed).expect("a good sample");
         let message = parsed.view(&bytes);
         let (mut edits, mut out) = (Edits::default(), Vec::new());
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(name, |b| {
             cpu::iter(b, || {
                 out.clear();
@@ -104,6 +105,7 @@ fn forwarding(c: &mut Criterion) {
     parse(bytes, &mut parsed).expect("a good sample");
     let message = parsed.view(bytes);
     let (mut edits, mut out) = (Edits::default(), Vec::new());
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function("response", |b| {
         cpu::iter(b, || {
             out.clear();

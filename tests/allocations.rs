@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use sipring::base::config::{Config, Persistence};
-use sipring::base::limits::HANDOVERS_KEPT;
+use sipring::base::limits::{BLOCK_CLASSES, HANDOVERS_KEPT};
 use stage::Stage;
 use stage::password::{Passwords, Proof};
 use stage::script::{Act, Play};
@@ -28,12 +28,16 @@ struct Counting;
 thread_local! {
     /// Allocations of this thread.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Those of them that are pooled blocks.
+    static BLOCKS: Cell<u64> = const { Cell::new(0) };
     /// Bytes that this thread has allocated and not freed.
     static LIVE: Cell<i64> = const { Cell::new(0) };
 }
 
 fn count(allocations: u64, bytes: i64) {
     ALLOCATIONS.set(ALLOCATIONS.get() + allocations);
+    let is_block = BLOCK_CLASSES.iter().any(|size| bytes == *size as i64);
+    BLOCKS.set(BLOCKS.get() + u64::from(is_block));
     LIVE.set(LIVE.get() + bytes);
 }
 
@@ -67,16 +71,23 @@ const STEP: Duration = Duration::from_millis(20);
 
 /// Allocations of [`ROUNDS`] rounds, after `warm_up` rounds.
 fn allocations(shards: u16, warm_up: u32, script: &[Act]) -> u64 {
+    let (blocks, others) = counted(shards, warm_up, script);
+    blocks + others
+}
+
+/// The same, pooled blocks apart.
+fn counted(shards: u16, warm_up: u32, script: &[Act]) -> (u64, u64) {
     let mut play = Play::new(Stage::new(shards), 20, script);
     play.stage.step = STEP;
     for _ in 0..warm_up {
         play.round();
     }
-    let before = ALLOCATIONS.get();
+    let before = (BLOCKS.get(), ALLOCATIONS.get());
     for _ in 0..ROUNDS {
         play.round();
     }
-    ALLOCATIONS.get() - before
+    let blocks = BLOCKS.get() - before.0;
+    (blocks, ALLOCATIONS.get() - before.1 - blocks)
 }
 
 #[test]
@@ -146,6 +157,18 @@ fn what_comes_by_udp_allocates_nothing_once_as_many_end_as_begin() {
     for (name, script) in [("NOTIFY", scripts::notify()), ("OPTIONS", scripts::options())] {
         assert_eq!(allocations(1, LINGER, &script), 0, "{name}");
     }
+}
+
+/// A call and all that lingers of it: the accepted INVITE (Timer L), the BYE (Timer J). A block that
+/// a request crosses in stays in the pool of the callee's shard, here always the same of two, and
+/// not as many of its size come back: at most two a call are new.
+#[test]
+fn a_call_allocates_nothing_but_blocks_that_stay_where_callees_are() {
+    const LINGER: u32 = 4000;
+    assert_eq!(counted(1, LINGER, &scripts::call()), (0, 0));
+    let (blocks, others) = counted(2, LINGER, &scripts::call());
+    println!("two shards: {blocks} blocks in {ROUNDS} calls");
+    assert!(others == 0 && blocks <= u64::from(2 * ROUNDS), "{blocks} {others}");
 }
 
 #[test]

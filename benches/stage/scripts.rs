@@ -2,6 +2,19 @@
 
 use super::script::{Act, Past, Side, register};
 
+/// A kind of transaction: the name that its figures have, and its script.
+pub type Kind = (&'static str, fn() -> Vec<Act>);
+
+/// All of them.
+pub const KINDS: [Kind; 6] = [
+    ("message wss to wss", message),
+    ("notify udp to wss", notify),
+    ("call udp to wss", call),
+    ("register again wss", register_again),
+    ("options udp", options),
+    ("miss wss", miss),
+];
+
 const TYPICAL: &str = "Allow: INVITE,ACK,CANCEL,BYE,UPDATE,MESSAGE,OPTIONS,REFER,INFO,NOTIFY\r\n\
 Supported: outbound\r\nUser-Agent: Example Browser 3.13.0\r\n";
 

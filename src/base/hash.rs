@@ -1,7 +1,7 @@
 //! Keyed hashing: tables that a peer cannot fill with collisions, and authentication codes for what
 //! we hand out. Absent on purpose: passwords and digests (RFC 8760), which need other functions.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -29,6 +29,73 @@ impl BuildHasher for KeyedHash {
 
     fn build_hasher(&self) -> SipHasher13 {
         self.key
+    }
+}
+
+/// The hasher of tables whose keys are keyed hashes already, of 64 or 128 bits: taken as they are.
+#[derive(Default)]
+pub struct Hashed(u64);
+
+/// See [`Hashed`].
+pub type BuildHashed = BuildHasherDefault<Hashed>;
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("the key is one number");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
+    }
+}
+
+/// The hasher of tables whose keys are names that we give ourselves, of 64 bits: one multiplication
+/// under a secret. A peer may hold on to some of the names that it was given, but sees none of them
+/// and nothing of the secret, so that it cannot tell which would meet in a table.
+#[derive(Clone, Debug)]
+pub struct NameHash {
+    secret: u64,
+}
+
+/// See [`NameHash`].
+pub struct Named(u64);
+
+impl NameHash {
+    /// The function that belongs to a keyed one.
+    pub fn new(tables: &KeyedHash) -> NameHash {
+        NameHash { secret: tables.of(b"names") }
+    }
+}
+
+impl BuildHasher for NameHash {
+    type Hasher = Named;
+
+    fn build_hasher(&self) -> Named {
+        Named(self.secret)
+    }
+}
+
+impl Hasher for Named {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("the key is one number");
+    }
+
+    fn write_u64(&mut self, name: u64) {
+        // An odd number whose bits look like chance: the fraction of the golden ratio.
+        let product = u128::from(self.0 ^ name) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
     }
 }
 
@@ -105,6 +172,24 @@ mod tests {
         assert!((0..100_u32).all(|i| table[i.to_le_bytes().as_slice()] == i));
         assert_eq!(hash.of(b"a"), KeyedHash::new([7; 16]).of(b"a"));
         assert_ne!(hash.of(b"a"), KeyedHash::new([8; 16]).of(b"a"));
+    }
+
+    #[test]
+    fn names_spread_over_both_ends_of_a_hash_whatever_they_differ_in() {
+        let hash = NameHash::new(&KeyedHash::new([7; 16]));
+        // Slots of one generation, generations of one slot, and slots far apart.
+        for shift in [0, 8, 32, 42] {
+            let hashes: Vec<u64> =
+                (0..1 << 12).map(|name: u64| hash.hash_one(1 + (name << shift))).collect();
+            for side in [0, 57] {
+                let mut seen = [0u32; 128];
+                hashes.iter().for_each(|hash| seen[(hash >> side) as usize % 128] += 1);
+                assert!(seen.iter().all(|count| *count < 96), "{shift} {side} {seen:?}");
+            }
+        }
+        let other = NameHash::new(&KeyedHash::new([8; 16]));
+        assert_ne!(hash.hash_one(5u64), other.hash_one(5u64));
+        assert_eq!(BuildHashed::default().hash_one(5u128 << 64 | 7), 7);
     }
 
     #[test]

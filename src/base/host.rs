@@ -20,7 +20,8 @@ pub fn parse_ip(host: &[u8]) -> Option<IpAddr> {
 
 /// Whether two hosts are the same: names in any case, IPv6 addresses in any spelling.
 pub fn same(one: &[u8], other: &[u8]) -> bool {
-    one.eq_ignore_ascii_case(other)
+    one == other
+        || one.eq_ignore_ascii_case(other)
         || one.first() == Some(&b'[') && parse_ip(one).is_some_and(|ip| parse_ip(other) == Some(ip))
 }
 

@@ -44,7 +44,7 @@ impl Engine {
         if is_never_asked || Sender::upstream(&self.config, arrival).is_some() {
             return Standing::Unknown;
         }
-        let is_direct = message.values(HeaderName::Via).nth(1).is_none();
+        let is_direct = !message.has_many(HeaderName::Via);
         let flow = arrival.source.stream().filter(|_| is_direct && arrival.accepted);
         match self.judge(arrival, message, flow) {
             Verdict::Proven(identity) => {
@@ -91,7 +91,7 @@ impl Engine {
     fn vouched(&self, arrival: &Arrival, message: Message<'_>) -> Standing {
         let flow = arrival.source.stream().and_then(|flow| self.flows.get(flow));
         match flow {
-            Some(flow) if flow.vouched != 0 && message.values(HeaderName::Via).nth(1).is_none() => {
+            Some(flow) if flow.vouched != 0 && !message.has_many(HeaderName::Via) => {
                 Standing::Vouched(flow.vouched)
             }
             _ => Standing::Unknown,

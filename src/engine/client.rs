@@ -58,7 +58,7 @@ impl Engine {
             return self.report_drop(arrival.source, "foreign_response", message);
         }
         // Only a CANCEL is ours alone: all else has its sender's Via below ours.
-        if transaction.server.is_some() && message.values(HeaderName::Via).nth(1).is_none() {
+        if transaction.server.is_some() && !message.has_many(HeaderName::Via) {
             self.counters.dropped_response_without_via += 1;
             return self.report_drop(arrival.source, "response_without_via", message);
         }

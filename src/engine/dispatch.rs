@@ -227,7 +227,7 @@ impl Engine {
     /// Hands a response to the shard where its client transaction lives (its branch says which).
     fn place_response(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
         let message = parsed.view(bytes);
-        let branch = message.top_via().ok().and_then(|via| BranchId::decode(via.branch?));
+        let branch = message.top_branch().and_then(BranchId::decode);
         match branch {
             Some(branch) if branch.shard == self.shard => {
                 self.on_response(arrival, message, branch);
@@ -245,7 +245,7 @@ impl Engine {
     /// A response that another shard received for us.
     pub(super) fn on_linked_response(&mut self, handover: &Handover) {
         let message = handover.parsed.view(&handover.block);
-        match message.top_via().ok().and_then(|via| BranchId::decode(via.branch?)) {
+        match message.top_branch().and_then(BranchId::decode) {
             Some(branch) => self.on_response(&handover.arrival, message, branch),
             None => self.drop_stray(&handover.arrival, message),
         }

@@ -2,8 +2,9 @@
 //! constant time.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use crate::base::hash::KeyedHash;
+use crate::base::hash::{KeyedHash, NameHash};
 use crate::base::id::{FlowId, ShardId};
 use crate::base::slab::{Slab, SlabKey};
 
@@ -22,7 +23,7 @@ struct Node {
 /// Lists of transactions by flow.
 pub(super) struct FlowIndex {
     nodes: Slab<Node>,
-    heads: HashMap<FlowId, Head, KeyedHash>,
+    heads: HashMap<FlowId, Head, NameHash>,
 }
 
 /// The first entry of a flow's list, and how many there are.
@@ -34,8 +35,9 @@ struct Head {
 
 impl FlowIndex {
     /// An empty index for at most `max` transactions.
-    pub fn new(max: usize, hash: KeyedHash) -> FlowIndex {
-        FlowIndex { nodes: Slab::new(max), heads: HashMap::with_hasher(hash) }
+    pub fn new(max: usize, hash: &KeyedHash) -> FlowIndex {
+        let heads = HashMap::with_hasher(NameHash::new(hash));
+        FlowIndex { nodes: Slab::new(max), heads }
     }
 
     /// Moves the bound. What is beyond a lower one stays until it is taken out.
@@ -45,15 +47,18 @@ impl FlowIndex {
 
     /// Adds a transaction to the flow's list.
     pub fn add(&mut self, flow: FlowId, what: SlabKey) -> FlowMark {
-        let head = self.heads.get(&flow).copied();
-        let next = head.map(|head| head.first);
+        let head = self.heads.entry(flow);
+        let next = match &head {
+            Entry::Occupied(head) => Some(head.get().first),
+            Entry::Vacant(_) => None,
+        };
         let node = Node { flow, what, previous: None, next };
         let key = self.nodes.insert(node).expect("the index is bounded by its transactions");
         if let Some(next) = next.and_then(|next| self.nodes.get_mut(next)) {
             next.previous = Some(key);
         }
-        let count = head.map_or(0, |head| head.count) + 1;
-        self.heads.insert(flow, Head { first: key, count });
+        let head = head.or_insert(Head { first: key, count: 0 });
+        *head = Head { first: key, count: head.count + 1 };
         FlowMark(key)
     }
 
@@ -68,12 +73,12 @@ impl FlowIndex {
         if let Some(previous) = previous {
             previous.next = node.next;
         }
-        let Some(head) = self.heads.get_mut(&node.flow) else { return };
-        head.count -= 1;
+        let Entry::Occupied(mut head) = self.heads.entry(node.flow) else { return };
+        head.get_mut().count -= 1;
         match node.next {
-            Some(next) if is_first => head.first = next,
+            Some(next) if is_first => head.get_mut().first = next,
             None if is_first => {
-                self.heads.remove(&node.flow);
+                head.remove();
             }
             _ => {}
         }
@@ -128,7 +133,7 @@ mod tests {
     #[test]
     fn entries_leave_from_any_place_and_the_last_one_leaves_nothing() {
         for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
-            let mut index = FlowIndex::new(16, KeyedHash::new([7; 16]));
+            let mut index = FlowIndex::new(16, &KeyedHash::new([7; 16]));
             let marks: Vec<FlowMark> =
                 (1..=3).map(|n| index.add(flow(5), SlabKey::from_bits(n))).collect();
             index.add(flow(6), SlabKey::from_bits(9));

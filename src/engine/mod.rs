@@ -216,7 +216,7 @@ impl Engine {
             gruus: GruuKey::new(&setup.secret),
             rng,
             flows: FlowTable::default(),
-            transactions: Transactions::new(limits.transactions_max, tables.clone()),
+            transactions: Transactions::new(limits.transactions_max, &tables),
             location: location(&setup, tables.clone()),
             index: Index::new(tables.clone()),
             connects: Connects::new(tables.clone()),

@@ -94,7 +94,7 @@ impl Engine {
         path: StreamPath,
         out: &mut Vec<u8>,
     ) -> bool {
-        let is_direct = invite.values(HeaderName::Via).nth(1).is_none();
+        let is_direct = !invite.has_many(HeaderName::Via);
         let has_tags = provisional.to().is_ok_and(|to| to.tag().is_some())
             && invite.from().is_ok_and(|from| from.tag().is_some());
         let opens_dialog = has_tags && provisional.header(HeaderName::Contact).is_some();

@@ -283,19 +283,22 @@ impl Engine {
         let mut aor = std::mem::take(&mut self.scratch.key);
         aor.clear();
         let picked = self.pick_bindings(uri, &mut aor);
-        let known = self.location.was_known(&aor)
-            || self.config.auth.users().is_some_and(|users| users.by_aor(&aor).is_some());
-        self.scratch.key = aor;
-        let refused = picked?;
-        if !self.scratch.targets.is_empty() {
-            return Ok(());
-        }
-        Err(match refused {
-            Some((code, why)) => Reject::warn(480, code, why),
+        let found = match picked {
+            Err(reject) => Err(reject),
+            Ok(_) if !self.scratch.targets.is_empty() => Ok(()),
+            Ok(Some((code, why))) => Err(Reject::warn(480, code, why)),
             // Strangers are not told who exists.
-            None if !known && sender != Sender::Stranger => Reject::new(404),
-            None => Reject::new(480),
-        })
+            Ok(None) if sender != Sender::Stranger && !self.is_known(&aor) => Err(Reject::new(404)),
+            Ok(None) => Err(Reject::new(480)),
+        };
+        self.scratch.key = aor;
+        found
+    }
+
+    /// Whether there is, or was, such a user.
+    fn is_known(&self, aor: &[u8]) -> bool {
+        let is_user = || self.config.auth.users().is_some_and(|it| it.by_aor(aor).is_some());
+        self.location.was_known(aor) || is_user()
     }
 
     /// Adds the bindings that `uri` stands for and that fit; says why one did not. `aor` becomes

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
-use crate::base::hash::KeyedHash;
+use crate::base::hash::{BuildHashed, KeyedHash};
 use crate::base::id::{ClientKey, FlowRef, StreamPath, Transport};
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
@@ -221,10 +221,10 @@ pub(super) struct Transactions {
     pub server: Slab<ServerTransaction>,
     pub client: Slab<ClientTransaction>,
     /// Server transactions by key.
-    pub by_key: HashMap<ServerKey, SlabKey, KeyedHash>,
+    pub by_key: HashMap<ServerKey, SlabKey, BuildHashed>,
     /// Server transactions for ourselves by what makes merged requests equal (RFC 3261 §8.2.2.2), and
     /// accepted INVITEs by what their ACK repeats.
-    pub merged: HashMap<MergeKey, SlabKey, KeyedHash>,
+    pub merged: HashMap<MergeKey, SlabKey, BuildHashed>,
     /// Server transactions without a final response by the stream flow that their request came
     /// on.
     pub by_source: FlowIndex,
@@ -234,13 +234,13 @@ pub(super) struct Transactions {
 
 impl Transactions {
     /// Empty tables for at most `max` server transactions.
-    pub fn new(max: usize, hash: KeyedHash) -> Transactions {
+    pub fn new(max: usize, hash: &KeyedHash) -> Transactions {
         Transactions {
             server: Slab::new(max),
             client: Slab::new(max.saturating_mul(2)),
-            by_key: HashMap::with_hasher(hash.clone()),
-            merged: HashMap::with_hasher(hash.clone()),
-            by_source: FlowIndex::new(max, hash.clone()),
+            by_key: HashMap::default(),
+            merged: HashMap::default(),
+            by_source: FlowIndex::new(max, hash),
             by_target: FlowIndex::new(max.saturating_mul(2), hash),
         }
     }

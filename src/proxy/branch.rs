@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::base::hash::KeyedHash;
 use crate::base::id::{SHARDS_MAX, ShardId};
 use crate::base::slab::SlabKey;
-use crate::sip::{HeaderName, Message, Via};
+use crate::sip::{HeaderName, Message, Value, Via};
 
 use super::route::Sender;
 
@@ -96,15 +96,21 @@ pub fn loop_hash(
 /// Whether this request has passed here before with everything that decides its way unchanged
 /// (RFC 3261 §16.3 step 4, RFC 5393 §4.2). Values without room for a branch of ours are not parsed.
 pub fn has_looped(message: Message<'_>, loop_hash: u32) -> bool {
-    message
-        .values(HeaderName::Via)
-        .filter(|value| {
-            memchr::memmem::find(value.text, COOKIE)
-                .is_some_and(|at| at + COOKIE.len() + TEXT <= value.text.len())
-        })
-        .filter_map(|value| Via::parse(value.text).ok()?.branch)
-        .filter_map(BranchId::decode)
-        .any(|branch| branch.loop_hash == loop_hash)
+    let is_same = |branch: &[u8]| {
+        BranchId::decode(branch).is_some_and(|branch| branch.loop_hash == loop_hash)
+    };
+    let may_be_ours = |value: &Value<'_>| {
+        memchr::memmem::find(value.text, COOKIE)
+            .is_some_and(|at| at + COOKIE.len() + TEXT <= value.text.len())
+    };
+    message.top_branch().is_some_and(is_same)
+        || message.has_many(HeaderName::Via)
+            && message
+                .values(HeaderName::Via)
+                .skip(1)
+                .filter(may_be_ours)
+                .filter_map(|value| Via::parse(value.text).ok()?.branch)
+                .any(is_same)
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ fn path(
     out.extend_from_slice(b"Path: <");
     let facing = Facing { listener: onward.egress, transport: onward.transport, sips: false };
     own_uri(config, tokens, &claims, b"", facing, out);
-    let is_first_hop = message.values(HeaderName::Via).nth(1).is_none();
+    let is_first_hop = !message.has_many(HeaderName::Via);
     out.extend_from_slice(if is_first_hop { b";ob>\r\n" } else { b">\r\n" });
 }
 

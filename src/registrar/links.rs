@@ -1,8 +1,6 @@
 //! Doubly linked lists through the bindings of a slab: one list an address of record, flow, Contact
 //! and expiry bucket. A list's head lives in a map of [`super::location::Location`].
 
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::base::slab::{Slab, SlabKey};
 
 use super::binding::Binding;
@@ -89,25 +87,4 @@ pub(super) fn walk(
         next = binding.links[list as usize].next;
         Some((key, binding))
     })
-}
-
-/// For maps whose keys are keyed hashes already.
-#[derive(Default)]
-pub(super) struct Hashed(u64);
-
-/// See [`Hashed`].
-pub(super) type BuildHashed = BuildHasherDefault<Hashed>;
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _bytes: &[u8]) {
-        unreachable!("the key is one u64");
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
 }

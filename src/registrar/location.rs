@@ -7,7 +7,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::base::hash::KeyedHash;
+use crate::base::hash::{BuildHashed, KeyedHash};
 use crate::base::id::{ClientKey, FlowId, ShardId};
 use crate::base::limits::{CONTACT_CANDIDATES_MAX, FLOW_BINDINGS_MAX};
 use crate::base::metrics::RoundTrips;
@@ -18,7 +18,7 @@ use crate::sip::Uri;
 use super::binding::{Binding, Draft, Facts};
 use super::expiry::bucket_of;
 use super::journal::{Change, Journal};
-use super::links::{BuildHashed, END, List, push, unlink, walk};
+use super::links::{END, List, push, unlink, walk};
 
 /// The bindings of the addresses of record that this shard owns.
 ///

@@ -213,7 +213,7 @@ impl<'a> Sender<'a> {
             return Err(reject(context, 420, "Path without Supported: path", out));
         }
         read_aor(request, context, out)?;
-        let is_direct = request.values(HeaderName::Via).nth(1).is_none();
+        let is_direct = !request.has_many(HeaderName::Via);
         Ok(Sender {
             request,
             context,
@@ -236,7 +236,7 @@ impl<'a> Sender<'a> {
         out: &mut Registered,
     ) -> Option<Sender<'a>> {
         let (call_id, cseq) = (request.call_id()?, request.cseq().ok()?);
-        let is_first_hop = request.values(HeaderName::Via).nth(1).is_none();
+        let is_first_hop = !request.has_many(HeaderName::Via);
         if !is_first_hop || request.header(HeaderName::Path).is_some() {
             return None;
         }

@@ -162,6 +162,9 @@ fn addr_spec(cursor: &mut Cursor<'_>) -> Result<Span, ParseError> {
 
 /// Whether `uri` starts with a scheme and has something after it.
 pub(super) fn has_scheme(uri: &[u8]) -> bool {
+    if let [b's', b'i', b'p', b':', _, ..] = uri {
+        return true;
+    }
     let Some(colon) = uri.iter().position(|&byte| byte == b':') else { return false };
     uri[0].is_ascii_alphabetic() && all(SCHEME, &uri[..colon]) && colon + 1 < uri.len()
 }

@@ -2,7 +2,7 @@
 //! whole buffer, so spans that it yields can be edited.
 
 use super::errors::{ParseError, ParseErrorKind};
-use super::grammar::{LWS, is};
+use super::grammar::{LWS, TOKEN, is, run};
 use super::message::Span;
 
 /// `bytes[pos..end]` is what remains to be read; `pos <= end <= bytes.len()`.
@@ -65,7 +65,11 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub fn take(&mut self, class: u8) -> &'a [u8] {
         let rest = self.rest();
-        let len = rest.iter().position(|&byte| !is(class, byte)).unwrap_or(rest.len());
+        // Tokens, which are names for the most part, are too short for steps of four.
+        let len = match class {
+            TOKEN => rest.iter().position(|&byte| !is(TOKEN, byte)).unwrap_or(rest.len()),
+            _ => run(class, rest),
+        };
         self.pos += len;
         &rest[..len]
     }

@@ -2,7 +2,7 @@
 //! where its name and value are.
 
 use super::errors::{ParseError, ParseErrorKind};
-use super::grammar::{LWS, is, place_in_word, quoted_end};
+use super::grammar::{LWS, is, place_in_word, quoted_end, word};
 
 /// Where the line ends that is looked through from `from` and belongs to the header field at
 /// `start`: the offset of its CRLF. The fault is a bare CR or LF or a NUL, or that there is no end.
@@ -70,6 +70,10 @@ pub(super) fn after_line(bytes: &[u8], at: usize) -> usize {
 pub(super) fn split_line(bytes: &[u8], start: usize, first: u64) -> Option<(usize, usize)> {
     let mut colon = start + place_in_word(first, b':');
     if colon == start + 8 {
+        bytes.get(colon..)?;
+        colon += place_in_word(word(bytes, colon), b':');
+    }
+    if colon == start + 16 {
         colon += bytes.get(colon..)?.iter().position(|&byte| byte == b':')?;
     }
     if colon >= bytes.len() {
@@ -92,7 +96,6 @@ pub(super) fn split_line(bytes: &[u8], start: usize, first: u64) -> Option<(usiz
 
 #[cfg(test)]
 mod tests {
-    use super::super::grammar::word;
     use super::*;
 
     #[test]
@@ -124,11 +127,14 @@ mod tests {
 
     #[test]
     fn names_and_values() {
-        let cases: [(&[u8], _); 9] = [
+        let cases: [(&[u8], _); 12] = [
             (b"To:a", Some((2, 3))),
             (b"To \t: \r\n a", Some((2, 9))),
             (b"Content-Length: 5", Some((14, 16))),
             (b"abcdefgh:", Some((8, 9))),
+            (b"abcdefghijklmno:", Some((15, 16))),
+            (b"abcdefghijklmnop: x", Some((16, 18))),
+            (b"abcdefghijklmnop", None),
             (b"To:", Some((2, 3))),
             (b"To", None),
             (b":a", None),

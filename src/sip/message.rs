@@ -2,6 +2,8 @@
 //! 3261 §7). Values are read when they are asked for; those that every message needs are in the
 //! index.
 
+use std::cell::Cell;
+
 use super::address::NameAddr;
 use super::errors::{ParseError, ParseErrorKind};
 use super::grammar::number;
@@ -78,11 +80,13 @@ pub struct Parsed {
     pub(super) headers_start: u32,
     pub(super) headers_end: u32,
     pub(super) body: Span,
+    /// Where the branch of the topmost Via is, once it was looked at; empty before.
+    pub(super) branch: Cell<Span>,
 }
 
 const _: () = {
     assert!(HEADERS_MAX <= 256, "an index of a line is one byte");
-    assert!(size_of::<Parsed>() <= 152);
+    assert!(size_of::<Parsed>() <= 160);
 };
 
 impl Default for Parsed {
@@ -101,6 +105,7 @@ impl Default for Parsed {
             headers_start: 0,
             headers_end: 0,
             body: Span::default(),
+            branch: Cell::default(),
         }
     }
 }
@@ -128,6 +133,7 @@ impl Parsed {
         self.headers_start = 0;
         self.headers_end = 0;
         self.body = Span::default();
+        self.branch.set(Span::default());
     }
 }
 
@@ -246,6 +252,16 @@ impl<'a> Message<'a> {
         Values::new(self, name)
     }
 
+    /// Whether there is more than one value of that name.
+    pub fn has_many(self, name: HeaderName) -> bool {
+        let may_have = match self.line(name) {
+            None => false,
+            Some(_) if name == HeaderName::Other || self.parsed.repeated & bit(name) != 0 => true,
+            Some(line) => memchr::memchr(b',', line.value.of(self.bytes)).is_some(),
+        };
+        may_have && self.values(name).nth(1).is_some()
+    }
+
     /// The Call-ID.
     pub fn call_id(self) -> Option<&'a [u8]> {
         self.line(HeaderName::CallId).map(|line| line.value.of(self.bytes))
@@ -261,6 +277,14 @@ impl<'a> Message<'a> {
         }
         let method = Method::parse(self.parsed.cseq_method.of(self.bytes));
         Ok(CSeq { number: self.parsed.cseq, method })
+    }
+
+    /// The branch of the topmost Via, if that can be read and has one.
+    pub fn top_branch(self) -> Option<&'a [u8]> {
+        match self.parsed.branch.get() {
+            branch if branch.is_empty() => self.top_via().ok()?.branch,
+            branch => Some(branch.of(self.bytes)),
+        }
     }
 
     /// The topmost Via value.
@@ -410,6 +434,44 @@ mod tests {
         assert!(!message.is_request() && message.uri().is_empty());
         assert_eq!((message.status(), message.reason()), (404, &b"Not  Here"[..]));
         assert_eq!(message.method(), Method::Other(b"FOO"));
+    }
+
+    #[test]
+    fn many_values_are_told_from_one() {
+        for (lines, many) in [
+            ("", false),
+            ("m: <sip:c>\r\n", false),
+            ("m: \"a, b\" <sip:c,d>\r\n", false),
+            ("m: <sip:c>, <sip:d>\r\n", true),
+            ("m: <sip:c>\r\nm:\r\n", false),
+            ("m: <sip:c>\r\nContact: <sip:d>\r\n", true),
+        ] {
+            let text = format!("SIP/2.0 200 OK\r\nv: SIP/2.0/TCP h\r\n{lines}\r\n");
+            let mut parsed = Parsed::default();
+            assert!(parse(text.as_bytes(), &mut parsed).is_err());
+            assert_eq!(parsed.view(text.as_bytes()).has_many(HeaderName::Contact), many, "{lines}");
+        }
+    }
+
+    #[test]
+    fn the_branch_is_that_of_the_message_at_hand() {
+        let mut parsed = Parsed::default();
+        for (via, branch) in [
+            ("SIP/2.0/TCP h;rport;branch=z9hG4bK1;x", Some(&b"z9hG4bK1"[..])),
+            ("SIP/2.0/TCP h;branch=\"q\", SIP/2.0/TCP i;branch=2", Some(b"q")),
+            ("SIP/2.0/TCP h", None),
+            ("SIP/2.0/TCP h;branch=", Some(b"")),
+        ] {
+            let text = format!(
+                "OPTIONS sip:a SIP/2.0\r\nv: {via}\r\nf: <sip:a>\r\nt: <sip:b>\r\n\
+                i: c\r\nCSeq: 1 OPTIONS\r\n\r\n"
+            );
+            parse(text.as_bytes(), &mut parsed).unwrap();
+            let message = parsed.view(text.as_bytes());
+            assert_eq!(message.top_branch(), branch, "{via}");
+            assert_eq!(message.check(), Ok(()));
+            assert_eq!(message.top_branch(), branch, "{via}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::address::has_scheme;
 use super::errors::{ParseError, ParseErrorKind};
-use super::grammar::{HOST, URI, USER, all, hex, is, number};
+use super::grammar::{HOST, URI, USER, all, hex, is, number, run};
 use super::uri_compare;
 use crate::base::host::parse_ip;
 
@@ -201,7 +201,7 @@ fn host(uri: &mut Uri<'_>, start: usize) -> Result<usize, ParseError> {
         parse_ip(&rest[..=close]).ok_or_else(fault)?;
         close + 1
     } else {
-        rest.iter().position(|&byte| !is(HOST, byte)).unwrap_or(rest.len())
+        run(HOST, rest)
     };
     if length == 0 {
         return Err(fault());
