@@ -122,6 +122,7 @@ impl Table {
             config: &self.config,
             names_us: &|_| false,
             random: binding as u64,
+            longest: None,
             client_hash: None,
             gruu_key: &self.gruus,
             flow_timer: None,

@@ -1,8 +1,12 @@
 //! In steady state a transaction allocates nothing: tables, blocks and lists have grown to what the
-//! load needs and are used again. Counted by an allocator of this test's own.
+//! load needs and are used again; and clients that come and go leave nothing behind. Counted by an
+//! allocator of this test's own.
 
 #![allow(unsafe_code, reason = "an allocator is unsafe by its nature")]
 
+#[path = "../tests/reconnect/client.rs"]
+#[allow(dead_code, reason = "a part of it is enough here")]
+mod client;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 #[path = "../benches/stage/mod.rs"]
@@ -13,6 +17,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use sipring::base::config::{Config, Persistence};
+use sipring::base::limits::HANDOVERS_KEPT;
 use stage::Stage;
 use stage::password::{Passwords, Proof};
 use stage::script::{Act, Play};
@@ -23,23 +28,31 @@ struct Counting;
 thread_local! {
     /// Allocations of this thread.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that this thread has allocated and not freed.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+fn count(allocations: u64, bytes: i64) {
+    ALLOCATIONS.set(ALLOCATIONS.get() + allocations);
+    LIVE.set(LIVE.get() + bytes);
 }
 
 // SAFETY: the system's allocator does the work; counting touches nothing of it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        count(1, layout.size() as i64);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        count(1, size as i64 - layout.size() as i64);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.realloc(block, layout, size) }
     }
@@ -68,9 +81,11 @@ fn allocations(shards: u16, warm_up: u32, script: &[Act]) -> u64 {
 
 #[test]
 fn the_counter_counts() {
-    let before = ALLOCATIONS.get();
-    drop(std::hint::black_box(vec![1u8]));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
+    let (before, live) = (ALLOCATIONS.get(), LIVE.get());
+    let bytes = std::hint::black_box(vec![1u8; 100]);
+    assert_eq!((ALLOCATIONS.get() - before, LIVE.get() - live), (1, 100));
+    drop(bytes);
+    assert_eq!((ALLOCATIONS.get() - before, LIVE.get() - live), (1, 0));
 }
 
 #[test]
@@ -136,4 +151,46 @@ fn what_comes_by_udp_allocates_nothing_once_as_many_end_as_begin() {
 #[test]
 fn a_miss_allocates_nothing() {
     assert_eq!(allocations(1, ROUNDS, &scripts::miss()), 0);
+}
+
+/// Idle clients whose connections are all lost and who all come back cost what they did before,
+/// however often, once what is kept for reuse has been filled and tables of names that change have
+/// found their size, which may be the next larger one.
+#[test]
+fn clients_that_come_back_cost_what_they_did() {
+    for shards in [1, 2] {
+        for known in client::KNOWN {
+            let [before, after, later] = [0, 24, 36].map(|rounds| held(shards, known, rounds));
+            println!("{shards} shards, {known:?}: {before} bytes, {after}, {later}");
+            assert!(after - before < i64::from(shards) * KEPT_BYTES, "{before} {after}");
+            assert_eq!(later, after, "after thirty-six rounds and after twenty-four");
+        }
+    }
+}
+
+const CLIENTS: i64 = 100;
+/// What a shard keeps for reuse and its larger tables: most of it handovers.
+const KEPT_BYTES: i64 = 1024 * HANDOVERS_KEPT as i64;
+
+/// Bytes that the engines hold after so many rounds.
+fn held(shards: u16, known: client::Known, rounds: u16) -> i64 {
+    let users: Vec<String> = (0..CLIENTS).map(|n| format!("user{n}")).collect();
+    let names: Vec<&str> = users.iter().map(String::as_str).collect();
+    let mut lab = client::lab_of(shards, &names);
+    let mut clients: Vec<client::Client> = (0..)
+        .zip(&names)
+        .map(|(n, user)| client::Client::new(&mut lab, n % shards, user, known))
+        .collect();
+    for round in 1..=rounds {
+        let end = if round % 2 == 0 { client::End::Fin } else { client::End::Reset };
+        clients.iter().for_each(|it| it.lose(&mut lab, end));
+        lab.pass(Duration::from_secs(1));
+        for (n, client) in (round..).zip(&mut clients) {
+            client.come_back(&mut lab, n % shards, end);
+        }
+    }
+    lab.pass(Duration::from_secs(40));
+    let all = LIVE.get();
+    drop(std::mem::take(&mut lab.engines));
+    all - LIVE.get()
 }

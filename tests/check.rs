@@ -44,15 +44,20 @@ fn whole_example(folder: &Path) -> String {
     let is_switch = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
     let lines = EXAMPLE.lines().map(|line| if is_switch(line) { &line[1..] } else { line });
     let text: Vec<&str> = lines.collect();
-    for (name, text) in
-        [("users.txt", "alice:wonderland\n"), ("shared-secret.txt", "a secret of some length\n")]
-    {
+    // RFC 8037 §A.2.
+    let jwks = "{\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"kid\": \"1\", \
+        \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}";
+    for (name, text) in [
+        ("users.txt", "alice:wonderland\n"),
+        ("shared-secret.txt", "a secret of some length\n"),
+        ("jwks.json", jwks),
+    ] {
         let path = write(folder, name, text);
         let private = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(path, private).expect("the file is ours");
     }
     let text = text.join("\n").replace("\"self-signed\"", "\"edge\"");
-    let text = text.replace("method = \"none\"", "method = \"digest\"");
+    let text = text.replace("method = \"none\"", "method = [\"bearer\", \"digest\"]");
     text.replace("/var/lib/sipring/secret", "secret")
 }
 

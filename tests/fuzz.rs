@@ -237,7 +237,7 @@ fn every_entry_has_its_corpus_and_its_target() {
 /// (the digest of a password: `tests/auth` does), and what no configuration of the entry has: a
 /// store, a registrar behind us, pings of datagram clients (`tests/promise` does), clients that
 /// prove who they are and come back (`tests/reconnect` does).
-const NOT_OF_ENGINES: [&str; 34] = [
+const NOT_OF_ENGINES: [&str; 36] = [
     "credentials_accepted",
     "credentials_stale",
     "credentials_refused",
@@ -272,6 +272,8 @@ const NOT_OF_ENGINES: [&str; 34] = [
     "waits_found",
     "waits_refused",
     "requests_moved",
+    "callers_asked",
+    "callers_forgot",
 ];
 
 /// A run that never gets anywhere never fails: the corpus makes engines count all that they count.

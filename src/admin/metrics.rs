@@ -122,16 +122,21 @@ impl Snapshot {
     fn encode_round_trips(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut list = Vec::new();
         for (shard, (_, gauges)) in self.shards.iter().enumerate() {
-            let mut series = |le: String, flows| {
-                let labels = vec![("shard", shard.to_string()), ("le", le)];
-                list.push((labels, ConstGauge::new(flows)));
-            };
-            for bound in RoundTrips::BOUNDS_MS.map(Duration::from_millis) {
-                series(bound.as_secs_f64().to_string(), gauges.round_trips.within(bound));
+            for transport in Transport::ALL {
+                let round_trips = &gauges.round_trips[transport.index()];
+                let mut series = |le: String, flows| {
+                    let (shard, name) = (shard.to_string(), transport.name().to_owned());
+                    let labels = vec![("shard", shard), ("transport", name), ("le", le)];
+                    list.push((labels, ConstGauge::new(flows)));
+                };
+                for bound in RoundTrips::BOUNDS_MS.map(Duration::from_millis) {
+                    series(bound.as_secs_f64().to_string(), round_trips.within(bound));
+                }
+                series("+Inf".to_owned(), round_trips.flows());
             }
-            series("+Inf".to_owned(), gauges.round_trips.flows());
         }
-        let help = "Living WebSocket flows by what a ping and its pong took last, in seconds.";
+        let help = "Living flows by what their round trip took last, in seconds: a WebSocket ping, \
+                    an OPTIONS ping over UDP, a segment over TCP and TLS.";
         family(out, "sipring_flows_rtt", help, MetricType::Gauge, list.into_iter())
     }
 
@@ -211,6 +216,7 @@ fn family(
 mod tests {
     use super::*;
     use crate::admin::Phase;
+    use crate::base::metrics::RoundTrip;
 
     struct Fixed;
 
@@ -222,9 +228,10 @@ mod tests {
                 bindings: 5,
                 server_transactions: 6,
                 round_trips: {
-                    let mut round_trips = RoundTrips::default();
+                    let mut round_trips = [RoundTrips::default(); 5];
                     [7, 8, 9000].into_iter().for_each(|ms| {
-                        round_trips.add(Duration::from_millis(ms));
+                        let took = RoundTrip::of(Duration::from_millis(ms));
+                        round_trips[Transport::Ws.index()].replace(None, Some(took));
                     });
                     round_trips
                 },
@@ -288,9 +295,10 @@ mod tests {
             "sipring_flows{shard=\"0\",transport=\"wss\"} 4",
             "sipring_bindings{shard=\"0\"} 5",
             "sipring_aors{shard=\"1\"} 0",
-            "sipring_flows_rtt{shard=\"0\",le=\"0.005\"} 0",
-            "sipring_flows_rtt{shard=\"0\",le=\"0.01\"} 2",
-            "sipring_flows_rtt{shard=\"0\",le=\"+Inf\"} 3",
+            "sipring_flows_rtt{shard=\"0\",transport=\"ws\",le=\"0.005\"} 0",
+            "sipring_flows_rtt{shard=\"0\",transport=\"ws\",le=\"0.01\"} 2",
+            "sipring_flows_rtt{shard=\"0\",transport=\"ws\",le=\"+Inf\"} 3",
+            "sipring_flows_rtt{shard=\"0\",transport=\"udp\",le=\"+Inf\"} 0",
             "sipring_transactions{shard=\"0\",side=\"server\"} 6",
             "# HELP sipring_upgrades WebSocket upgrades accepted.",
         ] {

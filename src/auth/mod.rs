@@ -1,17 +1,43 @@
 //! L2: who is that (RFC 3261 §22, RFC 7616, RFC 8760)? [`credentials`] reads what a client shows,
 //! [`digest`] computes what it should have shown, [`nonce`] makes what it must answer to and
 //! remembers what was answered, [`users`] reads the file of passwords, [`ticket`] makes those that
-//! are in no file, [`Verifier`] puts them together. Absent on purpose: what an identity permits (the
-//! proxy decides), and any I/O.
+//! are in no file, [`Verifier`] puts them together. Tokens (RFC 8898): [`bearer`] finds them,
+//! [`jwt`] reads one, [`jwks`] the file of keys that may sign it, [`Tokens`] remembers it. Absent on
+//! purpose: what an identity permits (the proxy decides), and any I/O.
 
+pub mod bearer;
 pub mod credentials;
 pub mod digest;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod jwks;
+pub mod jwt;
 pub mod nonce;
 pub mod ticket;
+pub mod tokens;
 pub mod users;
 pub mod verify;
 
 pub use credentials::Credentials;
-pub use verify::{Challenge, Circumstances, Verdict, Verifier, is_our_realm};
+pub use tokens::{Bearing, Tokens};
+pub use verify::{Challenge, Circumstances, Verdict, Verifier, is_for_us};
+
+/// A configuration with these domains, for tests.
+#[cfg(test)]
+fn test_config(domains: &[&str]) -> crate::base::config::Config {
+    use crate::base::config::{Auth, Config, Node, Registrar, Timers};
+
+    Config {
+        node: Node {
+            name: "test".to_owned(),
+            domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
+        },
+        listeners: Vec::new(),
+        registrar: Registrar::default(),
+        auth: Auth::default(),
+        upstreams: Vec::new(),
+        routes: Vec::new(),
+        timers: Timers::default(),
+        limits: crate::base::limits::Limits::default(),
+    }
+}

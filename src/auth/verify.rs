@@ -1,4 +1,4 @@
-//! Credentials against users (RFC 3261 §22.4, RFC 7616 §3.4.6, RFC 8760 §2.6), and the challenges
+//! Digests against users (RFC 3261 §22.4, RFC 7616 §3.4.6, RFC 8760 §2.6), and the challenges
 //! that ask for them. One [`Verifier`] a shard.
 //!
 //! A user that does not exist and a password that is wrong take the same steps, with the same
@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use crate::base::bearer::TokenFault;
 use crate::base::config::{Config, Digest};
 use crate::base::hash::is_equal_in_constant_time;
 use crate::base::id::FlowRef;
@@ -17,6 +18,7 @@ use crate::base::time::Time;
 use crate::base::users::Algorithm;
 use crate::sip::{HeaderName, Message, Method, Uri};
 
+use super::bearer::token_of;
 use super::credentials::{Credentials, unescape_into};
 use super::digest::{Exchange, Hash, Qop, read_hex, response};
 use super::nonce::{NonceKey, Uses};
@@ -33,6 +35,10 @@ pub enum Verdict {
     Stale,
     /// Somebody unknown, or a wrong password, or a digest that we did not ask for.
     Refused,
+    /// A token that proves nothing.
+    BadToken(TokenFault),
+    /// There is a token, but too many have to be checked.
+    Busy,
     /// They cannot be read.
     Malformed,
 }
@@ -83,7 +89,7 @@ impl Verifier {
         }
     }
 
-    /// Checks the credentials of a request that are for our realm: those of Proxy-Authorization,
+    /// Checks the digests of a request that are for our realm: those of Proxy-Authorization,
     /// and of a REGISTER also those of Authorization.
     pub fn judge(
         &mut self,
@@ -201,7 +207,12 @@ impl Verifier {
             is_right(Password::of(shared.hmac, secret, found.username).as_bytes())
         })?;
         let aor = guest_aor(config, std::str::from_utf8(ticket.user).ok()?)?;
-        Some(Identity::Guest(Arc::new(Guest { aor, until: ticket.until, key: secret.id })))
+        Some(Identity::Guest(Arc::new(Guest {
+            aor,
+            until: ticket.until,
+            key: secret.id,
+            by_token: false,
+        })))
     }
 
     /// Puts the canonical address of record that a username means into `scratch`; says whether it
@@ -257,11 +268,12 @@ impl Verifier {
 impl Verdict {
     /// Of several credentials in one request the best counts: a client that knows the password of
     /// an old nonce may try again.
-    fn or(self, other: Verdict) -> Verdict {
+    pub fn or(self, other: Verdict) -> Verdict {
         let rank = |verdict: &Verdict| match verdict {
-            Verdict::Proven(_) => 4,
-            Verdict::Stale => 3,
-            Verdict::Refused => 2,
+            Verdict::Proven(_) => 5,
+            Verdict::Stale => 4,
+            Verdict::Busy => 3,
+            Verdict::Refused | Verdict::BadToken(_) => 2,
             Verdict::Malformed => 1,
             Verdict::Absent => 0,
         };
@@ -308,7 +320,7 @@ pub(super) fn guest_aor(config: &Config, name: &str) -> Option<Arc<[u8]>> {
 
 /// The domain whose user somebody wants to be: of the address of record that a REGISTER is for, of
 /// the From of all else; the first of ours when it is foreign.
-fn domain_of<'c>(config: &'c Config, message: Message<'_>) -> &'c str {
+pub(super) fn domain_of<'c>(config: &'c Config, message: Message<'_>) -> &'c str {
     let address = match message.method() {
         Method::Register => message.to(),
         _ => message.from(),
@@ -321,10 +333,19 @@ fn domain_of<'c>(config: &'c Config, message: Message<'_>) -> &'c str {
     ours.or(domains.first()).map_or("", String::as_str)
 }
 
-/// Whether a Proxy-Authorization value answers a challenge of ours: such are not for the next hop
-/// (RFC 3261 §22.3).
-pub fn is_our_realm(config: &Config, value: &[u8]) -> bool {
-    let Some(digest) = config.auth.digest() else { return false };
+/// Whether an Authorization or Proxy-Authorization value answers a challenge of ours: such are not
+/// for the next hop (RFC 3261 §22.3). A token names no realm: where we ask for tokens each is ours,
+/// since whoever else gets one can use it.
+pub fn is_for_us(config: &Config, name: HeaderName, value: &[u8]) -> bool {
+    if config.auth.bearer().is_some() && token_of(value).is_some() {
+        return true;
+    }
+    let is_proxys = name == HeaderName::ProxyAuthorization;
+    let Some(digest) = config.auth.digest().filter(|_| is_proxys) else { return false };
+    is_our_realm(config, digest, value)
+}
+
+fn is_our_realm(config: &Config, digest: &Digest, value: &[u8]) -> bool {
     let Ok(Some(found)) = Credentials::parse(value) else { return false };
     match &digest.realm {
         Some(realm) => found.realm == realm.as_bytes(),

@@ -8,9 +8,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::bearer::Bearer;
 use super::host;
 use super::id::{ListenerId, Transport};
-use super::identity::{Identity, KeyId, SharedSecrets};
+use super::identity::{Guest, Identity, SharedSecrets};
 use super::limits::Limits;
 use super::users::{Algorithm, Users};
 
@@ -119,18 +120,20 @@ pub enum Persistence {
 /// The `[auth]` table.
 #[derive(Clone, Debug)]
 pub struct Auth {
-    /// How users prove who they are.
+    /// How users prove who they are by a password.
     pub method: AuthMethod,
+    /// How they do by a token, beside a password or instead of it.
+    pub bearer: Option<Box<Bearer>>,
     /// What senders who are neither users nor upstreams may do.
     pub strangers: Strangers,
     /// A user's requests must be in its own name, or get 403.
     pub pin_identity: bool,
 }
 
-/// The `method` of `[auth]`, with the settings that belong to it.
+/// What the `method` of `[auth]` says of passwords, with the settings that belong to it.
 #[derive(Clone, Debug)]
 pub enum AuthMethod {
-    /// They do not: everybody may register.
+    /// Nobody has one. Without tokens everybody may register.
     None,
     /// By a digest of their password (RFC 8760).
     Digest(Box<Digest>),
@@ -164,7 +167,12 @@ pub enum Strangers {
 
 impl Default for Auth {
     fn default() -> Auth {
-        Auth { method: AuthMethod::None, strangers: Strangers::Route, pin_identity: true }
+        Auth {
+            method: AuthMethod::None,
+            bearer: None,
+            strangers: Strangers::Route,
+            pin_identity: true,
+        }
     }
 }
 
@@ -177,6 +185,16 @@ impl Auth {
         }
     }
 
+    /// The settings of tokens, when they are taken.
+    pub fn bearer(&self) -> Option<&Bearer> {
+        self.bearer.as_deref()
+    }
+
+    /// Whether anybody is asked who it is.
+    pub fn has_method(&self) -> bool {
+        self.digest().is_some() || self.bearer.is_some()
+    }
+
     /// Everybody who has a password.
     pub fn users(&self) -> Option<&Users> {
         self.digest().map(|digest| &*digest.users)
@@ -187,11 +205,23 @@ impl Auth {
     pub fn aor_of<'a>(&'a self, identity: &'a Identity) -> Option<&'a Arc<[u8]>> {
         match identity {
             Identity::Listed(id) => self.users()?.aor_of(*id),
-            Identity::Guest(guest) => self.has_key(guest.key).then_some(&guest.aor),
+            Identity::Guest(guest) => self.has_key(guest).then_some(&guest.aor),
         }
     }
 
-    fn has_key(&self, id: KeyId) -> bool {
+    /// In which second since 1970 that ends which a token gave: its time and the grace; `None` for
+    /// who came by no token.
+    pub fn token_end(&self, identity: &Identity) -> Option<u64> {
+        let Identity::Guest(guest) = identity else { return None };
+        let grace = self.bearer().map_or(Duration::ZERO, |bearer| bearer.grace);
+        guest.by_token.then(|| guest.until.saturating_add(grace.as_secs()))
+    }
+
+    fn has_key(&self, guest: &Guest) -> bool {
+        let id = guest.key;
+        if guest.by_token {
+            return self.bearer().is_some_and(|bearer| bearer.keys.has(id));
+        }
         let shared = self.digest().and_then(|digest| digest.shared_secrets.as_ref());
         shared.is_some_and(|shared| shared.secrets.iter().any(|secret| secret.id == id))
     }

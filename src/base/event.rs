@@ -83,6 +83,8 @@ pub enum CloseReason {
     Idle,
     /// Its client neither registered nor had a request accepted in time.
     Unproven,
+    /// The token that its client came by has expired, and no other one came.
+    Expired,
     /// A handshake or message took too long.
     Timeout,
     /// The peer broke a protocol.
@@ -105,6 +107,7 @@ impl CloseReason {
             CloseReason::Slow => "slow",
             CloseReason::Idle => "idle",
             CloseReason::Unproven => "unproven",
+            CloseReason::Expired => "expired",
             CloseReason::Timeout => "timeout",
             CloseReason::Protocol => "protocol",
             CloseReason::Limit => "limit",

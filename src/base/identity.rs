@@ -24,6 +24,8 @@ pub struct Guest {
     pub until: u64,
     /// Who vouches: what it proved ends when the configuration has that key no more.
     pub key: KeyId,
+    /// A bearer token says so: its flow and its bindings do not outlive it for long.
+    pub by_token: bool,
 }
 
 impl fmt::Debug for Guest {

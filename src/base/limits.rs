@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::allowance::Rate;
+
 /// Header fields in one message; more is answered 400.
 pub const HEADERS_MAX: usize = 256;
 /// Header fields that forwarding adds to a message at most: Via, two Record-Route, Route,
@@ -155,6 +157,12 @@ pub const LOG_MISHAP_BYTES_MAX: usize = 4096;
 /// Connections that wait to be accepted, for each listener of each shard.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// Sources of STUN requests that a shard tells apart; others share what one may have answered.
+pub const ALLOWANCE_CELLS: usize = 4096;
+/// Attributes that the answer to a STUN request names as unknown (RFC 8489 §14.9).
+pub const STUN_UNKNOWN_MAX: usize = 8;
+/// Most time between two looks at the round-trip time of a TCP or TLS flow.
+pub const MEASURE_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two steps of the walk over bindings that need pings.
 pub const PING_TICK: Duration = Duration::from_millis(100);
 /// Bytes that one binding may keep: address of record, Contact, Call-ID, parameters and Path
@@ -199,7 +207,29 @@ pub const SHARED_SECRETS_MAX: usize = 2;
 pub const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// Bytes of the file of such secrets.
 pub const SECRETS_FILE_BYTES_MAX: u64 = 16 * 1024;
-/// How often the files of users and secrets are looked at.
+/// Characters of a bearer token.
+pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of the claims in it, decoded, and of its header.
+pub const TOKEN_CLAIMS_BYTES_MAX: usize = 3 * 1024;
+/// Keys that may sign tokens.
+pub const TOKEN_KEYS_MAX: usize = 64;
+/// Bytes of the file of such keys.
+pub const KEYS_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Bits of an RSA key that may sign tokens, at least and at most (RFC 7518 §3.3).
+pub const TOKEN_RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// Tokens that a shard remembers as good, so that their signature is not checked again; those seen
+/// longest ago are forgotten.
+pub const TOKENS_REMEMBERED: usize = 16 * 1024;
+/// Signatures that a shard checks for streams: a check takes up to 100 µs, so a third of its time
+/// at most. More tokens are refused with 500 and Retry-After, upgrades with 503.
+pub const TOKEN_CHECKS: Rate = Rate { interval: Duration::from_micros(300), burst: 32 };
+/// Signatures that it checks for datagrams, whose sources may be forged.
+pub const TOKEN_CHECKS_DATAGRAMS: Rate = Rate { interval: Duration::from_millis(1), burst: 8 };
+/// Wrong tokens of one flow that are looked at.
+pub const TOKEN_FAULTS_OF_FLOW: Rate = Rate { interval: Duration::from_secs(5), burst: 8 };
+/// Longest wait until the expiry of a flow's token is looked at again: the wall clock may be set.
+pub const TOKEN_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the files of users, secrets and keys are looked at.
 pub const USERS_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a shard looks at the wall clock, by which credentials expire.
 pub const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(5);
@@ -288,6 +318,9 @@ pub struct Limits {
     /// Time that an accepted flow has to register or to have a request accepted before it is
     /// closed.
     pub prove_deadline: Duration,
+    /// STUN binding requests of one source address that a shard answers in a second (RFC 5626
+    /// §4.4.2); more are dropped. A client sends one in about 25 s.
+    pub stun_answers_max: usize,
     /// Time for an outgoing connection to be established, TLS included.
     pub connect_timeout: Duration,
     /// Time that living transactions get after SIGTERM before the process ends.
@@ -314,6 +347,7 @@ impl Default for Limits {
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(900),
             prove_deadline: Duration::from_secs(60),
+            stun_answers_max: 100,
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
             drain_spread: Duration::from_secs(10),

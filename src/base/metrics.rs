@@ -2,6 +2,7 @@
 //! driver publishes them to the shard's atomics; `admin/metrics` shows them. One row a counter;
 //! everything else derives from it.
 
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 macro_rules! counters {
@@ -47,6 +48,8 @@ counters! {
     flows_closed_slow;
     /// Flows closed because their client neither registered nor had a request accepted in time.
     flows_closed_unproven;
+    /// Flows closed because the token that their client came by has expired.
+    flows_closed_expired;
     /// Flows closed because nothing came from them for the idle time.
     flows_closed_idle;
     /// Flows closed because the peer broke a protocol (framing, WebSocket, handshake).
@@ -92,6 +95,11 @@ counters! {
     transactions_expired;
     /// Messages dropped: not SIP.
     dropped_not_sip;
+    /// Datagrams dropped: STUN, but neither a well-formed binding request nor an indication.
+    dropped_stun;
+    /// Datagrams dropped: STUN binding requests beyond what one source may have answered in a
+    /// second.
+    dropped_stun_excess;
     /// Messages dropped: broken beyond an answer.
     dropped_malformed;
     /// Messages dropped: too large.
@@ -126,6 +134,32 @@ counters! {
     credentials_stale;
     /// Requests with wrong or unreadable credentials.
     credentials_refused;
+    /// Tokens that proved who showed them, of requests and of upgrades.
+    tokens_accepted;
+    /// Signatures of tokens that were checked: tokens that were seen before need none.
+    tokens_verified;
+    /// Tokens refused: no signed JWT, or too long.
+    tokens_malformed;
+    /// Tokens refused: an algorithm or an extension that is not ours.
+    tokens_algorithm;
+    /// Tokens refused: no key of ours is the one that they name.
+    tokens_key;
+    /// Tokens refused: the signature is wrong.
+    tokens_signature;
+    /// Tokens refused: they have expired, or never would.
+    tokens_expired;
+    /// Tokens refused: they are not valid yet.
+    tokens_early;
+    /// Tokens refused: of another issuer, or for another audience.
+    tokens_foreign;
+    /// Tokens refused: they name no user of our domains.
+    tokens_user;
+    /// Tokens refused: they lack the scope that is asked for.
+    tokens_scope;
+    /// Tokens not looked at: too many came that had to be checked.
+    tokens_put_off;
+    /// Flows whose WebSocket upgrade showed a token that was good.
+    upgrades_by_token;
     /// Requests refused because they were in another name than their sender's own.
     identities_refused;
     /// REGISTER requests answered 200.
@@ -158,6 +192,10 @@ counters! {
     /// Requests written once more, on the next flow of a client that lost one before it said
     /// anything.
     requests_moved;
+    /// INVITEs whose sender was asked, on its next flow, whether it still knows them.
+    callers_asked;
+    /// INVITEs cancelled because their sender said that it does not.
+    callers_forgot;
     /// Bindings that came back from the store after a start.
     bindings_restored;
     /// Bindings in the store that did not come back: out of force, in a domain that is no longer
@@ -215,6 +253,23 @@ pub struct StoreNumbers {
     pub durable_at: f64,
 }
 
+/// About how long a round trip takes: in one byte, since each of millions of flows has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundTrip(NonZeroU8);
+
+impl RoundTrip {
+    /// The one that a measured time falls under.
+    pub fn of(took: Duration) -> RoundTrip {
+        let bounds = RoundTrips::BOUNDS_MS;
+        let bucket = bounds.partition_point(|bound| Duration::from_millis(*bound) < took);
+        RoundTrip(NonZeroU8::MIN.saturating_add(bucket as u8))
+    }
+
+    fn bucket(self) -> usize {
+        usize::from(self.0.get()) - 1
+    }
+}
+
 /// How many flows have which round-trip time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoundTrips {
@@ -229,14 +284,14 @@ impl RoundTrips {
     /// One more than there are bounds.
     pub const BUCKETS: usize = RoundTrips::BOUNDS_MS.len() + 1;
 
-    /// One more flow with that time.
-    pub fn add(&mut self, rtt: Duration) {
-        self.flows[RoundTrips::bucket(rtt)] += 1;
-    }
-
-    /// One flow less with that time.
-    pub fn remove(&mut self, rtt: Duration) {
-        self.flows[RoundTrips::bucket(rtt)] -= 1;
+    /// What was known of a flow is replaced by what is known of it from here on; `None`: nothing.
+    pub fn replace(&mut self, old: Option<RoundTrip>, new: Option<RoundTrip>) {
+        if let Some(old) = old {
+            self.flows[old.bucket()] -= 1;
+        }
+        if let Some(new) = new {
+            self.flows[new.bucket()] += 1;
+        }
     }
 
     /// How many flows have a known time.
@@ -250,11 +305,6 @@ impl RoundTrips {
             RoundTrips::BOUNDS_MS.get(*at).is_some_and(|ms| Duration::from_millis(*ms) <= bound)
         };
         self.flows.iter().enumerate().filter(up_to).map(|(_, flows)| flows).sum()
-    }
-
-    fn bucket(rtt: Duration) -> usize {
-        let bounds = RoundTrips::BOUNDS_MS;
-        bounds.partition_point(|bound| Duration::from_millis(*bound) < rtt)
     }
 }
 
@@ -271,8 +321,9 @@ pub struct Gauges {
     pub server_transactions: u64,
     /// Living client transactions.
     pub client_transactions: u64,
-    /// Living flows by round-trip time.
-    pub round_trips: RoundTrips,
+    /// Living flows of each transport by round-trip time, indexed likewise. UDP: bindings that are
+    /// pinged.
+    pub round_trips: [RoundTrips; 5],
     /// Targets of upstreams that failed of late and are tried last.
     pub targets_resting: u64,
 }
@@ -280,6 +331,21 @@ pub struct Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_trip_counts_under_the_least_bound_that_is_not_less() {
+        let mut all = RoundTrips::default();
+        for (ms, least) in [(0, 1), (1, 1), (2, 2), (3, 5), (1999, 2000), (2000, 2000)] {
+            let took = Some(RoundTrip::of(Duration::from_millis(ms)));
+            all.replace(None, took);
+            assert_eq!(all.within(Duration::from_millis(least)), 1, "{ms}");
+            assert_eq!(all.within(Duration::from_millis(least / 2)), 0, "{ms}");
+            all.replace(took, None);
+        }
+        all.replace(None, Some(RoundTrip::of(Duration::MAX)));
+        assert_eq!((all.within(Duration::from_millis(2000)), all.flows()), (0, 1));
+        assert_eq!(size_of::<Option<RoundTrip>>(), 1);
+    }
 
     #[test]
     fn values_come_back_as_the_same_counters() {

@@ -1,6 +1,8 @@
 //! L0: values without protocol. Time, names, limits, counters, buffers, timers. Knows nothing of
 //! SIP, sockets or clocks.
 
+pub mod allowance;
+pub mod bearer;
 pub mod buf;
 pub mod choices;
 pub mod config;

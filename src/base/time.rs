@@ -23,6 +23,11 @@ impl Time {
         self.0
     }
 
+    /// Microseconds since the origin, modulo 2^32: for spans of less than an hour.
+    pub const fn wrapping_micros(self) -> u32 {
+        (self.0 / 1_000) as u32
+    }
+
     /// Whole milliseconds since the origin, rounded down.
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000_000

@@ -7,7 +7,9 @@
 //! expired: nobody else can write on it. So does the word of a registrar behind us that accepted a
 //! REGISTER on it. Datagrams, and what comes through another proxy, prove it each time.
 
-use crate::auth::{Challenge, Circumstances, Verdict};
+use crate::auth::{Challenge, Circumstances, Verdict, bearer};
+use crate::base::bearer::TokenFault;
+use crate::base::id::FlowId;
 use crate::base::identity::Identity;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::{Arrival, Standing};
@@ -35,34 +37,54 @@ pub(super) enum Errand {
 impl Engine {
     /// What is known of the sender of a request, which came in at this shard.
     pub(super) fn identify(&mut self, arrival: &Arrival, message: Message<'_>) -> Standing {
-        let Some(digest) = self.config.auth.digest() else { return self.vouched(arrival, message) };
+        if !self.config.auth.has_method() {
+            return self.vouched(arrival, message);
+        }
         let is_never_asked = matches!(message.method(), Method::Ack | Method::Cancel);
         if is_never_asked || Sender::upstream(&self.config, arrival).is_some() {
             return Standing::Unknown;
         }
         let is_direct = message.values(HeaderName::Via).nth(1).is_none();
         let flow = arrival.source.stream().filter(|_| is_direct && arrival.accepted);
-        let (now, unix) = (self.now, self.unix_secs());
-        let circumstances =
-            Circumstances { now, unix, source: arrival.source, shared: flow.is_none() };
-        let verdict = self.verifier.judge(&self.config, digest, message, &circumstances);
-        let flow = flow.and_then(|flow| self.flows.get_mut(flow));
-        match verdict {
+        match self.judge(arrival, message, flow) {
             Verdict::Proven(identity) => {
                 if let Some(flow) = flow {
-                    flow.identity = Some(identity.clone());
+                    self.pin(flow, identity.clone());
                 }
                 Standing::Proven(identity)
             }
-            Verdict::Absent => match flow.and_then(|flow| flow.identity.as_ref()) {
-                Some(Identity::Guest(guest)) if guest.until <= unix => Standing::Unknown,
+            Verdict::Absent => match self.pinned(flow) {
+                Some(Identity::Guest(guest)) if guest.until <= self.unix_secs() => {
+                    Standing::Unknown
+                }
                 Some(identity) => Standing::Pinned(identity.clone()),
                 None => self.vouched(arrival, message),
             },
             Verdict::Stale => Standing::Stale,
             Verdict::Refused => Standing::Refused,
+            Verdict::BadToken(fault) => Standing::BadToken(fault),
+            Verdict::Busy => Standing::Busy,
             Verdict::Malformed => Standing::Malformed,
         }
+    }
+
+    /// What the credentials of a request came to: one that is good is enough.
+    fn judge(&mut self, arrival: &Arrival, message: Message<'_>, flow: Option<FlowId>) -> Verdict {
+        let verdict = self.judge_tokens(arrival, message, flow);
+        let (now, unix) = (self.now, self.unix_secs());
+        match self.config.auth.digest() {
+            Some(digest) if !matches!(verdict, Verdict::Proven(_)) => {
+                let shared = flow.is_none();
+                let circumstances = Circumstances { now, unix, source: arrival.source, shared };
+                verdict.or(self.verifier.judge(&self.config, digest, message, &circumstances))
+            }
+            _ => verdict,
+        }
+    }
+
+    /// Who the client of a flow proved to be last.
+    fn pinned(&self, flow: Option<FlowId>) -> Option<&Identity> {
+        self.flows.get(flow?)?.identity.as_ref()
     }
 
     /// What a registrar behind us has said of the flow's client, if it is that who speaks.
@@ -92,7 +114,7 @@ impl Engine {
         routing: &Routing,
         errand: Errand,
     ) -> bool {
-        let has_method = self.config.auth.digest().is_some();
+        let has_method = self.config.auth.has_method();
         let in_dialog = match errand {
             // Whoever has a dialog may not therefore speak to all our users in any name.
             Errand::Request { to_us: true } if routing.way == Way::Outgoing => !has_method,
@@ -118,8 +140,10 @@ impl Engine {
         match standing {
             Standing::Proven(_) => self.counters.credentials_accepted += 1,
             Standing::Stale => self.counters.credentials_stale += 1,
-            Standing::Refused | Standing::Malformed => self.counters.credentials_refused += 1,
-            Standing::Unknown | Standing::Pinned(_) | Standing::Vouched(_) => {}
+            Standing::Refused | Standing::BadToken(_) | Standing::Malformed => {
+                self.counters.credentials_refused += 1;
+            }
+            Standing::Unknown | Standing::Pinned(_) | Standing::Vouched(_) | Standing::Busy => {}
         }
         match admission {
             Admission::Admitted => true,
@@ -131,7 +155,11 @@ impl Engine {
                 let random = self.rng.next_u64();
                 let to = arrival.source;
                 let challenge = Challenge { name, stale, now: self.now, random, to };
-                self.challenge(tx, message, status, &challenge);
+                let fault = match standing {
+                    Standing::BadToken(fault) => Some(*fault),
+                    _ => None,
+                };
+                self.challenge(tx, message, status, &challenge, fault);
                 false
             }
             Admission::Refused(reject) => {
@@ -143,10 +171,23 @@ impl Engine {
     }
 
     /// RFC 3261 §26.3.2.4: said once for each request that comes, and not again by a timer, or we
-    /// could be made to send more than was sent to us to whomever a forged source names.
-    fn challenge(&mut self, tx: SlabKey, message: Message<'_>, status: u16, challenge: &Challenge) {
+    /// could be made to send more than was sent to us to whomever a forged source names. One header
+    /// field a method (RFC 8898 §2.2); passwords go last, since browsers' libraries keep the last
+    /// challenge and know no tokens.
+    fn challenge(
+        &mut self,
+        tx: SlabKey,
+        message: Message<'_>,
+        status: u16,
+        challenge: &Challenge,
+        fault: Option<TokenFault>,
+    ) {
         let mut lines = std::mem::take(&mut self.scratch.lines);
         lines.clear();
+        if let Some(settings) = self.config.auth.bearer() {
+            let name = challenge.name;
+            bearer::challenge(&self.config, settings, message, name, fault, &mut lines);
+        }
         if let Some(digest) = self.config.auth.digest() {
             self.verifier.challenge(&self.config, digest, message, challenge, &mut lines);
         }

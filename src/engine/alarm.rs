@@ -2,13 +2,14 @@
 
 use crate::base::event::CloseReason;
 use crate::base::id::FlowId;
-use crate::base::limits::EXPIRIES_A_TURN;
+use crate::base::limits::{EXPIRIES_A_TURN, MEASURE_INTERVAL};
 use crate::base::slab::SlabKey;
 use crate::flow::keepalive::{self, Duty};
 use crate::transaction::Timer;
 use crate::ws::frame::{Opcode, write_frame};
 
 use super::Engine;
+use super::output::Output;
 
 /// What an entry of the timer wheel is for.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,8 @@ pub(super) enum Alarm {
     Group(SlabKey),
     /// Keep-alive of a flow, or the deadline of its upgrade.
     Flow(FlowId),
+    /// The token that the flow's client came by may have expired.
+    Token(FlowId),
     /// A write of the flow is pending; so many were taken when the alarm was set.
     Write(FlowId, u32),
     /// A message on the flow is unfinished; so many were whole when the alarm was set.
@@ -49,6 +52,7 @@ impl Engine {
                 Alarm::Silence(client) => self.on_silence(client),
                 Alarm::Group(tx) => self.on_group_timer(tx),
                 Alarm::Flow(flow) => self.on_keepalive(flow),
+                Alarm::Token(flow) => self.on_token_alarm(flow),
                 Alarm::Write(flow, mark) => self.on_write_alarm(flow, mark),
                 Alarm::Partial(flow, mark) => self.on_partial_alarm(flow, mark),
                 Alarm::Expiry => self.on_expiry(),
@@ -75,10 +79,21 @@ impl Engine {
                 after
             }
         };
+        let after = if self.measure(name) { after.min(MEASURE_INTERVAL) } else { after };
         let id = self.wheel.arm(self.now + after, Alarm::Flow(name));
         if let Some(flow) = self.flows.get_mut(name) {
             flow.timer = Some(id);
         }
+    }
+
+    /// Asks for the round-trip time of a flow that we do not ping ourselves; false for the others.
+    pub(super) fn measure(&mut self, name: FlowId) -> bool {
+        let flow = self.flows.get(name);
+        let is_unpinged = flow.is_some_and(|flow| !flow.path.transport.is_websocket());
+        if is_unpinged {
+            self.outputs.push_back(Output::Measure { flow: name });
+        }
+        is_unpinged
     }
 
     /// A write that made no way in all that time: the peer does not read.

@@ -75,11 +75,8 @@ impl Engine {
 
     /// Answers with what was found wrong.
     pub(super) fn answer_reject(&mut self, tx: SlabKey, message: Message<'_>, reject: &Reject) {
-        match reject.status {
-            403 if reject.warning.is_some() => self.counters.requests_token_refused += 1,
-            430 => self.counters.requests_flow_gone += 1,
-            _ => {}
-        }
+        let is_token_refused = reject.status == 403 && reject.warning.is_some();
+        self.counters.requests_token_refused += u64::from(is_token_refused);
         self.answer_uncounted(tx, message, reject);
     }
 

@@ -44,7 +44,9 @@ impl Engine {
         branch: BranchId,
     ) {
         let Some(client) = self.matching(message, branch) else {
-            if !self.on_ping_response(arrival, message, branch) {
+            let is_ours = self.on_ping_response(arrival, message, branch)
+                || self.on_recall_answer(arrival, message, branch);
+            if !is_ours {
                 self.drop_stray(arrival, message);
             }
             return;
@@ -351,7 +353,11 @@ impl Engine {
         let (status, why) = match failure {
             Failure::Gone => (gone, "The flow is gone"),
             Failure::Full => (480, "The client does not read"),
-            Failure::Connect => (Failure::UNREACHABLE, "The server behind cannot be reached"),
+            Failure::Connect if transaction.trusted => {
+                (Failure::UNREACHABLE, "The server behind cannot be reached")
+            }
+            // RFC 3261 §21.4.18: it is the client's own address that does not answer.
+            Failure::Connect => (480, "The client cannot be reached"),
             Failure::Cancelled => (487, "Cancelled"),
             Failure::TooLarge => (513, "Larger than a datagram"),
         };

@@ -5,11 +5,12 @@ use memchr::memmem;
 
 use crate::base::event::{CloseReason, Event};
 use crate::base::id::{ClientKey, DatagramPath, FlowId, FlowKey, FlowRef, StreamPath, Transport};
-use crate::base::limits::UPGRADE_BYTES_MAX;
+use crate::base::limits::MEASURE_INTERVAL;
 use crate::base::time::Time;
 use crate::flow::arrival::{Arrival, Standing};
 use crate::flow::keepalive;
 use crate::flow::layers::Layer;
+use crate::flow::stun;
 use crate::flow::table::Flow;
 use crate::proxy::Reject;
 use crate::proxy::route::Sender;
@@ -17,7 +18,6 @@ use crate::sip::frame::{self, Frame, FrameError, Scan};
 use crate::sip::{self, Message};
 use crate::ws::assemble::{Event as WsEvent, Receiver};
 use crate::ws::frame::{CloseCode, Opcode, write_close, write_frame};
-use crate::ws::handshake::{Rules, Upgrade, accept, write_answer};
 
 use super::alarm::Alarm;
 use super::input::Origin;
@@ -26,8 +26,6 @@ use super::{Deferred, Engine};
 
 /// The lone CRLF that answers a ping (RFC 5626 §3.5.1).
 const PONG: &[u8] = b"\r\n";
-/// A STUN message starts with two zero bits, its magic cookie stands at byte 4 (RFC 8489 §5).
-const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 impl Engine {
     pub(super) fn on_opened(&mut self, name: FlowId, key: FlowKey, origin: Origin) {
@@ -52,17 +50,19 @@ impl Engine {
         let mut flow = Flow::new(path, key.local, key.remote, accepted, self.now);
         flow.trunk = Sender::upstream(&self.config, &flow.arrival()).is_some();
         let look = keepalive::first_look(&flow, &self.config.limits);
+        let look = if key.transport.is_websocket() { look } else { look.min(MEASURE_INTERVAL) };
         flow.timer = Some(self.wheel.arm(self.now + look, Alarm::Flow(name)));
         let is_open = !matches!(flow.layer, Layer::Upgrade(_));
         self.flows.insert(flow);
         if is_open {
             self.flow_is_open(path, key.remote);
+            self.measure(name);
         }
         self.release_waiters(path, waiters);
     }
 
     /// The flow can carry messages.
-    fn flow_is_open(&mut self, path: StreamPath, remote: std::net::SocketAddr) {
+    pub(super) fn flow_is_open(&mut self, path: StreamPath, remote: std::net::SocketAddr) {
         let event = Event::FlowOpened { flow: path.flow, transport: path.transport, remote };
         self.outputs.push_back(Output::Event(event));
         if self.flows.get(path.flow).is_some_and(|flow| flow.accepted) {
@@ -93,68 +93,7 @@ impl Engine {
         }
     }
 
-    /// RFC 6455 §4.2: the first bytes of a WebSocket flow; frames may follow at once.
-    fn upgrade(&mut self, name: FlowId, layer: &mut Layer, bytes: &mut [u8]) -> bool {
-        let Layer::Upgrade(held) = layer else { return true };
-        let mut held = std::mem::take(held);
-        self.pool.grow(&mut held, bytes.len(), UPGRADE_BYTES_MAX + bytes.len());
-        held.extend_from_slice(bytes);
-        let Some(flow) = self.flows.get(name) else { return false };
-        let (path, remote) = (flow.path, flow.remote);
-        let listener = self.config.listener(path.listener);
-        let rules = Rules { path: &listener.path, origins: &listener.origins };
-        let mut answer = self.pool.take(512);
-        let verdict = accept(&held, &rules, &mut answer);
-        if verdict == Upgrade::Health {
-            let (status, text) = if self.draining { (503, "draining\n") } else { (200, "ok\n") };
-            write_answer(&mut answer, status, text);
-        }
-        let written =
-            answer.is_empty() || self.write_raw(name, |out| out.extend_from_slice(&answer));
-        self.pool.put(answer);
-        match verdict {
-            Upgrade::NeedMore => {
-                *layer = Layer::Upgrade(held);
-                true
-            }
-            Upgrade::Accepted { consumed, .. } if written => {
-                self.counters.upgrades += 1;
-                self.open_websocket(path);
-                self.flow_is_open(path, remote);
-                let (mut receiver, mut text) = (Receiver::new(), true);
-                let going_on =
-                    self.read_frames(name, &mut receiver, &mut text, &mut held[consumed..]);
-                self.pool.put(held);
-                *layer = Layer::WebSocket { receiver, text };
-                going_on
-            }
-            other => {
-                self.pool.put(held);
-                match other {
-                    Upgrade::Health => self.end(name, CloseReason::Peer),
-                    Upgrade::Refused { .. } => {
-                        self.counters.upgrades_refused += 1;
-                        self.end(name, CloseReason::Protocol)
-                    }
-                    _ => false,
-                }
-            }
-        }
-    }
-
-    /// From here on messages can be written, and the keep-alive looks after pings.
-    fn open_websocket(&mut self, path: StreamPath) {
-        let Some(flow) = self.flows.get_mut(path.flow) else { return };
-        flow.layer = Layer::Lent { text: Some(true), open: true };
-        let limits = &self.config.limits;
-        let at = self.now + limits.ping_interval.min(limits.prove_deadline);
-        let timer = self.wheel.arm(at, Alarm::Flow(path.flow));
-        if let Some(old) = flow.timer.replace(timer) {
-            self.wheel.cancel(old);
-        }
-    }
-
-    fn read_frames(
+    pub(super) fn read_frames(
         &mut self,
         name: FlowId,
         receiver: &mut Receiver,
@@ -360,9 +299,8 @@ impl Engine {
     }
 
     pub(super) fn on_datagram(&mut self, path: DatagramPath, bytes: &mut [u8]) {
-        if bytes.len() >= 20 && bytes[0] < 4 && bytes[4..8] == STUN_COOKIE {
-            self.counters.keepalives_received += 1;
-            return self.answer_stun(path, bytes);
+        if stun::is_stun(bytes) {
+            return self.on_stun(path, bytes);
         }
         if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             self.counters.keepalives_received += 1;
@@ -413,14 +351,15 @@ impl Engine {
         self.forget_flow(flow, why);
     }
 
-    fn end(&mut self, name: FlowId, why: CloseReason) -> bool {
+    pub(super) fn end(&mut self, name: FlowId, why: CloseReason) -> bool {
         self.close(name, why);
         false
     }
 
     fn forget_flow(&mut self, flow: Flow, why: CloseReason) {
-        let Flow { path, remote, accepted, timer, write_timer, partial_timer, .. } = flow;
-        for id in [timer, write_timer, partial_timer].into_iter().flatten() {
+        let Flow { path, remote, accepted, .. } = flow;
+        let timers = [flow.timer, flow.token_timer, flow.write_timer, flow.partial_timer];
+        for id in timers.into_iter().flatten() {
             self.wheel.cancel(id);
         }
         self.count_close(why);
@@ -442,6 +381,7 @@ impl Engine {
             CloseReason::Slow => self.counters.flows_closed_slow += 1,
             CloseReason::Idle => self.counters.flows_closed_idle += 1,
             CloseReason::Unproven => self.counters.flows_closed_unproven += 1,
+            CloseReason::Expired => self.counters.flows_closed_expired += 1,
             CloseReason::Protocol => self.counters.flows_closed_protocol += 1,
             _ => {}
         }

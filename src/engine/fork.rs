@@ -12,7 +12,7 @@ use crate::proxy::branch::BranchId;
 use crate::proxy::forward::{Onward, forward};
 use crate::proxy::identity::Border;
 use crate::proxy::route::{self, Sender};
-use crate::proxy::target::{Hop, TargetSet};
+use crate::proxy::target::{Hop, Peer, TargetSet};
 use crate::proxy::{Reject, breadth, naming};
 use crate::sip::{Message, Method};
 use crate::transaction::{Client, ClientInvite, Steps, Timer};
@@ -84,7 +84,7 @@ impl Engine {
             mark: None,
             cancel: Cancel::No,
             place,
-            gone: gone_status(direct, search.targets.names_flow && sender.is_upstream()),
+            gone: gone_status(peer, search.targets.names_flow && sender.is_upstream()),
             authoritative: onward.uri.is_some(),
             trusted: peer.is_server(),
             is_large: false,
@@ -273,10 +273,10 @@ fn callee(hop: Hop) -> Option<FlowRef> {
 
 /// RFC 5626 §5.3.1 and §11.5: 430 tells a server that the flow it asked for is gone; all others
 /// hear 480.
-fn gone_status(hop: Hop, asked_by_server: bool) -> u16 {
-    match hop {
-        Hop::Dial { .. } => Failure::UNREACHABLE,
-        Hop::Client(_) | Hop::Lost(_) if asked_by_server => 430,
-        Hop::Client(_) | Hop::Lost(_) => 480,
+fn gone_status(peer: Peer, asked_by_server: bool) -> u16 {
+    match peer {
+        Peer::Server | Peer::OneOfServers => Failure::UNREACHABLE,
+        Peer::Client if asked_by_server => 430,
+        Peer::Client | Peer::Phone => 480,
     }
 }

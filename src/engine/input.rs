@@ -49,6 +49,13 @@ pub enum Input<'a> {
         /// Why.
         why: CloseReason,
     },
+    /// What `Output::Measure` asked for.
+    RoundTrip {
+        /// Of which flow.
+        flow: FlowId,
+        /// How long a segment and its acknowledgement take.
+        took: Duration,
+    },
     /// A connection that `Output::Open` asked for could not be made (refused, timed out,
     /// certificate refused).
     ConnectFailed {

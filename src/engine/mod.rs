@@ -4,14 +4,15 @@
 //! [`Engine::next_deadline`].** Inputs run to completion: no await, no callback, no re-entry. Time
 //! never goes back.
 //!
-//! The rooms of this floor, in the order in which a request passes them: `flows` (bytes become
-//! messages), `dispatch` (which shard, which transaction), `admit` (by whom, and may they), `serve`
-//! (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
+//! The rooms of this floor, in the order in which a request passes them: `flows` and `upgrade` (bytes
+//! become messages), `dispatch` (which shard, which transaction), `admit` and `tokens` (by whom, and
+//! may they), `serve` (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
 //! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
 //! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
 //! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `seek` and `wait` (clients
-//! that lost their flow), `alarm` (timers). Beside them: `reconfigure` (another configuration),
-//! `farewell` (the end), `blame` (which message a fault came with).
+//! that lost their flow), `recall` (callers that came back, perhaps without their call), `alarm`
+//! (timers). Beside them: `reconfigure` (another configuration), `farewell` (the end), `blame` (which
+//! message a fault came with).
 
 mod ack;
 mod admit;
@@ -36,6 +37,7 @@ pub mod mesh;
 mod options;
 pub mod output;
 mod pings;
+mod recall;
 mod reconfigure;
 mod registrations;
 mod report;
@@ -47,7 +49,9 @@ mod server;
 mod standing;
 mod storing;
 mod targets;
+mod tokens;
 mod transactions;
+mod upgrade;
 mod wait;
 
 use std::collections::VecDeque;
@@ -55,7 +59,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Verifier;
+use crate::auth::{Tokens, Verifier};
 use crate::base::buf::Pool;
 use crate::base::config::{Config, Persistence};
 use crate::base::hash::{KeyedHash, derive_key};
@@ -66,6 +70,7 @@ use crate::base::rng::Rng;
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 use crate::base::wheel::{TimerId, Wheel};
+use crate::flow::allowance::Allowance;
 use crate::flow::table::FlowTable;
 use crate::flow::token::TokenKey;
 use crate::proxy::target::TargetSet;
@@ -127,6 +132,8 @@ pub struct Engine {
     placement: KeyedHash,
     tokens: TokenKey,
     verifier: Verifier,
+    /// Whose tokens were good.
+    shown_tokens: Tokens,
     gruus: GruuKey,
     rng: Rng,
     flows: FlowTable,
@@ -143,6 +150,8 @@ pub struct Engine {
     /// When the next binding expires, if an alarm is set for it.
     expiry_alarm: Option<(Time, TimerId)>,
     pings: pings::Pings,
+    /// What each source of STUN requests may have answered.
+    allowance: Allowance,
     outputs: VecDeque<Output>,
     /// Bytes that queued outputs name; emptied when all outputs were popped.
     arena: Vec<u8>,
@@ -203,6 +212,7 @@ impl Engine {
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
             verifier: Verifier::new(&setup.secret, setup.epoch),
+            shown_tokens: Tokens::new(tables.clone()),
             gruus: GruuKey::new(&setup.secret),
             rng,
             flows: FlowTable::default(),
@@ -212,10 +222,11 @@ impl Engine {
             connects: Connects::new(tables.clone()),
             held: seek::held_table(),
             waiting: Waiting::new(tables.clone()),
-            standing: Standing::new(tables),
+            standing: Standing::new(tables.clone()),
             wheel: Wheel::new(now),
             expiry_alarm: None,
             pings: pings::Pings::default(),
+            allowance: Allowance::new(tables.clone()),
             outputs: told_of_restart(now, &setup),
             arena: Vec::new(),
             deferred: VecDeque::new(),
@@ -240,6 +251,7 @@ impl Engine {
             Input::Data { flow, bytes } => self.on_data(flow, bytes),
             Input::Sent { flow, bytes, writes } => self.on_sent(flow, bytes, writes),
             Input::Closed { flow, why } => self.on_closed(flow, why),
+            Input::RoundTrip { flow, took } => self.flows.on_round_trip(flow, took),
             Input::ConnectFailed { connect } => self.on_connect_failed(connect),
             Input::Datagram { path, bytes } => self.on_datagram(path, bytes),
             Input::Linked { from, message } => self.on_linked(from, message),
@@ -286,13 +298,15 @@ impl Engine {
     pub fn gauges(&self) -> Gauges {
         let mut flows = self.flows.by_transport();
         flows[Transport::Udp.index()] = 0;
+        let mut round_trips = self.flows.round_trips();
+        round_trips[Transport::Udp.index()] = self.location.round_trips();
         Gauges {
             flows,
             bindings: self.location.len() as u64,
             aors: self.location.aors() as u64,
             server_transactions: self.transactions.server.len() as u64,
             client_transactions: self.transactions.client.len() as u64,
-            round_trips: self.flows.by_rtt(),
+            round_trips,
             targets_resting: self.standing.resting(self.now),
         }
     }

@@ -28,6 +28,12 @@ pub enum Output {
         /// Which bytes; valid until the next input.
         range: Range<usize>,
     },
+    /// Tell what the kernel knows of the round-trip time of this TCP or TLS flow; answered by
+    /// `Input::RoundTrip` when it knows any.
+    Measure {
+        /// Which flow.
+        flow: FlowId,
+    },
     /// Connect; answered by `Input::Opened` with `Origin::Connected` or by `Input::ConnectFailed`.
     Open {
         /// The engine's name for this attempt.

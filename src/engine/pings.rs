@@ -10,6 +10,7 @@ use crate::base::id::{ClientKey, DatagramPath, FlowRef};
 use crate::base::limits::PING_TICK;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
+use crate::flow::stun::Stun;
 use crate::proxy::branch::BranchId;
 use crate::proxy::naming;
 use crate::registrar::BindingFlow;
@@ -73,7 +74,9 @@ impl Engine {
     fn write_ping(&mut self, key: SlabKey, path: DatagramPath, out: &mut Vec<u8>) {
         let random = self.rng.next_u64();
         let secret = self.ping_secret(key);
-        let branch = BranchId { shard: self.shard, client: key, secret, loop_hash: random as u32 };
+        // A ping is no proxied request that could loop: its branch says when it was sent instead.
+        let sent = self.now.wrapping_micros();
+        let branch = BranchId { shard: self.shard, client: key, secret, loop_hash: sent };
         let Some(binding) = self.location.find(key) else { return };
         let contact = binding.contact();
         let sent_by = |out: &mut Vec<u8>| naming::write_sent_by(&self.config, path.listener, out);
@@ -103,19 +106,37 @@ impl Engine {
         if path.is_none_or(|path| path.remote != arrival.remote) {
             return false;
         }
-        self.location.on_ping_answered(branch.client);
+        let took = self.now.wrapping_micros().wrapping_sub(branch.loop_hash);
+        self.location.on_ping_answered(branch.client, Duration::from_micros(u64::from(took)));
         self.counters.pings_answered += 1;
         self.counters.responses_absorbed += 1;
         true
     }
 
-    /// A STUN binding request on the SIP port (RFC 5626 §4.4.2) hears its reflexive address.
-    pub(super) fn answer_stun(&mut self, path: DatagramPath, bytes: &[u8]) {
-        let start = self.arena.len();
-        if crate::flow::stun::answer(bytes, path.remote, &mut self.arena) {
-            let range = start..self.arena.len();
-            self.outputs.push_back(Output::WriteTo { path, range });
+    /// A STUN binding request on the SIP port (RFC 5626 §4.4.2) hears its reflexive address, unless
+    /// too many came from there.
+    pub(super) fn on_stun(&mut self, path: DatagramPath, bytes: &[u8]) {
+        let request = match Stun::read(bytes) {
+            Some(Stun::Request(request)) => request,
+            Some(Stun::Indication) => {
+                self.counters.keepalives_received += 1;
+                return;
+            }
+            None => {
+                self.counters.dropped_stun += 1;
+                return;
+            }
+        };
+        let most = self.config.limits.stun_answers_max;
+        if !self.allowance.give(path.remote.ip(), most, self.now) {
+            self.counters.dropped_stun_excess += 1;
+            return;
         }
+        self.counters.keepalives_received += 1;
+        let start = self.arena.len();
+        request.write_answer(path.remote, &mut self.arena);
+        let range = start..self.arena.len();
+        self.outputs.push_back(Output::WriteTo { path, range });
     }
 
     fn pinged_path(&self, key: SlabKey) -> Option<DatagramPath> {

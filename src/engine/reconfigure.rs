@@ -17,6 +17,7 @@ impl Engine {
         assert_eq!(config.listeners.len(), self.config.listeners.len(), "listeners stay");
         let looked_up = self.looks_up_addresses();
         let old = std::mem::replace(&mut self.config, config);
+        self.shown_tokens.forget();
         let limits = &self.config.limits;
         self.transactions.set_max(limits.transactions_max);
         self.location.set_max(limits.bindings_max);

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use crate::base::config::Registrar;
-use crate::base::id::{FlowId, FlowRef};
+use crate::base::id::{FlowId, FlowRef, Transport};
+use crate::base::limits::Limits;
 use crate::base::slab::SlabKey;
-use crate::flow::arrival::Arrival;
+use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, admission, naming, place};
 use crate::registrar::{Binding, Grace, RegisterContext, Registered, register, shadow};
@@ -26,7 +27,6 @@ impl Engine {
         self.check_store_room()?;
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
-        let keeps_alive = arrival.transport().is_websocket();
         let is_known = self.may_be_lost(&arrival);
         let context = RegisterContext {
             now: self.now,
@@ -35,9 +35,10 @@ impl Engine {
             config: &config,
             names_us: &names_us,
             random: self.rng.next_u64(),
+            longest: self.longest(&arrival),
             client_hash: is_known.then_some(&self.placement),
             gruu_key: &self.gruus,
-            flow_timer: keeps_alive.then(|| flow_timer(&config.limits)),
+            flow_timer: flow_timer(arrival.transport(), &config.limits),
         };
         let mut outcome = std::mem::take(&mut self.scratch.registered);
         let result = register(&mut self.location, message, &context, &mut outcome);
@@ -77,6 +78,7 @@ impl Engine {
             names_us: &|_| false,
             random: self.rng.next_u64(),
             gruu_key: &self.gruus,
+            longest: None,
             client_hash: None,
             flow_timer: None,
         };
@@ -108,6 +110,14 @@ impl Engine {
     pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32) {
         if let Some(flow) = self.flows.get_mut(flow) {
             flow.vouched = aor;
+        }
+    }
+
+    /// How long a binding may be granted at most to who came by a token.
+    fn longest(&self, arrival: &Arrival) -> Option<Duration> {
+        match &arrival.standing {
+            Standing::Proven(identity) | Standing::Pinned(identity) => self.token_left(identity),
+            _ => None,
         }
     }
 
@@ -231,9 +241,17 @@ fn index_host(contact: &[u8]) -> Option<Vec<u8>> {
     Some(host)
 }
 
-/// RFC 5626 §4.4.1: how long a client may stay silent: our own pings are the keep-alive, so
-/// generously.
-fn flow_timer(limits: &crate::base::limits::Limits) -> u32 {
-    let seconds = (limits.ping_interval + limits.pong_timeout).as_secs();
-    u32::try_from(seconds).unwrap_or(u32::MAX).max(30)
+/// RFC 5626 §4.4: how long a client may stay silent. Over WebSocket our own pings are the
+/// keep-alive, so generously. Over TCP and TLS it needs to be told only when its usual interval of
+/// up to 120 s would be too long for us: a fifth is for delays on the way.
+fn flow_timer(transport: Transport, limits: &Limits) -> Option<u32> {
+    const USUAL: Duration = Duration::from_secs(120);
+    let idle = limits.idle_timeout * 4 / 5;
+    let (time, least) = match transport {
+        Transport::Udp => return None,
+        Transport::Ws | Transport::Wss => (limits.ping_interval + limits.pong_timeout, 30),
+        Transport::Tcp | Transport::Tls if idle >= USUAL => return None,
+        Transport::Tcp | Transport::Tls => (idle, 1),
+    };
+    Some(u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(least))
 }

@@ -19,6 +19,16 @@ pub struct Resources {
     pub connects: usize,
     /// Hosts and ports in its part of the index.
     pub index_hosts: usize,
+    /// Bindings that are found by their client.
+    pub clients: usize,
+    /// Questions of any shard for a client of ours that lost its flow.
+    pub waits: usize,
+    /// Bytes that wait anywhere for the answers to them.
+    pub wait_bytes: usize,
+    /// Messages without a transaction that wait here for their client, each in a block.
+    pub held: usize,
+    /// REGISTERs whose answers wait for the store, each in a block.
+    pub stored: usize,
     /// Pooled blocks in use. They travel between shards: only the sum over all shards counts.
     pub blocks: i64,
 }
@@ -35,6 +45,11 @@ impl Engine {
             connections,
             connects,
             index_hosts: self.index.len(),
+            clients: self.location.clients(),
+            waits: self.waiting.len(),
+            wait_bytes: self.waiting.bytes(),
+            held: self.held.len(),
+            stored: self.storing.len(),
             blocks: self.pool.lent(),
         }
     }

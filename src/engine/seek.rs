@@ -302,6 +302,7 @@ impl Engine {
             let mark = self.transactions.by_source.add(path.flow, tx);
             self.transactions.server.get_mut(tx).expect("just seen").mark = Some(mark);
         }
+        self.recall(tx);
     }
 
     fn release(&mut self, held: SlabKey, path: Option<StreamPath>) {

@@ -21,6 +21,7 @@ use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
 use super::Engine;
 use super::admit::Errand;
+use super::recall::Recall;
 use super::transactions::{Armed, CancelReason, ServerMachine, ServerTransaction};
 
 impl Engine {
@@ -71,6 +72,7 @@ impl Engine {
             is_invite,
             orphaned: false,
             lost: false,
+            recall: Recall::default(),
             merge: None,
             reported: false,
         };

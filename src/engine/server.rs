@@ -103,7 +103,10 @@ impl Engine {
     pub(super) fn run_server_steps(&mut self, tx: SlabKey, message: Message<'_>, steps: &Steps) {
         for step in steps.iter() {
             match *step {
-                Step::SendResponse => self.send_last(tx),
+                Step::SendResponse => {
+                    self.send_last(tx);
+                    self.ask_caller(tx, message);
+                }
                 Step::SendTrying if message.method() != Method::Invite => {
                     self.answer_trying(tx, message);
                 }
@@ -127,7 +130,7 @@ impl Engine {
     }
 
     /// Sends the last response once more, or for the first time.
-    fn send_last(&mut self, tx: SlabKey) {
+    pub(super) fn send_last(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let last = std::mem::take(&mut transaction.last);
         let (to, fallback, gone) =

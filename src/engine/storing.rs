@@ -48,6 +48,11 @@ impl Storing {
         let serial = u64::from(incarnation) << 56;
         Storing { persistence, serial, held: VecDeque::new(), alarm: None }
     }
+
+    /// How many REGISTERs wait.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
 }
 
 impl Engine {

@@ -23,6 +23,7 @@ use crate::transaction::Timer;
 use crate::transaction::{MergeKey, ServerKey};
 
 use super::flow_index::{FlowIndex, FlowMark};
+use super::recall::Recall;
 use super::search::{Place, Search};
 
 /// The machine of a server transaction.
@@ -80,6 +81,8 @@ pub(super) struct ServerTransaction {
     pub orphaned: bool,
     /// The sender's flow is gone, and responses wait for its next one.
     pub lost: bool,
+    /// Whether the sender, back on another flow, still waits for an answer.
+    pub recall: Recall,
     /// Its entry in [`Transactions::merged`].
     pub merge: Option<MergeKey>,
     /// The log was told of its end.

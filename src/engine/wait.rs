@@ -50,6 +50,16 @@ impl Waiting {
         Waiting { waiters: Slab::new(WAITERS_MAX), by_client, bytes: 0 }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// How many bytes wait for their answers.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether there is room for one more.
     fn admits(&self, seek: &Seek) -> bool {
         let bytes = seek.bytes as usize;

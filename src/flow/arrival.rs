@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::base::bearer::TokenFault;
 use crate::base::config::Config;
 use crate::base::id::{ClientKey, FlowRef, ListenerId, Transport};
 use crate::base::identity::Identity;
@@ -41,6 +42,10 @@ pub enum Standing {
     Stale,
     /// Its proof is wrong.
     Refused,
+    /// Its token proves nothing.
+    BadToken(TokenFault),
+    /// It has a token, but too many have to be checked.
+    Busy,
     /// Its proof cannot be read.
     Malformed,
 }

@@ -7,7 +7,7 @@ use crate::base::id::{
     ClientKey, DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport,
 };
 
-use super::stun;
+use super::stun::Stun;
 use super::token::{Claims, PREFIX, TokenError, TokenKey, TokenKind};
 
 const SECRET: [u8; 32] = [0x5a; 32];
@@ -91,33 +91,52 @@ fn number(choices: &mut Choices<'_>) -> u128 {
     choices.take(16).iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
-/// A datagram that may be a STUN request (RFC 8489 §5, §14.2): no answer, or one that is whole and
-/// names its source. The first bytes say who sends it.
+/// The most that an answer is larger than its request: an XOR-MAPPED-ADDRESS of IPv6.
+const STUN_GROWTH_MAX: usize = 24;
+
+/// A datagram that may be a STUN request (RFC 8489 §5, §14): no answer, or one that is whole, not
+/// much larger, and names its source or what was not understood. The first bytes say who sends it.
 pub fn stun(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
     let source = address(&mut choices);
-    for request in [bytes, choices.take(bytes.len())] {
+    for message in [bytes, choices.take(bytes.len())] {
+        let Some(Stun::Request(request)) = Stun::read(message) else { continue };
+        assert!(message.len() >= 20 && message.len() % 4 == 0, "padded to 4 (RFC 8489 §5)");
         let mut answer = b"before".to_vec();
-        if !stun::answer(request, source, &mut answer) {
-            assert_eq!(answer, b"before");
-            continue;
-        }
+        request.write_answer(source, &mut answer);
         let answer = &answer[6..];
-        assert!(request.len() >= 20 && request.len() % 4 == 0, "padded to 4 (RFC 8489 §5)");
-        let (header, attribute) = answer.split_at(20);
-        assert_eq!((&header[..2], &header[4..]), (&[1, 1][..], &request[4..20]));
+        assert!(answer.len() <= message.len() + STUN_GROWTH_MAX, "{} bytes", answer.len());
+        let (header, mut rest) = answer.split_at(20);
+        assert_eq!(header[4..], message[4..20]);
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        assert_eq!((length, length % 4), (attribute.len(), 0));
-        let value_len = usize::from(u16::from_be_bytes([attribute[2], attribute[3]]));
-        assert_eq!((&attribute[..2], value_len), (&[0, 0x20][..], attribute.len() - 4));
-        let plain: Vec<u8> =
-            attribute[8..].iter().zip(&header[4..]).map(|(byte, mask)| byte ^ mask).collect();
-        let ip: IpAddr = match (attribute[5], <[u8; 4]>::try_from(&*plain)) {
-            (1, Ok(v4)) => v4.into(),
-            (2, Err(_)) => <[u8; 16]>::try_from(&*plain).expect("16 bytes").into(),
-            other => panic!("{other:?}"),
-        };
-        let port = u16::from_be_bytes([attribute[6] ^ header[4], attribute[7] ^ header[5]]);
-        assert_eq!(SocketAddr::new(ip, port), source);
+        assert_eq!((length, length % 4), (rest.len(), 0));
+        let mut kinds = Vec::new();
+        while let [a, b, c, d, after @ ..] = rest {
+            let kind = u16::from_be_bytes([*a, *b]);
+            let (value, _) = after.split_at(usize::from(u16::from_be_bytes([*c, *d])));
+            if kind == 0x0020 {
+                assert_eq!(unmasked(value, &header[4..]), source);
+            }
+            rest = &after[value.len().next_multiple_of(4)..];
+            kinds.push(kind);
+        }
+        // The fingerprint is there or not; before it one of two answers.
+        let expected: [&[u16]; 2] = [&[0x0020], &[0x0009, 0x000a]];
+        let is_success = header[..2] == [1, 1];
+        assert_eq!(
+            kinds.strip_suffix(&[0x8028]).unwrap_or(&kinds),
+            expected[usize::from(!is_success)]
+        );
     }
+}
+
+/// The address in the value of an XOR-MAPPED-ADDRESS.
+fn unmasked(value: &[u8], mask: &[u8]) -> SocketAddr {
+    let plain: Vec<u8> = value[4..].iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect();
+    let ip: IpAddr = match (value[1], <[u8; 4]>::try_from(&*plain)) {
+        (1, Ok(v4)) => v4.into(),
+        (2, Err(_)) => <[u8; 16]>::try_from(&*plain).expect("16 bytes").into(),
+        other => panic!("{other:?}"),
+    };
+    SocketAddr::new(ip, u16::from_be_bytes([value[2] ^ mask[0], value[3] ^ mask[1]]))
 }

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::base::allowance::Allowance;
 use crate::base::id::{ClientKey, FlowId, FlowRef, ShardId, StreamPath};
 use crate::base::identity::Identity;
 use crate::base::limits::{DUTY_FACTOR, Limits, TRUNK_FACTOR};
-use crate::base::metrics::RoundTrips;
+use crate::base::metrics::{RoundTrip, RoundTrips};
 use crate::base::time::Time;
 use crate::base::wheel::TimerId;
 
@@ -31,6 +32,8 @@ pub struct Flow {
     pub accepted: bool,
     /// Who the client at the other end proved to be last.
     pub identity: Option<Identity>,
+    /// What is left of the wrong tokens that it may show.
+    pub tokens: Allowance,
     /// Whose it is by the word of a registrar behind us: a hash of the address of record that was
     /// registered on it last. 0: nobody's.
     pub vouched: u32,
@@ -58,12 +61,14 @@ pub struct Flow {
     pub proved: bool,
     /// When the last ping left of which no pong came, in microseconds modulo 2^32; 0: none.
     pinged_us: u32,
-    /// How long a ping and its pong took last, in microseconds; 0: not known.
-    rtt_us: u32,
+    /// How long its round trip took last.
+    round_trip: Option<RoundTrip>,
     /// When the last message came, in milliseconds since the flow was opened; 0: none.
     asked_ms: u32,
     /// The keep-alive or handshake alarm.
     pub timer: Option<TimerId>,
+    /// The alarm that watches the expiry of the token that its client came by.
+    pub token_timer: Option<TimerId>,
     /// The alarm that watches pending writes.
     pub write_timer: Option<TimerId>,
     /// The alarm that watches an unfinished message.
@@ -87,6 +92,7 @@ impl Flow {
             remote,
             accepted,
             identity: None,
+            tokens: Allowance::default(),
             vouched: 0,
             client: ClientKey::NONE,
             trunk: false,
@@ -100,9 +106,10 @@ impl Flow {
             awaits_pong: false,
             proved: false,
             pinged_us: 0,
-            rtt_us: 0,
+            round_trip: None,
             asked_ms: 0,
             timer: None,
+            token_timer: None,
             write_timer: None,
             partial_timer: None,
             shards: 0,
@@ -137,12 +144,7 @@ impl Flow {
     /// A ping leaves.
     pub fn on_ping_sent(&mut self, now: Time) {
         self.awaits_pong = true;
-        self.pinged_us = micros(now).max(1);
-    }
-
-    /// How long a ping and its pong took last.
-    pub fn rtt(&self) -> Option<Duration> {
-        (self.rtt_us != 0).then(|| Duration::from_micros(u64::from(self.rtt_us)))
+        self.pinged_us = now.wrapping_micros().max(1);
     }
 
     /// Writes pending.
@@ -194,11 +196,6 @@ impl Flow {
     }
 }
 
-/// Microseconds since the start, modulo 2^32: more than an hour, which no pong takes.
-fn micros(now: Time) -> u32 {
-    (now.as_nanos() / 1000) as u32
-}
-
 /// Whether a response shows that a request of its receiver was accepted: it is on its way, or done.
 /// What everybody hears from the proxy itself, an answer to OPTIONS, shows nothing.
 fn is_acceptance(message: &[u8]) -> bool {
@@ -216,7 +213,7 @@ fn is_of_options(message: &[u8]) -> bool {
 }
 
 // There may be millions, most of them idle.
-const _: () = assert!(size_of::<Flow>() <= 240);
+const _: () = assert!(size_of::<Flow>() <= 256);
 
 /// Why a write was not taken. The world's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +231,7 @@ pub enum Refused {
 pub struct FlowTable {
     pages: Vec<Vec<Option<Box<Flow>>>>,
     by_transport: [u64; 5],
-    by_rtt: RoundTrips,
+    round_trips: [RoundTrips; 5],
 }
 
 impl FlowTable {
@@ -279,9 +276,7 @@ impl FlowTable {
         let slot = name.slot() as usize;
         let flow = self.pages[slot / PAGE][slot % PAGE].take()?;
         self.by_transport[flow.path.transport.index()] -= 1;
-        if let Some(rtt) = flow.rtt() {
-            self.by_rtt.remove(rtt);
-        }
+        self.round_trips[flow.path.transport.index()].replace(flow.round_trip, None);
         Some(*flow)
     }
 
@@ -291,20 +286,23 @@ impl FlowTable {
         if flow.pinged_us == 0 {
             return;
         }
-        let (old, sent) = (flow.rtt(), std::mem::take(&mut flow.pinged_us));
-        flow.rtt_us = micros(now).wrapping_sub(sent).max(1);
-        let new = flow.rtt();
-        if let Some(old) = old {
-            self.by_rtt.remove(old);
-        }
-        if let Some(new) = new {
-            self.by_rtt.add(new);
-        }
+        let sent = std::mem::take(&mut flow.pinged_us);
+        let took = now.wrapping_micros().wrapping_sub(sent);
+        self.on_round_trip(name, Duration::from_micros(u64::from(took)));
     }
 
-    /// Living flows by their round-trip time, those of which it is known.
-    pub fn by_rtt(&self) -> RoundTrips {
-        self.by_rtt
+    /// A flow's round-trip time was measured.
+    pub fn on_round_trip(&mut self, name: FlowId, took: Duration) {
+        let Some(flow) = self.get_mut(name) else { return };
+        let new = Some(RoundTrip::of(took));
+        let old = std::mem::replace(&mut flow.round_trip, new);
+        let transport = flow.path.transport;
+        self.round_trips[transport.index()].replace(old, new);
+    }
+
+    /// Living flows by transport and round-trip time, those of which it is known.
+    pub fn round_trips(&self) -> [RoundTrips; 5] {
+        self.round_trips
     }
 
     /// The flows of which a shard may have held something at that time.
@@ -404,19 +402,20 @@ mod tests {
         let name = flow(0, 1).path.flow;
         let at = |ms: u64| Time::ZERO + Duration::from_millis(ms);
         table.on_pong(name, at(5));
-        assert_eq!(table.by_rtt().flows(), 0, "no ping was out");
+        let of = |table: &FlowTable| table.round_trips()[Transport::Tcp.index()];
+        assert_eq!(of(&table).flows(), 0, "no ping was out");
         for (sent, heard, bucket) in [(10, 13, 5), (100, 190, 100), (200, 203, 5)] {
             table.get_mut(name).expect("it lives").on_ping_sent(at(sent));
             table.on_pong(name, at(heard));
             table.on_pong(name, at(heard + 500));
-            let rtt = table.get(name).and_then(Flow::rtt);
-            assert_eq!(rtt, Some(Duration::from_millis(heard - sent)));
-            let within = |ms| table.by_rtt().within(Duration::from_millis(ms));
+            let within = |ms| of(&table).within(Duration::from_millis(ms));
             assert_eq!((within(bucket), within(bucket / 2)), (1, 0));
-            assert_eq!(table.by_rtt().flows(), 1);
+            assert_eq!(of(&table).flows(), 1);
         }
+        table.on_round_trip(name, Duration::ZERO);
+        assert_eq!(of(&table).within(Duration::from_millis(1)), 1, "too short to be told apart");
         table.remove(name);
-        assert_eq!(table.by_rtt(), RoundTrips::default());
+        assert_eq!(table.round_trips(), [RoundTrips::default(); 5]);
     }
 
     #[test]

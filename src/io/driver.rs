@@ -282,6 +282,9 @@ impl<P: Protocol> Driver<P> {
                         turn.protocol.handle(turn.now, Input::ConnectFailed { connect });
                     }
                     Later::Overflowed(flow) => streams.on_overflow(&mut turn, flow),
+                    Later::Measured(flow, took) => {
+                        turn.protocol.handle(turn.now, Input::RoundTrip { flow, took });
+                    }
                 }
             } else if let Some((to, message)) = self.refused.pop_front() {
                 self.protocol.handle(self.now, Input::LinkRefused { to, message });
@@ -315,6 +318,7 @@ impl<P: Protocol> Driver<P> {
                 let (mut turn, streams, _) = self.parts();
                 streams.connect(&mut turn, connect, &target);
             }
+            Output::Measure { flow } => self.streams.measure(flow),
             Output::Close { flow, why: _ } => self.streams.close(self.now, flow),
             Output::Link { to, message } => {
                 let is_work = message.is_work();

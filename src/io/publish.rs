@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::base::metrics::{Counters, Gauges, RoundTrips};
 
-const GAUGES: usize = 10 + RoundTrips::BUCKETS;
+const GAUGES: usize = 10 + 5 * RoundTrips::BUCKETS;
 
 /// One shard's published numbers, on cache lines of their own.
 #[repr(align(128))]
@@ -77,7 +77,8 @@ fn flatten(gauges: &Gauges) -> [u64; GAUGES] {
         round_trips,
     } = *gauges;
     let single = [bindings, aors, server, client, targets_resting];
-    let mut all = flows.into_iter().chain(single).chain(round_trips.flows);
+    let mut all =
+        flows.into_iter().chain(single).chain(round_trips.into_iter().flat_map(|it| it.flows));
     std::array::from_fn(|_| all.next().expect("as many as there are"))
 }
 
@@ -91,7 +92,7 @@ fn gather(values: [u64; GAUGES]) -> Gauges {
         server_transactions: next(),
         client_transactions: next(),
         targets_resting: next(),
-        round_trips: RoundTrips { flows: std::array::from_fn(|_| next()) },
+        round_trips: std::array::from_fn(|_| RoundTrips { flows: std::array::from_fn(|_| next()) }),
     }
 }
 
@@ -140,7 +141,8 @@ mod tests {
             aors: 6,
             server_transactions: 7,
             client_transactions: 8,
-            round_trips: RoundTrips { flows: std::array::from_fn(|at| 20 + at as u64) },
+            round_trips: [20, 40, 60, 80, 100]
+                .map(|first| RoundTrips { flows: std::array::from_fn(|at| first + at as u64) }),
             targets_resting: 9,
         };
         for one in &all {

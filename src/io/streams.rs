@@ -65,6 +65,8 @@ pub enum Later {
     ConnectFailed(ConnectId),
     /// The protocol wrote more than a flow may have queued.
     Overflowed(FlowId),
+    /// What it wanted to know of a flow: its round-trip time.
+    Measured(FlowId, Duration),
 }
 
 /// One listening socket.
@@ -126,6 +128,14 @@ impl Streams {
     /// Slots in use, ending ones included.
     pub fn used(&self) -> usize {
         self.slots.used()
+    }
+
+    /// Command: the protocol asks what the kernel knows of a flow's round-trip time.
+    pub fn measure(&mut self, flow: FlowId) {
+        let slot = self.slots.of_flow(flow).filter(|slot| slot.state == State::Open);
+        if let Some(took) = slot.and_then(|slot| sys::round_trip(slot.fd())) {
+            self.later.push_back(Later::Measured(flow, took));
+        }
     }
 
     /// What the protocol must hear next, after its outputs were drained.

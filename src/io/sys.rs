@@ -5,6 +5,7 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -18,6 +19,17 @@ pub fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()
     // SAFETY: the pointer and length name a living i32.
     check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) })?;
     Ok(())
+}
+
+/// The smoothed round-trip time of a connection (tcp(7), `tcpi_rtt`); `None` before the first.
+pub fn round_trip(fd: RawFd) -> Option<Duration> {
+    // SAFETY: all-zero is a valid tcp_info.
+    let mut info: libc::tcp_info = unsafe { zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let (level, value) = (libc::IPPROTO_TCP, (&raw mut info).cast());
+    // SAFETY: the pointers name a living tcp_info and its length, of which no more is written.
+    let read = unsafe { libc::getsockopt(fd, level, libc::TCP_INFO, value, &raw mut length) };
+    (read == 0 && info.tcpi_rtt > 0).then(|| Duration::from_micros(u64::from(info.tcpi_rtt)))
 }
 
 /// Runs `f` on the socket options of a descriptor that the caller keeps open.
@@ -174,6 +186,20 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_has_a_round_trip_time_and_a_datagram_socket_none() {
+        let listener = std::net::TcpListener::bind("127.0.0.34:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        for end in [&client, &server] {
+            let took = round_trip(end.as_raw_fd()).unwrap();
+            assert!(took < Duration::from_secs(1), "{took:?}");
+        }
+        assert_eq!(round_trip(listener.as_raw_fd()), None);
+        let datagrams = std::net::UdpSocket::bind("127.0.0.34:0").unwrap();
+        assert_eq!(round_trip(datagrams.as_raw_fd()), None);
+    }
 
     #[test]
     fn an_event_fd_counts() {

@@ -52,7 +52,7 @@ pub fn config(listeners: &[(Transport, &str)]) -> Config {
 /// `q` write the rest, then close · `p` panic · `l` send the rest as a link message to the next
 /// shard, which answers · `c` connect to the address in the rest and report what came of it · `f`
 /// flood: write 64 KiB as often as the rest says, as fast as the bound of the queue permits · `s`
-/// say on which shard and flow this is.
+/// say on which shard and flow this is · `m` say how long its round trip takes.
 pub struct Echo {
     setup: Setup,
     now: Time,
@@ -109,6 +109,7 @@ impl Echo {
                 let target = ConnectTarget { secure, remote, server_name: "localhost".into() };
                 self.outputs.push_back(Output::Open { connect, target: Box::new(target) });
             }
+            b'm' => self.outputs.push_back(Output::Measure { flow }),
             b'f' => {
                 let count: usize = text.trim().parse().unwrap();
                 self.floods.insert(flow, (0, count * FLOOD_PIECE));
@@ -180,6 +181,9 @@ impl Protocol for Echo {
                 self.counters.flows_closed += 1;
                 self.counters.flows_closed_slow += u64::from(why == CloseReason::Slow);
                 self.floods.remove(&flow);
+            }
+            Input::RoundTrip { flow, took } => {
+                self.write(flow, format!("took {}\n", took.as_micros()).as_bytes());
             }
             Input::ConnectFailed { .. } => {
                 self.counters.connects_failed += 1;

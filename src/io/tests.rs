@@ -57,6 +57,17 @@ fn bytes_come_back_and_the_peers_end_is_seen() {
 }
 
 #[test]
+fn the_round_trip_of_a_flow_is_told() {
+    let running = Running::start(tcp(), 1);
+    let mut stream = connect(running.address(0));
+    let answer = ask(&mut stream, b"m");
+    let took: u32 = answer.strip_prefix("took ").expect(&answer).parse().unwrap();
+    assert!((1..1_000_000).contains(&took), "{answer}");
+    drop(stream);
+    running.stop().unwrap();
+}
+
+#[test]
 fn a_slow_reader_gets_everything_in_the_end() {
     let running = Running::start(tcp(), 1);
     let mut stream = connect(running.address(0));

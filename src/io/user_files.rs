@@ -1,4 +1,4 @@
-//! The users file and the file of shared secrets once more, when they change: looked at every few
+//! The files of users, of shared secrets and of signing keys once more, when they change: looked at every few
 //! seconds, read once they have stopped changing, judged as at the start. What has a fault changes
 //! nothing, and of the configuration file nothing is read. Absent on purpose: the thread that reads
 //! (`reload`), and handing it to the shards (`in_force`).
@@ -8,7 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config_file::{ControlConfig, Fault, Severity, of_lines, read_secrets, read_users};
+use super::config_file::{
+    ControlConfig, Fault, Severity, of_lines, read_keys, read_secrets, read_users,
+};
 use crate::auth::users::Rules;
 use crate::base::config::{AuthMethod, Config};
 use crate::base::limits::USERS_LOOK_INTERVAL;
@@ -18,8 +20,8 @@ use crate::base::time::Time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp(u64, u64, i64, i64);
 
-/// How the files look: of users, of secrets. `None`: there is none.
-type Stamps = [Option<Stamp>; 2];
+/// How the files look: of users, of secrets, of keys. `None`: there is none.
+type Stamps = [Option<Stamp>; 3];
 
 /// When the files were looked at, and how they looked.
 #[derive(Debug)]
@@ -64,7 +66,8 @@ impl Watch {
 }
 
 fn files(control: &ControlConfig) -> impl Iterator<Item = Option<&PathBuf>> {
-    [control.users_file.as_ref(), control.secrets_file.as_ref()].into_iter()
+    let ControlConfig { users_file, secrets_file, keys_file, .. } = control;
+    [users_file.as_ref(), secrets_file.as_ref(), keys_file.as_ref()].into_iter()
 }
 
 fn stamps(control: &ControlConfig) -> Stamps {
@@ -107,6 +110,15 @@ pub fn read_again(
                 Ok(secrets) => Arc::make_mut(shared).secrets = secrets,
                 Err(fault) => faults.push(fault),
             }
+        }
+    }
+    if let (Some(path), Some(bearer)) = (&control.keys_file, &mut config.auth.bearer) {
+        match read_keys(path) {
+            Ok((keys, lines)) => {
+                faults.extend(of_lines(path, lines));
+                bearer.keys = Arc::new(keys);
+            }
+            Err(error) => faults.push(of_file(path, error.to_string())),
         }
     }
     let is_error = |fault: &Fault| fault.severity == Severity::Error;
@@ -172,6 +184,41 @@ mod tests {
         write("users.txt", "alice:other\n");
         watch.on_read(&control);
         assert!(!look(&mut watch) && !look(&mut watch), "somebody else read it");
+    }
+
+    #[test]
+    fn keys_that_may_sign_tokens_are_read_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("jwks.json");
+        let write = |keys: &str| fs::write(&file, keys).expect("the folder is ours");
+        // RFC 8037 §A.2.
+        let key = "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"a\",\
+            \"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}";
+        write(&format!("{{\"keys\":[{key}]}}"));
+        let text = FILE.split("[auth]").next().expect("the rest");
+        let auth = "[auth]\nmethod = \"bearer\"\njwks_file = \"jwks.json\"\n\
+            audience = \"sip\"\nauthz_server = \"https://id.example.com\"\n";
+        let read =
+            config_file::read("f", &format!("{text}{auth}"), folder.path(), &|_, _| Ok(Vec::new()));
+        let Loaded { config, control } = read.expect("it is fine").0;
+        let names = |config: &Config| -> Vec<String> {
+            let keys = &config.auth.bearer().expect("it is on").keys.keys;
+            keys.iter().filter_map(|key| key.kid.clone()).collect()
+        };
+        assert_eq!(names(&config), ["a"]);
+        let mut watch = Watch::new(&control);
+        let start = Time::ZERO + Duration::from_secs(1);
+        write(&format!("{{\"keys\":[{}]}}", key.replace("\"a\"", "\"bb\"")));
+        assert!(!watch.has_changed(&control, start), "it may still be written");
+        assert!(watch.has_changed(&control, start + USERS_LOOK_INTERVAL));
+        let (fresh, faults) = read_again(&control, &config).expect("it is fine");
+        assert_eq!((names(&fresh), faults.len()), (vec!["bb".to_owned()], 0));
+        write("{\"keys\":[]}");
+        let faults = read_again(&control, &config).expect_err("nobody could sign");
+        assert!(
+            faults[0].to_string().contains("jwks.json:1:1: error: there is no key"),
+            "{faults:?}"
+        );
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub fn register(
     standing: &Standing,
     aor: Option<&[u8]>,
 ) -> Admission {
-    if config.auth.digest().is_none() {
+    if !config.auth.has_method() {
         return stranger(&config.auth);
     }
     let is_own = |uri: Uri<'_>| aor.is_some_and(|aor| is_aor(&uri, aor));
@@ -59,7 +59,7 @@ pub fn request(
     hash: &KeyedHash,
 ) -> Admission {
     let auth = &config.auth;
-    if auth.digest().is_none() {
+    if !auth.has_method() {
         let is_known = matches!(standing, Standing::Vouched(_));
         return if is_known { Admission::Admitted } else { stranger(auth) };
     }
@@ -69,7 +69,11 @@ pub fn request(
             Standing::Vouched(owner) if names.are_all_of(message, *owner, hash) => {
                 Admission::Admitted
             }
-            Standing::Stale | Standing::Refused | Standing::Malformed => challenge(standing),
+            Standing::Stale
+            | Standing::Refused
+            | Standing::BadToken(_)
+            | Standing::Busy
+            | Standing::Malformed => challenge(standing),
             _ if names.is_ours => challenge(standing),
             _ => stranger(auth),
         };
@@ -92,6 +96,9 @@ pub fn vouched(hash: &KeyedHash, aor: &[u8]) -> u32 {
 fn challenge(standing: &Standing) -> Admission {
     match standing {
         Standing::Malformed => Admission::Refused(Reject::phrase(400, "Malformed credentials")),
+        Standing::Busy => {
+            Admission::Refused(Reject::retry_after(500, 1, "Too many tokens to check"))
+        }
         _ => Admission::Challenged { stale: *standing == Standing::Stale },
     }
 }

@@ -71,12 +71,17 @@ fn write_aor(aor: &[u8], out: &mut Vec<u8>) {
 /// Takes off the credentials that answered a challenge of ours: they are for nobody else (RFC 3261
 /// §22.3).
 pub fn remove_credentials(config: &Config, message: Message<'_>, edits: &mut Edits) {
-    if message.header(HeaderName::ProxyAuthorization).is_none() {
-        return;
-    }
-    for header in message.headers().filter(|it| it.name == HeaderName::ProxyAuthorization) {
-        if crate::auth::is_our_realm(config, header.value) {
-            edits.remove(header.line);
+    let names = [HeaderName::ProxyAuthorization, HeaderName::Authorization];
+    // What a REGISTER says in Authorization is for the registrar behind us that it goes to.
+    let names = if message.method() == Method::Register { &names[..1] } else { &names };
+    for name in names {
+        if message.header(*name).is_none() {
+            continue;
+        }
+        for header in message.headers().filter(|it| it.name == *name) {
+            if crate::auth::is_for_us(config, *name, header.value) {
+                edits.remove(header.line);
+            }
         }
     }
 }

@@ -4,9 +4,9 @@
 
 use std::net::SocketAddr;
 
-use crate::base::config::{Config, Upstream, UpstreamTarget};
+use crate::base::config::{Config, Listener, Upstream, UpstreamTarget};
 use crate::base::host::parse_ip;
-use crate::base::id::{ClientKey, FlowRef, Transport};
+use crate::base::id::{ClientKey, DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::limits::VALUES_MAX;
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenError, TokenKey, TokenKind};
@@ -147,7 +147,7 @@ pub fn preprocess(
             Some(user) => user,
             None => continue,
         };
-        follow(tokens, message, user, arrival, sender, &mut routing)?;
+        follow(config, tokens, message, user, arrival, sender, &mut routing)?;
     }
     // More would be looked at by nobody, and followed by the next hop.
     if routing.popped == VALUES_MAX {
@@ -167,6 +167,7 @@ fn names_us(config: &Config, uri: &Uri<'_>, arrival: &Arrival) -> bool {
 }
 
 fn follow(
+    config: &Config,
     tokens: &TokenKey,
     message: Message<'_>,
     user: &[u8],
@@ -180,7 +181,13 @@ fn follow(
         Err(TokenError::NotAToken) => return Ok(()),
         Err(TokenError::Forged) => return Err(Reject::because(403, "Flow token refused")),
         Err(TokenError::Epoch(claims)) => {
-            follow_outdated(&claims, message, arrival, routing);
+            match outdated_path(config, &claims, sender) {
+                Some(flow) => {
+                    let end = End { flow, client: ClientKey::NONE };
+                    routing.way = Way::Flow(end, TokenKind::Path);
+                }
+                None => follow_outdated(&claims, message, arrival, routing),
+            }
             return Ok(());
         }
     };
@@ -206,8 +213,26 @@ fn follow(
     Ok(())
 }
 
-/// A token of another run: no flow that it names is followed, but clients are found by their keys
-/// when they have registered again.
+/// Where a server's request goes by a Path of another run: to a datagram client, whose flow is its
+/// address and ours and has not ended with the process, as long as we have that address.
+fn outdated_path(config: &Config, claims: &Claims, sender: Sender) -> Option<FlowRef> {
+    let FlowRef::Datagram(path) = claims.caller.or(claims.callee)? else { return None };
+    if claims.kind != TokenKind::Path || !sender.is_upstream() {
+        return None;
+    }
+    let has_address = |it: &Listener| {
+        let is_wildcard = it.address.ip().is_unspecified()
+            && it.address.is_ipv4() == path.local.is_ipv4()
+            && it.address.port() == path.local.port();
+        it.transport == Transport::Udp && (it.address == path.local || is_wildcard)
+    };
+    let listener = config.listeners.iter().position(has_address)?;
+    let listener = ListenerId(u16::try_from(listener).ok()?);
+    Some(FlowRef::Datagram(DatagramPath { listener, ..path }))
+}
+
+/// A token of another run: no stream flow that it names is followed, but clients are found by their
+/// keys when they have registered again.
 fn follow_outdated(
     claims: &Claims,
     message: Message<'_>,

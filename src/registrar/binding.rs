@@ -6,6 +6,7 @@ use crate::base::id::{
     ClientKey, DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport,
 };
 use crate::base::limits::BINDING_BYTES_MAX;
+use crate::base::metrics::RoundTrip;
 use crate::base::time::Time;
 
 use super::links::{LISTS, Links};
@@ -36,6 +37,8 @@ pub struct Binding {
     /// The bytes, one part after the other, in the order of [`Parts`].
     block: Box<[u8]>,
     parts: Parts,
+    /// How long a ping and its answer took last.
+    pub(super) round_trip: Option<RoundTrip>,
     pub(super) facts: Facts,
 }
 
@@ -163,7 +166,7 @@ const _: () = assert!(BINDING_BYTES_MAX <= u16::MAX as usize);
 impl Binding {
     pub(super) fn new(draft: &Draft, facts: Facts) -> Binding {
         let block = draft.bytes.as_slice().into();
-        Binding { links: [Links::NONE; LISTS], block, parts: draft.parts, facts }
+        Binding { links: [Links::NONE; LISTS], block, parts: draft.parts, round_trip: None, facts }
     }
 
     /// Takes over bytes and facts; the block is left alone when nothing in it changed, as in a

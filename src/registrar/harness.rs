@@ -74,6 +74,7 @@ impl Desk {
             config: &self.config,
             names_us: &|uri| uri.host == b"192.0.2.100" && uri.port.unwrap_or(5060) == 5060,
             random: self.random,
+            longest: None,
             client_hash: None,
             gruu_key: &self.gruu_key,
             flow_timer: Some(120),

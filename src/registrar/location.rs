@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::base::hash::KeyedHash;
 use crate::base::id::{ClientKey, FlowId, ShardId};
 use crate::base::limits::{CONTACT_CANDIDATES_MAX, FLOW_BINDINGS_MAX};
+use crate::base::metrics::RoundTrips;
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
 use crate::sip::Uri;
@@ -41,6 +42,8 @@ pub struct Location {
     known: usize,
     /// How many bindings only we can keep reachable (see `pings`).
     pub(super) pinged: usize,
+    /// Bindings by what their last ping and its answer took.
+    pub(super) round_trips: RoundTrips,
     bindings_max: usize,
     /// Name of the next binding.
     next_id: u64,
@@ -64,6 +67,7 @@ impl Location {
             by_expiry: BTreeMap::new(),
             known: 0,
             pinged: 0,
+            round_trips: RoundTrips::default(),
             bindings_max,
         }
     }
@@ -154,6 +158,11 @@ impl Location {
         self.bindings.is_empty()
     }
 
+    /// How many bindings are found by their client.
+    pub fn clients(&self) -> usize {
+        self.by_client.len()
+    }
+
     /// How many addresses of record have bindings.
     pub fn aors(&self) -> usize {
         self.by_aor.len() - self.known
@@ -242,6 +251,7 @@ impl Location {
         let (id, old_bucket, old_contact) = (old.id, old.bucket, old.contact_hash);
         let old_needs_pings = old.needs_pings();
         let is_same_client = old.client == facts.client;
+        let is_pinged_there = old.way == facts.way && facts.needs_pings();
         self.journal.note(Change { id, is_new: false, key });
         let bucket = bucket_of(facts.expires_at);
         let is_same_flow = self.get(key).stream() == facts.way.stream();
@@ -259,6 +269,9 @@ impl Location {
         self.pinged -= usize::from(old_needs_pings);
         let binding = self.bindings.get_mut(key).expect("just seen");
         binding.update(draft, Facts { id, bucket: old_bucket, ..facts });
+        if !is_pinged_there {
+            self.round_trips.replace(binding.round_trip.take(), None);
+        }
         if !is_same_client {
             self.enter_client(key);
         }
@@ -279,6 +292,7 @@ impl Location {
     /// Removes a binding. Its address of record stays known.
     pub(super) fn remove(&mut self, key: SlabKey) {
         self.pinged -= usize::from(self.get(key).facts.needs_pings());
+        self.round_trips.replace(self.get(key).round_trip, None);
         self.leave_bucket(key);
         self.leave_flow(key);
         self.leave_contact(key);

@@ -2,6 +2,9 @@
 //! registered by UDP and promised no keep-alive of their own (RFC 5626 §4.4.2). Absent on purpose:
 //! the pings, and when they are sent.
 
+use std::time::Duration;
+
+use crate::base::metrics::{RoundTrip, RoundTrips};
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 
@@ -38,11 +41,18 @@ impl Location {
         missed
     }
 
-    /// Event: a ping was answered.
-    pub fn on_ping_answered(&mut self, key: SlabKey) {
-        if let Some(binding) = self.bindings.get_mut(key) {
-            binding.facts.missed = 0;
-        }
+    /// Event: a ping was answered, so long after it was sent.
+    pub fn on_ping_answered(&mut self, key: SlabKey, took: Duration) {
+        let Some(binding) = self.bindings.get_mut(key) else { return };
+        let new = Some(RoundTrip::of(took));
+        let old = std::mem::replace(&mut binding.round_trip, new);
+        binding.facts.missed = 0;
+        self.round_trips.replace(old, new);
+    }
+
+    /// Bindings that are pinged, by what their last ping and its answer took.
+    pub fn round_trips(&self) -> RoundTrips {
+        self.round_trips
     }
 
     /// Event: a binding's client answers no pings. It is shown to `gone` and removed.

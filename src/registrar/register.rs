@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -42,6 +43,8 @@ pub struct RegisterContext<'a> {
     /// A random number: how far below the highest this expiry is granted, which registration of
     /// its instance this is, and what temporary GRUUs are made with.
     pub random: u64,
+    /// No binding is granted longer: its client's token ends then.
+    pub longest: Option<Duration>,
     /// Makes client keys; absent when the sender proved nothing, or need not be found again.
     pub client_hash: Option<&'a KeyedHash>,
     /// Makes GRUUs.

@@ -97,7 +97,8 @@ pub(super) fn grant(
         number_line("Min-Expires", expires_min.as_secs(), &mut out.headers);
         return Err(reject(context, 423, "Expiry too brief", out));
     }
-    let granted = requested.min(expires_max.as_secs().max(1));
+    let most = context.longest.map_or(expires_max, |longest| longest.min(expires_max));
+    let granted = requested.min(most.as_secs().max(1));
     if granted <= SPREAD_ABOVE_SECONDS {
         return Ok(granted);
     }

@@ -136,7 +136,7 @@ fn reference_close(payload: &[u8]) -> Result<Option<CloseCode>, Option<Fault>> {
 /// it was made from.
 pub fn upgrade(bytes: &[u8]) {
     for origins in [&[][..], &["https://app.example.com".to_string()]] {
-        let rules = Rules { path: "/ws", origins };
+        let rules = Rules { path: "/ws", origins, cookie: Some("a") };
         let mut answer = b"before".to_vec();
         let verdict = accept(bytes, &rules, &mut answer);
         is_an_answer(&verdict, &answer[6..], bytes);
@@ -160,8 +160,9 @@ fn is_an_answer(verdict: &Upgrade, answer: &[u8], request: &[u8]) {
     assert!(lines.iter().all(|line| !line.contains(['\r', '\n', '\0'])), "{text:?}");
     let has = |wanted: &str| lines.iter().filter(|line| **line == wanted).count() == 1;
     match verdict {
-        Upgrade::Accepted { consumed, query } => {
-            assert!(*consumed <= request.len() && query.end <= *consumed);
+        Upgrade::Accepted { consumed, shown } => {
+            let ends = [shown.query.end, shown.authorization.end, shown.cookie.end];
+            assert!(*consumed <= request.len() && ends.iter().all(|end| end <= consumed));
             assert!(request[..*consumed].ends_with(b"\n"));
             assert!(lines[0] == "HTTP/1.1 101 Switching Protocols" && body.is_empty());
             assert!(has("Upgrade: websocket") && has("Connection: Upgrade"));

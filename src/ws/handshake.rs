@@ -1,6 +1,6 @@
 //! The upgrade from HTTP to WebSocket, server side (RFC 6455 §4.2, RFC 7118 §4). Absent on purpose:
-//! extensions (offers are ignored), cookies and tokens (whoever authenticates reads them from the
-//! range given), redirects.
+//! extensions (offers are ignored), what tokens mean (whoever authenticates reads them from the
+//! ranges given), redirects.
 
 use std::ops::Range;
 
@@ -27,6 +27,19 @@ pub struct Rules<'a> {
     /// Allowed values of Origin. Empty: any, and none at all. Else a request without one is refused
     /// too: all browsers send it (RFC 6455 §10.2).
     pub origins: &'a [String],
+    /// The cookie whose value is wanted (RFC 6265 §5.4).
+    pub cookie: Option<&'a str>,
+}
+
+/// Where a request shows who its client is; each is empty when it does not.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shown {
+    /// The query, without the question mark.
+    pub query: Range<usize>,
+    /// The value of Authorization.
+    pub authorization: Range<usize>,
+    /// The value of the cookie of that name, without quotes.
+    pub cookie: Range<usize>,
 }
 
 /// What became of an upgrade request.
@@ -38,8 +51,8 @@ pub enum Upgrade {
     Accepted {
         /// Bytes of the request.
         consumed: usize,
-        /// Where the query is, without the question mark; empty when there is none.
-        query: Range<usize>,
+        /// Where it shows who its client is.
+        shown: Shown,
     },
     /// A plain `GET /healthz`. Nothing was written: the caller answers by [`write_answer`] and
     /// closes.
@@ -68,7 +81,14 @@ pub fn accept(bytes: &[u8], rules: &Rules<'_>, out: &mut Vec<u8>) -> Upgrade {
         Ok(Verdict::Upgrade { key, subprotocol }) => {
             write_switch(out, key, subprotocol);
             let target = request.path.expect("a whole request has a target");
-            Upgrade::Accepted { consumed, query: query_within(bytes, target) }
+            let authorization = single(request.headers, "Authorization").unwrap_or_default();
+            let cookie = rules.cookie.and_then(|name| cookie(request.headers, name));
+            let shown = Shown {
+                query: query_within(bytes, target),
+                authorization: range_within(bytes, authorization),
+                cookie: range_within(bytes, cookie.unwrap_or_default()),
+            };
+            Upgrade::Accepted { consumed, shown }
         }
         Ok(Verdict::Health) => Upgrade::Health,
         Err(fault) => refuse(out, fault),
@@ -78,6 +98,11 @@ pub fn accept(bytes: &[u8], rules: &Rules<'_>, out: &mut Vec<u8>) -> Upgrade {
 /// Appends a whole HTTP answer with a plain-text body, after which the connection is to be closed.
 pub fn write_answer(out: &mut Vec<u8>, status: u16, body: &str) {
     write_answer_with(out, status, "", body);
+}
+
+/// The same of a request that this module has nothing against; `lines` are further header lines.
+pub fn write_refusal(out: &mut Vec<u8>, status: u16, lines: &[u8], body: &str) {
+    write_answer_with(out, status, &String::from_utf8_lossy(lines), body);
 }
 
 /// Why an upgrade is refused.
@@ -180,6 +205,26 @@ fn query_within(bytes: &[u8], target: &str) -> Range<usize> {
     question..end
 }
 
+/// Where `part` of `bytes` is within them; somewhere empty for one that is empty.
+fn range_within(bytes: &[u8], part: &[u8]) -> Range<usize> {
+    if part.is_empty() {
+        return 0..0;
+    }
+    let start = part.as_ptr().addr() - bytes.as_ptr().addr();
+    start..start + part.len()
+}
+
+/// The value of the first cookie of that name (RFC 6265 §4.2.1), without the quotes that it may
+/// stand in. Of several the one whose path is the longest comes first (§5.4).
+fn cookie<'a>(headers: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
+    let pairs = values(headers, "Cookie").flat_map(|value| value.split(|byte| *byte == b';'));
+    let value = pairs
+        .map(<[u8]>::trim_ascii)
+        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Some(inner.unwrap_or(value))
+}
+
 /// All values of a header, in the order of its lines.
 fn values<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
@@ -255,6 +300,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
@@ -288,7 +334,11 @@ mod tests {
     fn judge_one(request: &str, path: &str, origins: &[&str]) -> (Upgrade, String) {
         let origins: Vec<String> = origins.iter().map(|origin| origin.to_string()).collect();
         let mut out = b"kept ".to_vec();
-        let upgrade = accept(request.as_bytes(), &Rules { path, origins: &origins }, &mut out);
+        let upgrade = accept(
+            request.as_bytes(),
+            &Rules { path, origins: &origins, cookie: Some("session") },
+            &mut out,
+        );
         (upgrade, String::from_utf8(out).unwrap().strip_prefix("kept ").unwrap().to_string())
     }
 
@@ -312,12 +362,35 @@ mod tests {
         let (upgrade, answer) = judge_one(&(request.clone() + "\u{1}frame"), "/", &[]);
         let query = 6..START.len() - " HTTP/1.1\r\n".len();
         assert_eq!(&request[query.clone()], "access_token=abc");
-        assert_eq!(upgrade, Upgrade::Accepted { consumed: request.len(), query });
+        let shown = Shown { query, ..Shown::default() };
+        assert_eq!(upgrade, Upgrade::Accepted { consumed: request.len(), shown });
         assert_eq!(
             answer,
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: sip\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn what_shows_who_the_client_is_is_found() {
+        let cases = [
+            ("Cookie: session=a.b.c\r\n", "a.b.c", ""),
+            ("cookie: x=1; session=a.b.c; y=2\r\n", "a.b.c", ""),
+            ("Cookie: x=1\r\nCookie: session=\"a.b.c\"\r\n", "a.b.c", ""),
+            ("Cookie: session=a;session=b\r\n", "a", ""),
+            ("Cookie: session=\r\n", "", ""),
+            ("Cookie: xsession=a; Session=b; session\r\n", "", ""),
+            ("Authorization: Bearer a.b.c\r\n", "", "Bearer a.b.c"),
+            ("Authorization: a\r\nAuthorization: b\r\n", "", ""),
+        ];
+        for (lines, cookie, authorization) in cases {
+            let request = sample().replace(DEFLATE, lines);
+            let Upgrade::Accepted { shown, .. } = judge_one(&request, "/", &[]).0 else {
+                panic!("refused: {request}");
+            };
+            assert_eq!(&request[shown.cookie], cookie, "{lines}");
+            assert_eq!(&request[shown.authorization], authorization, "{lines}");
+        }
     }
 
     #[test]
@@ -445,7 +518,7 @@ mod tests {
     #[test]
     fn noise_never_panics() {
         let mut rng = Rng::new([1; 32]);
-        let rules = Rules { path: "/", origins: &[] };
+        let rules = Rules { path: "/", origins: &[], cookie: Some("a") };
         for _ in 0..20_000 {
             let mut request = sample().into_bytes();
             for _ in 0..=rng.below(4) {
@@ -457,8 +530,10 @@ mod tests {
                 }
             }
             let mut out = Vec::new();
-            if let Upgrade::Accepted { consumed, query } = accept(&request, &rules, &mut out) {
-                assert!(consumed <= request.len() && query.end <= consumed);
+            if let Upgrade::Accepted { consumed, shown } = accept(&request, &rules, &mut out) {
+                let Shown { query, authorization, cookie } = shown;
+                let ends = [query.end, authorization.end, cookie.end];
+                assert!(consumed <= request.len() && ends.iter().all(|end| *end <= consumed));
             }
         }
     }

@@ -3,6 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod bearer;
 mod client;
 mod dialogs;
 mod identities;
@@ -11,3 +12,4 @@ mod replay;
 mod requests;
 mod settings;
 mod tickets;
+mod upgrade;

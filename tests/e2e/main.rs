@@ -5,6 +5,7 @@ mod address_lookup;
 mod attacker;
 mod auth;
 mod bad_sip;
+mod bearer;
 mod body;
 mod calls_to_upstream;
 mod drain;
@@ -13,7 +14,11 @@ mod fork;
 mod frames;
 mod harness;
 mod ipv6;
+#[path = "../lab/jwt.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod jwt;
 mod matrix;
+mod reconnect;
 mod registrar;
 mod reload;
 mod routing;

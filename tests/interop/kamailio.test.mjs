@@ -1,14 +1,16 @@
 // Kamailio as the core behind the proxy. Numbers that begin with 9 (over UDP) or 8 (over TCP) go to it and come back for
 // the user behind the digit, so that the proxy stands twice in the call; core.example.com has its registrar there, and
 // clients of the proxy reach it by Path (RFC 3327); private.example.com likewise, and there the core asks for passwords.
-// Phones are sipp, baresip, linphone and, in a browser, JsSIP.
+// Phones are sipp, baresip, linphone and, in a browser, JsSIP and SIP.js.
 
 import { after, before, describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { Browser } from "../browser/support/browser.mjs";
 import { Proxy } from "../browser/support/proxy.mjs";
+import { Relay } from "../browser/support/relay.mjs";
+import { token } from "../browser/support/sip.mjs";
 import { Baresip } from "./support/baresip.mjs";
-import { balance } from "./support/books.mjs";
+import { balance, metrics, reached } from "./support/books.mjs";
 import { wholeCall } from "./support/call.mjs";
 import { Kamailio } from "./support/kamailio.mjs";
 import { Linphone } from "./support/linphone.mjs";
@@ -34,7 +36,7 @@ let users = 0;
 before(async () => {
   proxy = await Proxy.run(configuration(), { admin: `${EDGE}:9090`, host: EDGE });
   core = await Kamailio.start(CORE, EDGE, PASSWORD);
-  browser = await Browser.start("jssip");
+  browser = await Browser.start("jssip", "sipjs");
 });
 
 after(async () => {
@@ -126,8 +128,8 @@ each("between clients that are registered at the core", {
   domain: "core.example.com", hops: PROXIED, pairs: [["udp", "udp"], ["tcp", "udp"]],
 });
 
-describe("JsSIP behind the proxy", () => {
-  /** A page whose JsSIP is registered as `user`, closed when the test ends. */
+describe("browsers behind the proxy", () => {
+  /** A page whose client is registered as `user`, closed when the test ends. */
   async function phone(t, user, options) {
     const client = await open(t, user, options);
     await client.event("registered");
@@ -135,9 +137,9 @@ describe("JsSIP behind the proxy", () => {
     return client;
   }
 
-  /** A page whose JsSIP begins to register. */
-  async function open(t, user, { domain = "example.com", transport = "wss", ...options } = {}) {
-    const client = await browser.open("jssip");
+  /** A page whose client, JsSIP unless `library` is another, begins to register. */
+  async function open(t, user, { library = "jssip", domain = "example.com", transport = "wss", ...options } = {}) {
+    const client = await browser.open(library);
     t.after(() => client.close());
     const url = transport === "wss" ? `wss://${EDGE}:8443/` : `ws://${EDGE}:8080/`;
     await client.call("start", { url, user, domain, ...options });
@@ -232,6 +234,49 @@ describe("JsSIP behind the proxy", () => {
     const stranger = await open(t, "judy", { ...options, password: "guess" });
     assert.equal((await stranger.event("registration-failed")).status, 401);
   });
+});
+
+describe("browsers that the core has registered and that come back on another connection", () => {
+  const domain = "core.example.com";
+  const plain = "Content-Type: text/plain";
+
+  /** The core sends a MESSAGE by that Path; its final status. */
+  const ask = (client, path, body) =>
+    core.request("MESSAGE", client.contact, `sip:${EDGE}:5060`, [`Route: ${path}`, plain], body);
+
+  for (const [library, loss] of [["jssip", "reset"], ["jssip", "vanish"], ["sipjs", "reset"], ["sipjs", "vanish"]]) {
+    test(`${library}, ${loss}: the old Path is answered 430, the new one leads there`, async (t) => {
+      const relay = await Relay.to(8443, EDGE);
+      t.after(() => relay.close());
+      const client = await browser.open(library);
+      t.after(() => client.close());
+      const user = `roamer${++users}`;
+      await client.call("start", { url: `wss://127.0.0.1:${relay.port}/`, user, domain });
+      await client.event("registered");
+      client.contact = await client.call("contact");
+
+      const paths = [await core.path(user)];
+      const bodies = ["early", "stale", "late", "looked up"].map((word) => `${word} ${token()}`);
+      assert.equal(await ask(client, paths[0], bodies[0]), 200);
+      const { flows_closed_pong: silent } = await metrics(proxy);
+      relay[loss]();
+      await client.event("disconnected");
+      await client.event("registered");
+      paths.push(await core.path(user));
+      assert.notEqual(paths[1], paths[0], "the core has another Path");
+      // Of a connection that vanished a ping finds out.
+      if (loss === "vanish") await reached(proxy, ({ flows_closed_pong }) => flows_closed_pong > silent, "it is not closed");
+      assert.equal(await ask(client, paths[0], bodies[1]), 430);
+      assert.equal(await ask(client, paths[1], bodies[2]), 200);
+      // By the core's own location service.
+      const address = `sip:${user}@${domain}`;
+      assert.equal(await core.request("MESSAGE", address, `sip:${CORE}:5060`, [plain], bodies[3]), 200);
+      for (const [index, sockets] of [[0, [0]], [1, []], [2, [1]], [3, [1]]]) {
+        const frames = await client.received(bodies[index]);
+        assert.deepEqual(frames.map(({ socket }) => socket), sockets, bodies[index]);
+      }
+    });
+  }
 });
 
 describe("baresip, registered at the core by way of the proxy", { concurrency: 3 }, () => {
@@ -345,6 +390,10 @@ to = "location"
 
 [timers]
 t1 = "100ms"
+
+[limits]
+ping_interval = "2s"
+pong_timeout = "1s"
 
 [admin]
 address = "${EDGE}:9090"

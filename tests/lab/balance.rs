@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sipring::base::metrics::Counters;
+use sipring::engine::Resources;
 
 use super::Lab;
 
@@ -64,6 +65,7 @@ impl Lab {
         for engine in &self.engines {
             let gauges = engine.gauges();
             assert_eq!((gauges.server_transactions, gauges.client_transactions), (0, 0));
+            self.nothing_waits(engine.resources());
             for (sum, value) in total.iter_mut().zip(engine.counters().values()) {
                 *sum += value;
             }
@@ -73,5 +75,14 @@ impl Lab {
         for row in outcomes(&Counters::from_values(total)) {
             assert_eq!(row.came, row.sum(), "{row:?}");
         }
+    }
+
+    /// What transactions, questions and messages that wait leave behind is nothing. What belongs to
+    /// flows and bindings may be there still.
+    fn nothing_waits(&self, held: Resources) {
+        let Resources { transaction_keys, flow_marks, connects, waits, wait_bytes, .. } = held;
+        let left = [transaction_keys, flow_marks, connects, waits, wait_bytes];
+        assert_eq!(left, [0; 5], "{held:?}");
+        assert_eq!([held.held, held.stored], [0; 2], "{held:?}");
     }
 }

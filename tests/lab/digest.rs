@@ -87,7 +87,8 @@ impl Challenge {
             407 => "Proxy-Authenticate",
             _ => panic!("no challenge: {answer:#?}"),
         };
-        answer.all(name).map(Challenge::read).collect()
+        let digests = answer.all(name).filter(|value| value.starts_with("Digest "));
+        digests.map(Challenge::read).collect()
     }
 
     /// What JsSIP and SIP.js take: the last.

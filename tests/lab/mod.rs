@@ -8,6 +8,7 @@ pub mod balance;
 pub mod call;
 pub mod digest;
 pub mod draft;
+pub mod jwt;
 pub mod phone;
 pub mod shelf;
 pub mod text;
@@ -168,6 +169,8 @@ pub struct Wire {
     pub silent: bool,
     /// Pings that came.
     pub pings: usize,
+    /// How often its round-trip time was asked for.
+    pub measured: usize,
 }
 
 /// The engines and everything around them.
@@ -439,6 +442,10 @@ impl Lab {
                 }
                 Output::Open { connect, target } => {
                     self.opens.push((ShardId(shard as u16), connect, *target));
+                }
+                Output::Measure { flow } => {
+                    let wire = self.wires.get_mut(&flow).expect("a flow that exists");
+                    wire.measured += 1;
                 }
                 Output::Close { flow, why } => {
                     self.wires.get_mut(&flow).expect("a flow that exists").closed = Some(why);

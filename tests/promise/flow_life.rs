@@ -1,14 +1,17 @@
 //! The life of a flow: what it must prove, how long its pings take, and how the way to clients
 //! behind address translation stays open.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sipring::base::config::Config;
 use sipring::base::event::CloseReason;
 use sipring::base::id::Transport;
+use sipring::engine::Input;
 
 use crate::lab::draft::request;
 use crate::lab::phone::{Phone, masked_frame};
+use crate::lab::text::Sip;
 use crate::lab::{self, Lab, user_of};
 
 const ADDRESS: &str = "203.0.113.5:40001";
@@ -88,13 +91,23 @@ fn a_server_behind_us_proves_nothing() {
     assert_eq!(closed(&lab, &core), None);
 }
 
+/// How many flows of that transport have a round trip of at most so many milliseconds; none of
+/// another has any.
+fn within(lab: &Lab, transport: Transport, ms: u64) -> u64 {
+    let mut all = lab.engines.iter().flat_map(|engine| {
+        let others = Transport::ALL.into_iter().filter(|it| *it != transport);
+        let gauges = engine.gauges().round_trips;
+        others.map(move |other| gauges[other.index()].flows())
+    });
+    assert!(all.all(|flows| flows == 0));
+    let mine = lab.engines.iter().map(|engine| engine.gauges().round_trips[transport.index()]);
+    mine.map(|it| it.within(Duration::from_millis(ms))).sum()
+}
+
 #[test]
 fn the_round_trip_of_a_ping_is_known_while_its_flow_lives() {
-    let within = |lab: &Lab, ms| {
-        let all = lab.engines.iter().map(|engine| engine.gauges().round_trips);
-        all.map(|it| it.within(Duration::from_millis(ms))).sum::<u64>()
-    };
     for transport in [Transport::Ws, Transport::Wss] {
+        let within = |lab: &Lab, ms| within(lab, transport, ms);
         let mut lab = Lab::new(2, lab::config());
         let phone = Phone::connect(&mut lab, 1, transport, ADDRESS);
         phone.register(&mut lab, "alice", "<sip:a@aa.invalid;transport=ws>");
@@ -116,6 +129,82 @@ fn the_round_trip_of_a_ping_is_known_while_its_flow_lives() {
         phone.leave(&mut lab, CloseReason::Peer);
         assert_eq!(within(&lab, 2000), 0);
     }
+}
+
+/// Nothing is sent for it: the kernel knows it from the segments that there are.
+#[test]
+fn the_round_trip_of_a_plain_stream_is_asked_for_now_and_then() {
+    for (transport, is_asked) in STREAMS.into_iter().zip([true, true, false, false]) {
+        let mut lab = Lab::new(1, lab::config());
+        let phone = Phone::connect(&mut lab, 0, transport, ADDRESS);
+        let flow = phone.flow.expect("a connection");
+        assert_eq!(lab.wire(flow).measured, usize::from(is_asked), "{transport:?}");
+        phone.register(&mut lab, "alice", "<sip:a@aa.invalid>");
+        lab.pass(seconds(300));
+        let expected = if is_asked { 6 } else { 0 };
+        assert_eq!(lab.wire(flow).measured, expected, "once a minute");
+        assert_eq!(phone.take(&mut lab).len(), 0, "and it costs no traffic");
+        if is_asked {
+            for (took, least) in [(40, 50), (150, 200)] {
+                let took = Duration::from_millis(took);
+                lab.input(0, Input::RoundTrip { flow, took });
+                let counts = [least, least / 2].map(|ms| within(&lab, transport, ms));
+                assert_eq!(counts, [1, 0]);
+            }
+        }
+        phone.leave(&mut lab, CloseReason::Peer);
+        assert_eq!(within(&lab, transport, 2000), 0);
+        lab.input(0, Input::RoundTrip { flow, took: seconds(1) });
+        assert_eq!(within(&lab, transport, 2000), 0, "it came too late");
+    }
+}
+
+#[test]
+fn the_round_trip_of_a_pinged_binding_is_known_while_it_lives() {
+    for at in lab::placements() {
+        let mut lab = Lab::new(at.shards, pinging(0));
+        let user = user_of(at.owner, at.shards, 0);
+        let phone = Phone::connect(&mut lab, at.flow, Transport::Udp, ADDRESS);
+        let answering = phone.at_shard(at.arrival);
+        phone.register(&mut lab, &user, BEHIND_NAT);
+        let mut last = None;
+        for (ms, least) in [(40, 50), (150, 200)] {
+            let ping = next_ping(&mut lab, &phone);
+            lab.pass(Duration::from_millis(ms));
+            answering.send(&mut lab, &ping.response(200, "a", &[]));
+            let counts = [least, least / 2].map(|ms| within(&lab, Transport::Udp, ms));
+            assert_eq!(counts, [1, 0], "{at:?}");
+            last = Some(ping);
+        }
+        // A refresh is no other flow; one from another address is.
+        phone.register(&mut lab, &user, BEHIND_NAT);
+        assert_eq!(within(&lab, Transport::Udp, 200), 1);
+        let moved = Phone::connect(&mut lab, at.flow, Transport::Udp, "203.0.113.5:40009");
+        moved.register(&mut lab, &user, BEHIND_NAT);
+        assert_eq!(within(&lab, Transport::Udp, 2000), 0);
+        // What the former address says of it counts for nothing.
+        let late = last.expect("a ping").response(200, "a", &[]);
+        answering.send(&mut lab, &late);
+        assert_eq!(within(&lab, Transport::Udp, 2000), 0);
+        let ping = next_ping(&mut lab, &moved);
+        moved.send(&mut lab, &ping.response(200, "a", &[]));
+        assert_eq!(within(&lab, Transport::Udp, 1), 1);
+        moved.register(&mut lab, &user, &BEHIND_NAT.replace("3600", "0"));
+        assert_eq!(within(&lab, Transport::Udp, 2000), 0);
+        lab.finish();
+    }
+}
+
+/// The next OPTIONS at a moment when it has just been sent.
+fn next_ping(lab: &mut Lab, phone: &Phone) -> Sip {
+    for _ in 0..31_000 {
+        if let Some(ping) = phone.take(lab).pop() {
+            assert_eq!(ping.method(), "OPTIONS");
+            return ping;
+        }
+        lab.pass(Duration::from_millis(1));
+    }
+    panic!("no ping");
 }
 
 fn pinging(misses_max: usize) -> Config {
@@ -207,4 +296,70 @@ fn pings_are_spread_over_the_interval() {
     let reached: std::collections::HashSet<_> =
         lab.datagrams.iter().map(|(path, _)| path.remote).collect();
     assert_eq!((lab.datagrams.len(), reached.len()), (600, 600));
+}
+
+/// A binding request, with that transaction and these attributes (RFC 8489 §5).
+fn stun_request(transaction: &[u8; 12], attributes: &[u8]) -> Vec<u8> {
+    let length = (attributes.len() as u16).to_be_bytes();
+    [&[0, 1], &length[..], &[0x21, 0x12, 0xa4, 0x42], transaction, attributes].concat()
+}
+
+fn stun_answers(lab: &mut Lab, from: &str) -> Vec<Vec<u8>> {
+    let from: SocketAddr = from.parse().expect("an address");
+    let all = lab.datagrams.drain(..).map(|(path, bytes)| {
+        assert_eq!(path.remote, from, "to nobody else");
+        bytes
+    });
+    all.collect()
+}
+
+#[test]
+fn a_stun_keep_alive_is_answered_and_what_it_must_not_say_is_refused() {
+    let mut lab = Lab::new(1, lab::config());
+    let transaction = b"twelve bytes";
+    for (attributes, kind, length) in [
+        (&[][..], [1, 1], 32),
+        (&[0x80, 0x22, 0, 1, b'x', 0, 0, 0], [1, 1], 32),
+        // CHANGE-REQUEST would have us answer from elsewhere (RFC 5780 §7.2).
+        (&[0, 3, 0, 4, 0, 0, 0, 6], [1, 0x11], 36),
+    ] {
+        let request = stun_request(transaction, attributes);
+        lab.datagram(0, ADDRESS.parse().expect("an address"), &request);
+        let answers = stun_answers(&mut lab, ADDRESS);
+        let [answer] = &answers[..] else { panic!("{answers:x?}") };
+        assert_eq!((answer[..2].to_vec(), answer.len()), (kind.to_vec(), length));
+        assert_eq!(answer[4..20], request[4..20]);
+    }
+    let mut indication = stun_request(transaction, &[]);
+    indication[1] = 0x11;
+    let mut success = indication.clone();
+    success[..2].copy_from_slice(&[1, 1]);
+    let half = &stun_request(transaction, &[0, 3, 0, 4, 0, 0, 0, 6])[..24];
+    for silent in [&indication[..], &success, half] {
+        lab.datagram(0, ADDRESS.parse().expect("an address"), silent);
+    }
+    assert!(lab.datagrams.is_empty());
+    assert_eq!(lab.count(|it| it.keepalives_received), 4);
+    assert_eq!(lab.count(|it| it.dropped_stun), 2);
+}
+
+#[test]
+fn a_source_of_stun_requests_gets_so_many_answers_a_second_whatever_its_ports() {
+    const MOST: usize = 20;
+    let mut lab = Lab::new(1, lab::config_with(|it| it.limits.stun_answers_max = MOST));
+    for second in 0..3 {
+        for n in 0..3 * MOST {
+            let flood = SocketAddr::new([203, 0, 113, 5].into(), 40_000 + n as u16);
+            lab.datagram(0, flood, &stun_request(b"abcdefghijkl", &[]));
+        }
+        assert_eq!(lab.datagrams.len(), MOST, "second {second}");
+        lab.datagrams.clear();
+        let other = "203.0.113.6:40001";
+        let request = stun_request(b"mnopqrstuvwx", &[]);
+        lab.datagram(0, other.parse().expect("an address"), &request);
+        assert_eq!(stun_answers(&mut lab, other).len(), 1, "nobody else is hurt");
+        lab.pass(seconds(1));
+    }
+    assert_eq!(lab.count(|it| it.dropped_stun_excess), 3 * 2 * MOST as u64);
+    assert_eq!(lab.count(|it| it.keepalives_received), 3 * (MOST as u64 + 1));
 }

@@ -17,4 +17,6 @@ mod same_user;
 mod stale_flows;
 mod stale_links;
 mod stored;
+mod stored_shadows;
 mod tokens;
+mod two_edges;

@@ -210,3 +210,93 @@ fn a_dialled_phone_asserts_no_identity() {
         scene.browser.send(&mut scene.lab, &draft.method("ACK").text());
     });
 }
+
+/// Nobody is at the address that the phone registered (RFC 3261 §21.4.18): it is the callee who is
+/// unavailable, not we who are broken.
+#[test]
+fn a_phone_that_cannot_be_dialled_is_unavailable() {
+    every_scene(|scene| {
+        for method in ["MESSAGE", "INVITE"] {
+            let draft = scene.invite().method(method).branch(&scene.browser, method);
+            scene.browser.send(&mut scene.lab, &draft.text());
+            if method == "INVITE" {
+                scene.browser.take_status(&mut scene.lab, 100);
+            }
+            assert_eq!(scene.lab.opens.len(), 1, "it is dialled");
+            scene.lab.refuse_open(0);
+            scene.browser.take_status(&mut scene.lab, 480);
+        }
+        let ack = scene.invite().method("ACK").branch(&scene.browser, "INVITE");
+        scene.browser.send(&mut scene.lab, &ack.text());
+    });
+}
+
+/// In its dialog as well: whom a token names as dialled is a client.
+#[test]
+fn a_phone_that_has_gone_since_it_was_dialled_is_unavailable() {
+    every_scene(|scene| {
+        let (phone, _, route) = scene.call();
+        phone.leave(&mut scene.lab, CloseReason::Peer);
+        let bye = scene.by_browser("BYE", 2, &route);
+        scene.browser.send(&mut scene.lab, &bye.text());
+        scene.lab.refuse_open(0);
+        scene.browser.take_status(&mut scene.lab, 480);
+    });
+}
+
+#[test]
+fn a_phone_whose_connection_ends_with_a_request_on_it_is_unavailable() {
+    every_scene(|scene| {
+        let draft = scene.invite().method("MESSAGE");
+        scene.browser.send(&mut scene.lab, &draft.text());
+        let phone = scene.open();
+        phone.take_method(&mut scene.lab, "MESSAGE");
+        phone.leave(&mut scene.lab, CloseReason::Reset);
+        scene.browser.take_status(&mut scene.lab, 480);
+    });
+}
+
+/// The connection that is dialled is one way to the instance of several (RFC 5626 §7).
+#[test]
+fn the_other_flow_of_the_instance_gets_what_the_phone_did_not_take() {
+    const INSTANCE: &str = "+sip.instance=\"<urn:uuid:2>\"";
+    for at in lab::placements() {
+        for transport in [Transport::Tcp, Transport::Tls] {
+            let mut lab = Lab::new(at.shards, lab::config());
+            let user = user_of(at.owner, at.shards, 0);
+            let other = Phone::connect(&mut lab, at.arrival, Transport::Wss, "203.0.113.6:40003");
+            other.register(&mut lab, &user, &format!("<sip:o@oo.invalid>;{INSTANCE}"));
+            let phone = Phone::connect(&mut lab, at.flow, transport, "203.0.113.6:40002");
+            phone.register(&mut lab, &user, &format!("<sip:p@203.0.113.6:5080>;{INSTANCE}"));
+            phone.leave(&mut lab, CloseReason::Peer);
+            let caller = Phone::connect(&mut lab, at.arrival, Transport::Wss, "203.0.113.5:40001");
+            for method in ["MESSAGE", "INVITE"] {
+                let draft = request(&caller, method, &format!("sip:{user}@example.com"), method);
+                caller.send(&mut lab, &draft.text());
+                let trying = caller.take(&mut lab);
+                assert!(trying.iter().all(|it| it.status() == 100), "{trying:#?}");
+                other.heard_nothing(&mut lab);
+                lab.refuse_open(0);
+                caller.heard_nothing(&mut lab);
+                let got = other.take_method(&mut lab, method);
+                assert_eq!(got.uri(), "sip:o@oo.invalid");
+                other.send(&mut lab, &got.response(200, "o", &[]));
+                caller.take_status(&mut lab, 200);
+            }
+            lab.finish();
+        }
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_a_fault_behind_us() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let mut lab = Lab::new(1, lab::config_by(transport));
+        let caller = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40001");
+        let draft = request(&caller, "MESSAGE", "sip:911@example.com", "m");
+        caller.send(&mut lab, &draft.text());
+        lab.refuse_open(0);
+        caller.take_status(&mut lab, 500);
+        lab.finish();
+    }
+}

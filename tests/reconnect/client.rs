@@ -98,6 +98,14 @@ impl Client {
 
     /// One REGISTER; its answer, which stays on the wire as all that came with it.
     fn register(&mut self, lab: &mut Lab, proof: Option<&str>, expires: u32) -> Sip {
+        let draft = self.registration(lab, proof, expires);
+        self.phone.send(lab, &draft.text());
+        let cseq = format!("{} REGISTER", self.cseq);
+        let mut all = self.phone.peek(lab).into_iter();
+        all.find(|it| it.header("CSeq") == cseq).expect("an answer to the REGISTER")
+    }
+
+    fn registration(&mut self, lab: &mut Lab, proof: Option<&str>, expires: u32) -> Draft {
         self.cseq += 1;
         let aor = format!("<sip:{}@example.com>", self.user);
         let contact = format!("Contact: <{}>{};expires={expires}", self.contact, self.params);
@@ -112,10 +120,7 @@ impl Client {
         if let Some(proof) = proof {
             draft = draft.line(proof);
         }
-        self.phone.send(lab, &draft.text());
-        let cseq = format!("{} REGISTER", self.cseq);
-        let mut all = self.phone.peek(lab).into_iter();
-        all.find(|it| it.header("CSeq") == cseq).expect("an answer to the REGISTER")
+        draft
     }
 
     /// REGISTER, 401, REGISTER; gives back the last answer.
@@ -128,10 +133,23 @@ impl Client {
         if first.status() != 401 {
             return first;
         }
-        let challenge = Challenge::last(&first);
+        let proof = self.authorization(&first);
+        self.register(lab, Some(&proof), expires)
+    }
+
+    fn authorization(&self, refused: &Sip) -> String {
+        let challenge = Challenge::last(refused);
         let login = (self.user.as_str(), self.password.as_str());
         let proof = Response::new(&challenge, login, "REGISTER", "sip:example.com").value();
-        self.register(lab, Some(&format!("Authorization: {proof}")), expires)
+        format!("Authorization: {proof}")
+    }
+
+    /// The REGISTER that follows a challenge, to be sent later.
+    pub fn prove(&mut self, lab: &mut Lab) -> Draft {
+        let refused = self.register(lab, None, 600);
+        assert_eq!(refused.status(), 401, "{refused:#?}");
+        let proof = self.authorization(&refused);
+        self.registration(lab, Some(&proof), 600)
     }
 
     /// Unregisters.
@@ -238,9 +256,18 @@ impl Talk {
         caller.send(lab, &draft.text());
         let invite = callee.take_method(lab, "INVITE");
         caller.take_status(lab, 100);
-        callee.send(lab, &invite.response(180, "callee", &[]));
+        callee.send(lab, &ringing(&invite, &callee, "callee"));
         caller.take_status(lab, 180);
         Talk { caller, callee, name, invite, answer: None, cseq: 1 }
+    }
+
+    /// The caller, back on another flow, is told again that it rings and asked whether it knows
+    /// that: gives back the question.
+    pub fn take_question(&self, lab: &mut Lab) -> Sip {
+        let mut got = self.caller.take(lab);
+        let what: Vec<_> = got.iter().map(|it| (it.status(), it.method())).collect();
+        assert_eq!(what, [(180, ""), (0, "INFO")], "{got:#?}");
+        got.remove(1)
     }
 
     /// Its Call-ID and branch are made of this.
@@ -316,6 +343,11 @@ impl Talk {
             to.take_method(lab, "ACK");
         }
     }
+}
+
+/// 180 of a callee, which opens an early dialog (RFC 3261 §12.1.1).
+pub fn ringing(invite: &Sip, callee: &Client, tag: &str) -> String {
+    invite.response(180, tag, &[&format!("Contact: <{}>", callee.contact)])
 }
 
 /// An INVITE for a client's user.

@@ -6,7 +6,10 @@ mod lab;
 
 mod bounds;
 mod client;
+mod forgotten;
 mod impostors;
 mod matrix;
+mod memory;
 mod pending;
 mod restarts;
+mod tabs;

@@ -93,6 +93,10 @@ fn a_call_goes_on_after_the_reconnect() {
         lab.pass(Duration::from_secs(2));
         lost.come_back(&mut lab, cell.to, cell.end);
         if cell.state == State::Ringing {
+            if cell.is_caller {
+                let question = talk.take_question(&mut lab);
+                talk.caller.send(&mut lab, &question.response(200, "", &[]));
+            }
             talk.answer(&mut lab);
         }
         talk_on(&mut lab, &mut talk, cell.is_caller);

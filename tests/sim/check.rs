@@ -196,10 +196,14 @@ impl Books {
         let Some(asked) = self.asked_mut(serial) else { return };
         asked.copies_in += 1;
         asked.forgotten |= asked.final_status != 0 && now >= asked.final_at + TRANSACTION_TIME;
-        if asked.reached.is_some() {
+        // A registrar that lost its memory cannot tell a late copy from a new REGISTER.
+        let is_new = asked.reached.is_none();
+        if !is_new && !asked.forgotten {
             return;
         }
-        asked.reached = Some((now, from));
+        if is_new {
+            asked.reached = Some((now, from));
+        }
         if let Aim::Register(wish) = &asked.aim {
             let wish = wish.clone();
             self.registrar.asked(serial, &wish, from, now);
@@ -322,11 +326,13 @@ impl Books {
             asked.final_status = status;
             asked.final_at = now;
         }
+        let is_again = !is_first && asked.final_status < 300 && !asked.forgotten;
         let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
         let wish = if let Aim::Register(wish) = &asked.aim { Some(wish.clone()) } else { None };
         self.figures.answered_calls += u64::from(is_first && is_call && status < 300);
-        // A refusal for want of room says nothing of the repeats of the same REGISTER.
-        let counts = status < 300 || !self.lenient;
+        // A 2xx that is repeated changes nothing again. A refusal for want of room says nothing of
+        // the repeats of the same REGISTER.
+        let counts = !is_again && (status < 300 || !self.lenient);
         if let Some(wish) = wish.filter(|_| counts) {
             self.registrar.answered(serial, &wish, status, now, self.slack);
         }

@@ -34,7 +34,7 @@ fn house(shards: u16, of_each: usize) -> World {
 
 fn gauges(world: &World) -> Vec<Gauges> {
     // How long pings take is the network's matter.
-    let of = |gauges: Gauges| Gauges { round_trips: RoundTrips::default(), ..gauges };
+    let of = |gauges: Gauges| Gauges { round_trips: [RoundTrips::default(); 5], ..gauges };
     world.engines.iter().map(|engine| of(engine.gauges())).collect()
 }
 

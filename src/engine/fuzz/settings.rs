@@ -114,6 +114,7 @@ fn tight() -> Limits {
         bindings_max: 3,
         flow_queue_bytes_max: 500,
         flow_queue_messages_max: 2,
+        stun_answers_max: 1,
         ..Limits::default()
     }
 }

@@ -47,6 +47,9 @@ impl Net {
                 assert!(!is_known, "{connect:?} twice");
                 self.opens.push((asked.0, connect, *target));
             }
+            Output::Measure { flow } => {
+                self.open_flow(shard, flow);
+            }
             Output::Close { flow, .. } => {
                 let at = self.open_flow(shard, flow);
                 self.closed(at);

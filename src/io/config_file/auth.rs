@@ -1,5 +1,5 @@
-//! The `[auth]` table, the users file and the file of shared secrets that it names. `read_users` and
-//! `read_secrets` read those files again while the program runs.
+//! The `[auth]` table but for what `bearer` reads, the users file and the file of shared secrets that
+//! it names. `read_users` and `read_secrets` read those files again while the program runs.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,8 +16,9 @@ use crate::base::identity::{HmacFunction, SharedSecret, SharedSecrets};
 use crate::base::limits::{SECRETS_FILE_BYTES_MAX, USERS_FAULTS_MAX, USERS_FILE_BYTES_MAX};
 use crate::base::users::{Algorithm, HashFunction, Users};
 
+use super::bearer;
 use super::fault::{Fault, Severity};
-use super::raw::{At, Section};
+use super::raw::{At, Section, suggestion};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,6 +27,11 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The `[auth]` table.
 pub(super) struct AuthTable {
     pub(super) auth: Auth,
+    pub(super) keys_file: Option<PathBuf>,
+    /// Where the cookie of upgrades is named.
+    pub(super) cookie_at: Option<Range<usize>>,
+    /// Where the methods are.
+    pub(super) method_at: Range<usize>,
     pub(super) users_file: Option<PathBuf>,
     pub(super) secrets_file: Option<PathBuf>,
 }
@@ -44,15 +50,15 @@ pub enum UsersError {
     NotText(PathBuf, usize),
 }
 
-#[derive(Clone, Copy)]
-enum Method {
-    None,
-    Digest,
+/// How users prove who they are: any number of ways.
+#[derive(Clone, Copy, Default)]
+struct Methods {
+    digest: bool,
+    bearer: bool,
 }
 
 pub(super) fn auth(section: Section<'_>, domains: &[String], folder: &Path) -> AuthTable {
-    let words = [("none", Method::None), ("digest", Method::Digest)];
-    let method = section.choice("method", &words, Method::None);
+    let methods = methods(&section);
     let words = [("route", Strangers::Route), ("reject", Strangers::Reject)];
     let strangers = section.choice("strangers", &words, Strangers::Route).value;
     let pin_identity = section.boolean("pin_identity", true).value;
@@ -66,38 +72,41 @@ pub(super) fn auth(section: Section<'_>, domains: &[String], folder: &Path) -> A
     }
     let users = section.string("users");
     let shared_secrets = shared_secrets(&section, folder);
+    let tokens = bearer::bearer(&section, methods.bearer, realm.as_deref(), folder);
+    without_effect(&section, methods);
     let mut table = AuthTable {
-        auth: Auth { method: AuthMethod::None, strangers, pin_identity },
+        auth: Auth { method: AuthMethod::None, bearer: None, strangers, pin_identity },
+        keys_file: None,
+        cookie_at: None,
+        method_at: section.place("method").unwrap_or(section.at.clone()),
         users_file: None,
         secrets_file: None,
     };
-    match method.value {
-        Method::None => without_effect(&section),
-        Method::Digest => {
-            let rules = Rules { domains, realm: realm.as_deref(), algorithms: &algorithms };
-            let users = match (&users, &shared_secrets) {
-                (None, Some(_)) => Users::new([0; 16]),
-                _ => match users_of(&section, users, &rules, folder) {
-                    Some((path, users)) => {
-                        table.users_file = Some(path);
-                        users
-                    }
-                    None => {
-                        section.finish();
-                        return table;
-                    }
-                },
-            };
+    if let Some(tokens) = tokens {
+        table.auth.bearer = Some(Box::new(tokens.bearer));
+        (table.keys_file, table.cookie_at) = (Some(tokens.keys_file), tokens.cookie_at);
+    }
+    if methods.digest {
+        let rules = Rules { domains, realm: realm.as_deref(), algorithms: &algorithms };
+        let users = match (&users, &shared_secrets) {
+            (None, Some(_)) => Some(Users::new([0; 16])),
+            _ => users_of(&section, users, &rules, folder).map(|(path, users)| {
+                table.users_file = Some(path);
+                users
+            }),
+        };
+        let secrets = shared_secrets.map(|(path, secrets)| {
+            table.secrets_file = Some(path);
+            Arc::new(secrets)
+        });
+        if let Some(users) = users {
             table.auth.method = AuthMethod::Digest(Box::new(Digest {
                 realm,
                 algorithms,
                 auth_int,
                 nonce_lifetime: lifetime.value,
                 users: Arc::new(users),
-                shared_secrets: shared_secrets.map(|(path, secrets)| {
-                    table.secrets_file = Some(path);
-                    Arc::new(secrets)
-                }),
+                shared_secrets: secrets,
             }));
         }
     }
@@ -105,13 +114,55 @@ pub(super) fn auth(section: Section<'_>, domains: &[String], folder: &Path) -> A
     table
 }
 
-/// Keys that promise what does not happen without a method.
-fn without_effect(section: &Section<'_>) {
-    for key in ["users", "realm", "shared_secret_file", "shared_secret_hmac"] {
-        if let Some(at) = section.place(key) {
-            let hint = "everybody may register: set method = \"digest\", or remove it";
-            section.faults.warning(&at, format!("`{key}` has no effect without a method"), hint);
+/// One word, or a list of words.
+fn methods(section: &Section<'_>) -> Methods {
+    let mut methods = Methods::default();
+    let list = section.one_or_more("method");
+    let names = ["none", "digest", "bearer"];
+    for (position, At { value, at }) in list.iter().enumerate() {
+        if list[..position].iter().any(|other| other.value == *value) {
+            section.faults.error(at, format!("`{value}` is named twice"), "remove one");
         }
+        match value.as_str() {
+            "none" if list.len() > 1 => {
+                section.faults.error(at, "method \"none\" is alone", "remove it");
+            }
+            "none" => {}
+            "digest" => methods.digest = true,
+            "bearer" => methods.bearer = true,
+            _ => {
+                let message = format!("`{value}` is not a value of `method`");
+                section.faults.error(at, message, suggestion(value, &names));
+            }
+        }
+    }
+    if let Some(at) = section.place("method").filter(|_| list.is_empty()) {
+        section.faults.error(&at, "`method` is empty", "method = \"none\", the default");
+    }
+    methods
+}
+
+/// Keys that promise what does not happen without their method.
+fn without_effect(section: &Section<'_>, methods: Methods) {
+    let of_digest = ["users", "shared_secret_file", "shared_secret_hmac"];
+    let is_none = !methods.digest && !methods.bearer;
+    let warn = |key: &str, method: &str| {
+        let Some(at) = section.place(key) else { return };
+        let (what, why) = match is_none {
+            true => ("a method".to_owned(), "everybody may register: "),
+            false => (format!("method \"{method}\""), ""),
+        };
+        let hint = format!("{why}set method = \"{method}\", or remove it");
+        section.faults.warning(&at, format!("`{key}` has no effect without {what}"), hint);
+    };
+    if is_none {
+        warn("realm", "digest");
+    }
+    for key in of_digest.into_iter().filter(|_| !methods.digest) {
+        warn(key, "digest");
+    }
+    for key in bearer::KEYS.into_iter().filter(|_| !methods.bearer) {
+        warn(key, "bearer");
     }
 }
 
@@ -266,7 +317,7 @@ pub fn read_users(path: &Path, rules: &Rules<'_>) -> Result<(Users, Vec<LineFaul
     Ok(parse(&read_text(path, USERS_FILE_BYTES_MAX)?, rules))
 }
 
-fn read_text(path: &Path, bytes_max: u64) -> Result<String, UsersError> {
+pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, UsersError> {
     let failed = |error| UsersError::Io(path.to_owned(), error);
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::base::config::{RouteTo, UpstreamTarget};
+use crate::base::config::{Listener, RouteTo, UpstreamTarget};
 use crate::base::id::Transport;
 
+use super::auth::AuthTable;
 use super::default::SELF_SIGNED;
 use super::fault::Faults;
 use super::listen::{self, Certificate};
@@ -164,6 +165,43 @@ pub(super) fn upstreams(
             }
         }
         (draft.upstream.targets, draft.targets_at) = kept.into_iter().unzip();
+    }
+}
+
+/// Tokens that others can read, and cookies that others can have sent.
+pub(super) fn tokens(auth: &AuthTable, listens: &[listen::Drafted], faults: &Faults) {
+    if auth.auth.bearer.is_none() {
+        return;
+    }
+    let listeners = || listens.iter().map(|draft| &draft.listener);
+    let is_open = |one: &&Listener| {
+        !one.transport.is_secure()
+            && !one.address.ip().is_loopback()
+            && one.tls_terminated_from.is_empty()
+    };
+    if let Some(open) = listeners().find(is_open) {
+        let message = format!("tokens over {} can be read on the way", open.transport.name());
+        let hint = "who reads one can use it until it expires (RFC 8898 §5): tls and wss are safe";
+        faults.note(&auth.method_at, message, hint);
+    }
+    let Some(at) = &auth.cookie_at else { return };
+    let mut web = listeners().filter(|one| one.transport.is_websocket()).peekable();
+    if web.peek().is_none() {
+        let message = "`upgrade_cookie` has no effect: there is no ws or wss listener";
+        faults.warning(at, message, "add one, or remove it");
+    }
+    let is_unsafe = |one: &&Listener| {
+        one.origins.is_empty() || one.origins.iter().any(|origin| origin == "null")
+    };
+    if let Some(open) = web.find(is_unsafe) {
+        let name = open.transport.name();
+        let message = format!(
+            "`upgrade_cookie` lets any page act for its visitors on {name} {} (cross-site \
+             WebSocket hijacking)",
+            open.address
+        );
+        let hint = "name your pages: origins = [\"https://app.example.com\"], without \"null\"";
+        faults.error(at, message, hint);
     }
 }
 

@@ -1,10 +1,11 @@
 //! The configuration file: TOML in, [`Config`] for the shards and [`ControlConfig`] for everybody
 //! else out, or every fault with its line and a hint. `raw` reads typed values, `tables`, `auth`,
-//! `listen`, `upstream` and `route` read one kind of table each, `store` some keys of one, `judge`
-//! looks at the whole, `default` is the embedded configuration, `bind` tries the addresses. Absent
+//! `listen`, `upstream` and `route` read one kind of table each, `store` and `bearer` some keys of one,
+//! `judge` looks at the whole, `default` is the embedded configuration, `bind` tries the addresses. Absent
 //! on purpose: what may change while running, which `io/reload` judges.
 
 mod auth;
+mod bearer;
 mod bind;
 mod default;
 mod fault;
@@ -32,6 +33,7 @@ use crate::io::store::StoreFile;
 use crate::io::tls::CertificateFiles;
 
 pub use auth::{UsersError, of_lines, read_secrets, read_users};
+pub use bearer::read_keys;
 pub use bind::try_addresses;
 pub use default::{SELF_SIGNED, embedded};
 pub use fault::{Fault, Severity};
@@ -61,6 +63,8 @@ pub struct ControlConfig {
     pub users_file: Option<PathBuf>,
     /// The file of secrets for time-limited credentials.
     pub secrets_file: Option<PathBuf>,
+    /// The file of keys that may sign tokens.
+    pub keys_file: Option<PathBuf>,
     /// Certificates of TLS and WSS listeners.
     pub certificates: Vec<CertificateFiles>,
     /// PEM file with the authorities that upstreams' certificates are checked against; absent: the
@@ -168,8 +172,7 @@ fn read_table(
     let mut upstreams = upstream::upstreams(root.sections("upstream"), resolve);
     let routes = route::routes(root.sections("route"), &upstreams);
     let auth = auth::auth(root.section("auth"), &node.node.domains, folder);
-    let registrar =
-        tables::registrar(root.section("registrar"), folder, auth.auth.digest().is_some());
+    let registrar = tables::registrar(root.section("registrar"), folder, auth.auth.has_method());
     let timers = tables::timers(root.section("timers"));
     let limits = tables::limits(root.section("limits"));
     let upstream_ca = tables::tls(root.section("tls"), folder);
@@ -177,6 +180,7 @@ fn read_table(
     let admin = tables::admin(root.section("admin"));
     let at_nothing = 0..0;
     judge::listeners(&listens, &certificates, admin.as_ref(), faults, &at_nothing);
+    judge::tokens(&auth, &listens, faults);
     judge::certificates(&certificates, upstream_ca.as_ref(), &listens, faults);
     pem::check_authorities(upstream_ca.as_ref(), &upstreams, faults);
     judge::upstreams(&mut upstreams, &listens, faults);
@@ -202,6 +206,7 @@ fn read_table(
             store: registrar.store,
             users_file: auth.users_file,
             secrets_file: auth.secrets_file,
+            keys_file: auth.keys_file,
             certificates: certificates.into_iter().map(|certificate| certificate.files).collect(),
             upstream_ca: upstream_ca.map(|ca| ca.value),
             log,

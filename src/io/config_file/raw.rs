@@ -123,6 +123,12 @@ impl<'a> Section<'a> {
         list
     }
 
+    /// A string, or a list of strings.
+    pub(super) fn one_or_more(&self, key: &'static str) -> Vec<At<String>> {
+        let is_one = self.entry(key).is_some_and(|value| value.get_ref().as_str().is_some());
+        if is_one { self.string(key).into_iter().collect() } else { self.strings(key) }
+    }
+
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> At<bool> {
         let Some(value) = self.entry(key) else {
             return At { value: default, at: self.at.clone() };

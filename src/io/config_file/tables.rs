@@ -166,6 +166,9 @@ fn nat_ping(section: &Section<'_>) -> (Duration, usize) {
     if !interval.value.is_zero() && interval.value < Duration::from_secs(5) {
         let hint = "use 20s to 30s: address translators keep a UDP mapping for 30 s or longer";
         section.faults.error(&interval.at, "`nat_ping` is too short", hint);
+    } else if interval.value > Duration::from_secs(60) {
+        let hint = "use 20s to 30s, as RFC 5626 §4.4.2: many address translators forget sooner";
+        section.faults.warning(&interval.at, "`nat_ping` is long", hint);
     }
     if misses.value > 0 && interval.value.is_zero() {
         let hint = "set nat_ping = \"30s\", or remove it";
@@ -252,6 +255,7 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
         pong_timeout: time("pong_timeout", default.pong_timeout),
         idle_timeout: time("idle_timeout", default.idle_timeout),
         prove_deadline: time("prove_deadline", default.prove_deadline),
+        stun_answers_max: size("stun_answers_max", 0..=1 << 20, default.stun_answers_max).value,
         connect_timeout: time("connect_timeout", default.connect_timeout),
         drain_timeout: time("drain_timeout", default.drain_timeout),
         drain_spread: section
@@ -312,4 +316,92 @@ pub(super) fn admin(section: Section<'_>) -> Option<At<SocketAddr>> {
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{LEAST, assert_cases, judge};
+    use super::super::{Loaded, Severity};
+    use super::*;
+    use Severity::{Error, Note, Warning};
+
+    fn loaded(text: &str) -> Loaded {
+        let (loaded, faults) = judge(&format!("{LEAST}{text}")).expect("it is fine");
+        assert!(faults.iter().all(|fault| fault.severity == Note), "{faults:#?}");
+        loaded
+    }
+
+    #[test]
+    fn pings_of_datagram_clients() {
+        let registrar = |text: &str| loaded(&format!("[registrar]\n{text}")).config.registrar;
+        let usual = registrar("");
+        assert_eq!((usual.nat_ping, usual.nat_ping_misses), (Duration::ZERO, 0));
+        for (text, seconds, misses) in [
+            ("nat_ping = \"30s\"\n", 30, 0),
+            ("nat_ping = 5\nnat_ping_misses = 100\n", 5, 100),
+            ("nat_ping = \"1m\"\nnat_ping_misses = 3\n", 60, 3),
+            ("nat_ping = 0\nnat_ping_misses = 0\n", 0, 0),
+        ] {
+            let it = registrar(text);
+            assert_eq!((it.nat_ping.as_secs(), it.nat_ping_misses), (seconds, misses), "{text}");
+        }
+        assert_cases(&[
+            ("[registrar]\nnat_ping = \"4s\"\n", Error, 9, "too short", "20s"),
+            ("[registrar]\nnat_ping = \"61m\"\n", Error, 9, "out of range", "3600s"),
+            ("[registrar]\nnat_ping = \"2m\"\n", Warning, 9, "`nat_ping` is long", "4.4.2"),
+            ("[registrar]\nnat_ping = true\n", Error, 9, "must be a duration", "\"30s\""),
+            ("[registrar]\nnat_pings = \"30s\"\n", Error, 9, "unknown key", "`nat_ping`"),
+            ("[registrar]\nnat_ping_misses = 3\n", Warning, 9, "no effect", "nat_ping = "),
+            (
+                "[registrar]\nnat_ping = \"30s\"\nnat_ping_misses = 101\n",
+                Error,
+                10,
+                "out of range",
+                "0 to 100",
+            ),
+            (
+                "[registrar]\nnat_ping = \"30s\"\nnat_ping_misses = \"3\"\n",
+                Error,
+                10,
+                "must be a whole number",
+                "",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_a_flow_has_to_do_in_time() {
+        let limits = loaded(
+            "[limits]\nhandshake_timeout = \"3s\"\nmessage_timeout = \"4s\"\nwrite_timeout = \"5s\"\n\
+             ping_interval = \"6s\"\npong_timeout = \"7s\"\nidle_timeout = \"8m\"\n\
+             prove_deadline = \"9m\"\nstun_answers_max = 10\nconnect_timeout = \"11s\"\n\
+             drain_timeout = \"12s\"\ndrain_spread = 0\n",
+        )
+        .config
+        .limits;
+        let expected = Limits {
+            handshake_timeout: Duration::from_secs(3),
+            message_timeout: Duration::from_secs(4),
+            write_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(6),
+            pong_timeout: Duration::from_secs(7),
+            idle_timeout: Duration::from_secs(480),
+            prove_deadline: Duration::from_secs(540),
+            stun_answers_max: 10,
+            connect_timeout: Duration::from_secs(11),
+            drain_timeout: Duration::from_secs(12),
+            drain_spread: Duration::ZERO,
+            ..Limits::default()
+        };
+        assert_eq!(limits, expected);
+        assert_cases(&[
+            ("[limits]\nprove_deadline = 0\n", Error, 9, "out of range", "100ms"),
+            ("[limits]\nprove_deadline = \"2d\"\n", Error, 9, "out of range", "86400s"),
+            ("[limits]\nprove_dedline = \"1m\"\n", Error, 9, "unknown key", "`prove_deadline`"),
+            ("[limits]\npong_timeout = \"50ms\"\n", Error, 9, "out of range", "100ms"),
+            ("[limits]\nidle_timeout = \"15\"\n", Error, 9, "must be a duration", "\"30s\""),
+            ("[limits]\nstun_answers_max = -1\n", Error, 9, "out of range", "0 to 1048576"),
+            ("[limits]\ndrain_spread = \"2h\"\n", Error, 9, "out of range", "3600s"),
+        ]);
+    }
 }

@@ -26,7 +26,7 @@ pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-fn judge(text: &str) -> Result<(Loaded, Vec<Fault>), Vec<Fault>> {
+pub(super) fn judge(text: &str) -> Result<(Loaded, Vec<Fault>), Vec<Fault>> {
     read("test.toml", text, Path::new("/etc/sipring"), &resolve)
 }
 

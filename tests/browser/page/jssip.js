@@ -10,7 +10,10 @@ let session;
 let subscriber;
 
 window.phone = {
-  /** Connects to `url` and registers `user` at `domain`, with `password` if it is asked for one. */
+  /**
+   * Connects to `url` and registers `user` at `domain`, with `password` if it is asked for one; does both again when the
+   * connection is lost.
+   */
   start({ url, user, domain = "example.com", password, register = true, expires = 600 }) {
     agent = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(url)],
@@ -18,8 +21,11 @@ window.phone = {
       register,
       register_expires: expires,
       password,
+      connection_recovery_min_interval: 1,
+      connection_recovery_max_interval: 2,
     });
     agent.on("connected", () => report("connected"));
+    agent.on("disconnected", () => report("disconnected"));
     agent.on("registered", () => report("registered"));
     agent.on("unregistered", ({ response, cause }) => report("unregistered", { status: response?.status_code, cause }));
     agent.on("registrationFailed", ({ response, cause }) => {
@@ -71,11 +77,23 @@ window.phone = {
   answer: () => session.answer(CALL),
   /** Ends the call, or refuses the one that rings. */
   hangup: () => session.terminate(),
+  /** Puts the other side on hold; resolves when it agreed. */
+  hold: () => reinvite("hold"),
+  /** Takes it off hold; resolves when it agreed. */
+  unhold: () => reinvite("unhold"),
   /** Sends a DTMF digit in an INFO. */
   dtmf: (digit) => session.sendDTMF(digit, { transportType: "INFO" }),
   /** See {@link media}. */
   media: () => media(session.connection),
 };
+
+/** Resolves when the re-INVITE was accepted; rejects when it was refused, which JsSIP ends the call for, or never sent. */
+function reinvite(method) {
+  return new Promise((resolve, reject) => {
+    session.once("ended", ({ cause }) => reject(new Error(`${method}: ${cause}`)));
+    if (!session[method]({}, resolve)) reject(new Error(`${method}: not now`));
+  });
+}
 
 function watch(fresh) {
   fresh.on("progress", ({ response }) => report("progress", { status: response?.status_code }));

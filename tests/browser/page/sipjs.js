@@ -5,15 +5,20 @@ import { Inviter, Messager, Registerer, RegistererState, SessionState, UserAgent
 
 const CALL = { sessionDescriptionHandlerOptions: { constraints: { audio: true, video: false } } };
 
+const RETRY_MS = 500;
+
 let agent;
 let registerer;
 let session;
 
 window.phone = {
-  /** Connects to `url` and registers `user` at example.com; `keepAlive` (seconds) sends CRLF CRLF. */
-  async start({ url, user, password, register = true, expires = 600, keepAlive = 0 }) {
+  /**
+   * Connects to `url` and registers `user` at `domain`; does both again when the connection is lost. `keepAlive` (seconds)
+   * sends CRLF CRLF.
+   */
+  async start({ url, user, domain = "example.com", password, register = true, expires = 600, keepAlive = 0 }) {
     agent = new UserAgent({
-      uri: UserAgent.makeURI(`sip:${user}@example.com`),
+      uri: UserAgent.makeURI(`sip:${user}@${domain}`),
       logLevel: "error",
       authorizationUsername: user,
       authorizationPassword: password,
@@ -32,21 +37,19 @@ window.phone = {
           watch(invitation);
           report("ringing", { from: invitation.remoteIdentity.uri.toString() });
         },
+        onConnect: () => report("connected"),
+        onDisconnect: (error) => {
+          report("disconnected");
+          if (error) comeBack();
+        },
       },
     });
     await agent.start();
-    report("connected");
     registerer = new Registerer(agent, { expires, refreshFrequency: 50 });
     registerer.stateChange.addListener((state) => {
       if (state === RegistererState.Unregistered) report("unregistered");
     });
-    if (!register) return;
-    registerer.register({
-      requestDelegate: {
-        onAccept: () => report("registered"),
-        onReject: ({ message }) => report("registration-failed", { status: message.statusCode }),
-      },
-    });
+    if (register) enroll();
   },
 
   /** REGISTERs again, at once. */
@@ -82,8 +85,32 @@ window.phone = {
   media: () => media(session.sessionDescriptionHandler.peerConnection),
 };
 
+function enroll() {
+  registerer.register({
+    requestDelegate: {
+      onAccept: () => report("registered"),
+      onReject: ({ message }) => report("registration-failed", { status: message.statusCode }),
+    },
+  });
+}
+
+/** What SIP.js leaves to its users: connects until that succeeds, and registers again. */
+async function comeBack() {
+  for (;;) {
+    const connected = await agent.reconnect().then(() => true, () => false);
+    if (connected) return enroll();
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
 function watch(fresh) {
   session = fresh;
+  fresh.delegate = {
+    onInfo: (info) => {
+      report("dtmf", { tone: info.request.body.match(/^Signal *= *(.)/m)?.[1] });
+      info.accept();
+    },
+  };
   fresh.stateChange.addListener((state) => {
     if (state === SessionState.Established) report("confirmed");
     if (state === SessionState.Terminated) report("ended");

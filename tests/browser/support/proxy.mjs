@@ -17,12 +17,12 @@ const STOP_MS = 10_000;
 export class Proxy {
   /**
    * Starts one with listeners for UDP, WS and WSS and one upstream, all on 127.0.0.1, and `shards` shards; if given,
-   * `users` (name to password) have to prove who they are.
+   * `users` (name to password) have to prove who they are; `more` tables end its configuration.
    */
-  static async start({ shards = 2, users } = {}) {
+  static async start({ shards = 2, users, more = "" } = {}) {
     const ports = {};
     for (const name of ["udp", "ws", "wss", "admin", "upstream"]) ports[name] = await freePort();
-    const text = configuration(ports, shards) + (users ? DIGEST : "");
+    const text = configuration(ports, shards) + (users ? DIGEST : "") + more;
     const proxy = await Proxy.run(text, { admin: `127.0.0.1:${ports.admin}`, users });
     return Object.assign(proxy, { ports });
   }

@@ -34,13 +34,21 @@ pub fn answer(refused: &Message, user: &str, password: &str, method: &str, uri: 
 #[track_caller]
 pub fn log_in(phone: &mut Phone, password: &str) -> String {
     let contact = format!("<{}>", phone.contact);
-    let draft = phone.register_draft(&contact);
-    let refused = phone.ask(&draft);
-    let value = answer(&refused, &phone.user, password, "REGISTER", "sip:example.com");
-    let draft = phone.register_draft(&contact).with("Authorization", &value);
-    let response = phone.ask(&draft);
+    let (value, response) = try_log_in(phone, &contact, password);
     assert_eq!(response.status(), 200, "{response:?}");
     value
+}
+
+/// REGISTER of a Contact value, 401, REGISTER with credentials: the header value that it used, and
+/// the answer.
+#[track_caller]
+pub fn try_log_in(phone: &mut Phone, contact: &str, password: &str) -> (String, Message) {
+    let draft = phone.register_draft(contact);
+    let refused = phone.ask(&draft);
+    let value = answer(&refused, &phone.user, password, "REGISTER", "sip:example.com");
+    let draft = phone.register_draft(contact).with("Authorization", &value);
+    let response = phone.ask(&draft);
+    (value, response)
 }
 
 /// The same request once more, with credentials for the challenge that it got.

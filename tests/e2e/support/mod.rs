@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod check;
 pub mod digest;
 pub mod link;
+pub mod log;
 pub mod phone;
 pub mod raw;
 pub mod server;

@@ -329,6 +329,19 @@ impl Phone {
         &mut self.links[0]
     }
 
+    /// Takes its connection away as it is. It has none until it connects again.
+    pub fn detach(&mut self) -> Link {
+        self.links.pop().expect("a connection")
+    }
+
+    /// Connects again, from another port: the same user agent, with the names that it had.
+    pub fn reconnect(&mut self) {
+        assert!(self.links.is_empty(), "{self:?} has a connection");
+        let (link, local) = open(self.transport, self.proxy, From::host(PHONES));
+        self.local = local;
+        self.links.push(link);
+    }
+
     /// Closes by FIN, without a closing handshake of TLS or WebSocket.
     pub fn finish(self) {
         self.links.iter().for_each(Link::finish);

@@ -16,7 +16,8 @@ use tempfile::TempDir;
 
 use super::certificates;
 use super::link::Transport;
-use super::phone::CORE;
+use super::log::{self, Flow, Log};
+use super::phone::{CORE, PATIENCE};
 
 /// How long the start may take.
 const START: Duration = Duration::from_secs(10);
@@ -29,6 +30,7 @@ const END: Duration = Duration::from_secs(5);
 /// short drain.
 pub struct Setup {
     shards: usize,
+    keeps_secret: bool,
     ipv6: bool,
     limits: BTreeMap<&'static str, String>,
     timers: BTreeMap<&'static str, String>,
@@ -39,6 +41,7 @@ pub struct Setup {
     core_settings: String,
     routes: Vec<String>,
     users: Option<String>,
+    jwks: Option<String>,
     auth: String,
     log_level: &'static str,
     domains: Vec<&'static str>,
@@ -51,6 +54,7 @@ impl Default for Setup {
     fn default() -> Setup {
         Setup {
             shards: 1,
+            keeps_secret: false,
             ipv6: false,
             limits: BTreeMap::from([("drain_timeout", "\"300ms\"".to_string())]),
             timers: BTreeMap::from([("t1", "\"3s\"".to_string()), ("t2", "\"6s\"".to_string())]),
@@ -61,6 +65,7 @@ impl Default for Setup {
             core_settings: String::new(),
             routes: Vec::new(),
             users: None,
+            jwks: None,
             auth: String::new(),
             log_level: "info",
             domains: vec!["example.com"],
@@ -78,6 +83,12 @@ impl Setup {
 
     pub fn shards(mut self, shards: usize) -> Setup {
         self.shards = shards;
+        self
+    }
+
+    /// Tokens of one run hold in the next one, too.
+    pub fn keeps_secret(mut self) -> Setup {
+        self.keeps_secret = true;
         self
     }
 
@@ -143,6 +154,17 @@ impl Setup {
         self
     }
 
+    /// Bearer authentication with a file of keys, and further lines of `[auth]`.
+    pub fn bearer(mut self, jwks: &str, auth: &str) -> Setup {
+        self.jwks = Some(jwks.to_string());
+        self.auth = format!(
+            "[auth]\nmethod = \"bearer\"\njwks_file = \"jwks.json\"\n\
+             authz_server = \"https://id.example.com\"\nissuer = \"https://id.example.com\"\n\
+             audience = \"sip\"\nleeway = 0\n{auth}\n"
+        );
+        self
+    }
+
     /// `[log] level`.
     pub fn log_level(mut self, level: &'static str) -> Setup {
         self.log_level = level;
@@ -200,6 +222,9 @@ impl Setup {
             let private = std::fs::Permissions::from_mode(0o600);
             std::fs::set_permissions(&file, private).expect("protect users");
         }
+        if let Some(jwks) = &self.jwks {
+            std::fs::write(folder.path().join("jwks.json"), jwks).expect("write keys");
+        }
         let program = env!("CARGO_BIN_EXE_sipring");
         let mut command = match self.descriptors {
             None => Command::new(program),
@@ -214,7 +239,7 @@ impl Setup {
             command.env("NOTIFY_SOCKET", socket);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let log = Arc::default();
+        let log = Arc::<Log>::default();
         let (child, lines) = spawn(&mut command, &log);
         let ip = if self.ipv6 { "::1" } else { "127.0.0.1" }.parse().expect("address");
         let addresses = ports.into_iter().map(|(t, port)| (t, SocketAddr::new(ip, port))).collect();
@@ -236,9 +261,10 @@ impl Setup {
     fn config(&self, ports: &BTreeMap<Transport, u16>, admin: SocketAddr) -> String {
         let host = if self.ipv6 { "[::1]" } else { "127.0.0.1" };
         let mut text = format!(
-            "[node]\nname = \"edge-1\"\ndomains = {:?}\nshards = {}\n\n",
+            "[node]\nname = \"edge-1\"\ndomains = {:?}\nshards = {}\n",
             self.domains, self.shards
         );
+        text += if self.keeps_secret { "secret_file = \"secret\"\n\n" } else { "\n" };
         for (transport, port) in ports {
             text += &format!("[[listen]]\ntransport = \"{}\"\n", transport.name());
             text += &format!("address = \"{host}:{port}\"\n");
@@ -287,8 +313,8 @@ pub struct Server {
     addresses: BTreeMap<Transport, SocketAddr>,
     /// Where metrics and health are.
     pub admin: SocketAddr,
-    log: Arc<Mutex<String>>,
-    lines: Receiver<()>,
+    log: Arc<Log>,
+    lines: Mutex<Receiver<()>>,
     config: String,
     shards: usize,
     folder: TempDir,
@@ -309,7 +335,32 @@ impl Server {
 
     /// What it printed so far.
     pub fn log(&self) -> String {
-        self.log.lock().expect("log").clone()
+        self.log.text()
+    }
+
+    /// How much it printed so far: where to look for what it prints next.
+    pub fn printed(&self) -> usize {
+        self.log.len()
+    }
+
+    /// The flow that the connection from `remote` became, made since it had `printed` so much. The
+    /// log must be at `debug`.
+    #[track_caller]
+    pub fn opened(&self, printed: usize, remote: SocketAddr) -> Flow {
+        let found = self.log.find(printed, 2 * PATIENCE, |line| log::opened(line, remote));
+        found.unwrap_or_else(|| panic!("no flow of {remote}\n{}", self.log()))
+    }
+
+    /// Waits for the end of a flow that was opened since then, and says why it ended.
+    #[track_caller]
+    pub fn closed(&self, printed: usize, flow: &Flow) -> String {
+        let why = self.closed_by(printed, flow, 2 * PATIENCE);
+        why.unwrap_or_else(|| panic!("{flow:?} lives\n{}", self.log()))
+    }
+
+    /// The same, if that is told in time.
+    pub fn closed_by(&self, printed: usize, flow: &Flow, within: Duration) -> Option<String> {
+        self.log.find(printed, within, |line| log::closed(line, flow))
     }
 
     /// Process number.
@@ -327,7 +378,7 @@ impl Server {
                 return Err("not ready in time".into());
             }
             // A line of its log is a sign of progress, the end of its log the sign of its end.
-            match self.lines.recv_timeout(Duration::from_millis(20)) {
+            match self.lines.get_mut().expect("lines").recv_timeout(Duration::from_millis(20)) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.exited = Some(self.child.wait().expect("wait"));
@@ -455,7 +506,7 @@ impl Server {
         let deadline = Instant::now() + within;
         while self.exited.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            match self.lines.get_mut().expect("lines").recv_timeout(left) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.exited = Some(self.child.wait().expect("wait"));
@@ -495,7 +546,7 @@ impl Drop for Server {
 }
 
 /// Starts the command; what it prints goes to the log, each line with a sign.
-fn spawn(command: &mut Command, log: &Arc<Mutex<String>>) -> (Child, Receiver<()>) {
+fn spawn(command: &mut Command, log: &Arc<Log>) -> (Child, Mutex<Receiver<()>>) {
     let mut child = command.spawn().expect("start sipring");
     let (sender, lines) = channel();
     let out = child.stdout.take().expect("stdout");
@@ -505,15 +556,12 @@ fn spawn(command: &mut Command, log: &Arc<Mutex<String>>) -> (Child, Receiver<()
         let (log, sender) = (Arc::clone(log), sender.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                let mut log = log.lock().expect("log");
-                log.push_str(&line);
-                log.push('\n');
+                log.add(&String::from_utf8_lossy(&line));
                 let _ = sender.send(());
             }
         });
     }
-    (child, lines)
+    (child, Mutex::new(lines))
 }
 
 /// A plain HTTP GET; `None` when nobody answers.

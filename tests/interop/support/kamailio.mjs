@@ -48,6 +48,13 @@ export class Kamailio {
     return Number.parseInt(status.status ?? status);
   }
 
+  /** The Path of the only binding of that user. */
+  async path(user) {
+    const { Contacts: contacts } = await this.command("ul.lookup", ["location", user]);
+    if (contacts.length !== 1) throw new Error(`kamailio: ${user} has bindings: ${JSON.stringify(contacts)}`);
+    return contacts[0].Contact.Path;
+  }
+
   /** What it printed. */
   get output() {
     return this.peer.output;
