@@ -1,86 +1,54 @@
-//! Load for sipring: many SIP clients over secure WebSocket (RFC 7118), all of them on one thread.
-//! One module a noun: `sip` and `ws` make and read bytes, `tls` trusts any certificate, `client` is
-//! one connection, `event_loop` waits for all of them. Each subcommand is a kind of load; results
-//! go to standard output, one JSON object a line.
+//! Load for any SIP server: clients over WSS, WS, TLS, TCP and UDP, all of them on one thread, and
+//! every message checked while it counts. One module a noun: `transport`, `tls`, `ws`, `stream` and
+//! `datagram` move bytes, `network` has all sockets and the event loop; `sip` reads, `template`
+//! writes; `roster` has the users, `flights` the exchanges in flight, `load` runs them for one of
+//! the kinds of `scenario`; `usage` measures processes, `report` prints.
 
-mod client;
-mod event_loop;
+mod datagram;
+mod flights;
+mod load;
+mod network;
+mod options;
+mod random;
+mod report;
+mod roster;
+mod scenario;
 mod sip;
+mod stream;
+mod template;
 mod tls;
+mod transport;
+mod usage;
 mod ws;
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+
+use scenario::relay::Method;
+
+/// Thousands of short-lived buffers a second; the proxy uses it, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(version, about)]
 struct Command {
     #[command(subcommand)]
-    load: Load,
+    kind: Kind,
 }
 
 #[derive(Subcommand)]
-enum Load {
-    /// Opens WSS connections, registers a user on each and holds them, answering pings.
-    Idle(Idle),
-}
-
-/// Which clients, and to where.
-#[derive(Args, Clone)]
-pub struct Population {
-    /// The proxy's WSS listener.
-    #[arg(long, default_value = "127.0.0.1:8443")]
-    server: SocketAddr,
-    /// Number of clients.
-    #[arg(long)]
-    connections: usize,
-    /// Number of the first user; user N is `userNNNNN`.
-    #[arg(long, default_value_t = 0)]
-    first: usize,
-    /// Domain of the users' addresses of record.
-    #[arg(long, default_value = "example.com")]
-    domain: String,
-    /// Loopback source addresses to spread over, from 127.0.0.1 on; one has some 28,000 ports.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=200))]
-    sources: u8,
-    /// Clients that may be connecting at a time.
-    #[arg(long, default_value_t = 64)]
-    window: usize,
-    /// Seconds until every client must be registered.
-    #[arg(long, default_value_t = 120)]
-    deadline: u64,
-}
-
-#[derive(Args)]
-struct Idle {
-    #[command(flatten)]
-    population: Population,
-    /// Seconds to hold the connections after the last registration.
-    #[arg(long, default_value_t = 600)]
-    hold: u64,
+enum Kind {
+    /// MESSAGE from client to client, and its 200.
+    Relay(scenario::run::Pairs),
+    /// NOTIFY from servers to clients, and its 200.
+    Notify(scenario::run::Pairs),
 }
 
 fn main() -> Result<()> {
-    match Command::parse().load {
-        Load::Idle(idle) => run_idle(&idle),
+    use transport::Transport::{Udp, Wss};
+    match Command::parse().kind {
+        Kind::Relay(pairs) => scenario::run::relay("relay", Method::Message, &pairs, [Wss, Wss]),
+        Kind::Notify(pairs) => scenario::run::relay("notify", Method::Notify, &pairs, [Udp, Wss]),
     }
-}
-
-fn run_idle(idle: &Idle) -> Result<()> {
-    let mut clients = event_loop::Clients::new(idle.population.clone())?;
-    let took = clients.register_all()?;
-    println!(
-        r#"{{"event":"registered","connections":{},"seconds":{:.3}}}"#,
-        idle.population.connections,
-        took.as_secs_f64()
-    );
-    let totals = clients.hold(Duration::from_secs(idle.hold))?;
-    println!(
-        r#"{{"event":"held","connections":{},"closed":{},"pings":{}}}"#,
-        idle.population.connections, totals.closed, totals.pings
-    );
-    Ok(())
 }

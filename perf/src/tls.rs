@@ -1,17 +1,28 @@
-//! TLS as the load needs it: TLS 1.3, X25519, AES-128-GCM, no resumption, and any certificate is
-//! good: the peer is the program under test on this machine.
+//! TLS as the load needs it: TLS 1.3, X25519, AES-128-GCM, and any certificate is good: the peer is
+//! the program under test on this machine. Records are opened in place and sealed into the buffer
+//! that is written. Absent: early data, key updates of our own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::Result;
-use rustls::client::Resumption;
+use anyhow::{Result, bail};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
 
-/// The configuration that all clients share.
-pub fn config() -> Result<Arc<ClientConfig>> {
+/// Sessions that a server's tickets are kept for, when they are.
+const SESSIONS_MAX: usize = 256;
+
+/// What a record adds to its content, with room to spare (RFC 8446 §5.2).
+const RECORD_OVERHEAD: usize = 32;
+/// Content of a record at most.
+const RECORD_MAX: usize = 16 * 1024;
+
+/// The configuration that clients share. `resumes`: a handshake uses a ticket of an earlier one.
+pub fn config(resumes: bool) -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(CryptoProvider {
         kx_groups: vec![aws_lc_rs::kx_group::X25519],
         cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
@@ -22,8 +33,109 @@ pub fn config() -> Result<Arc<ClientConfig>> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    config.resumption = Resumption::disabled();
+    config.resumption = match resumes {
+        true => Resumption::in_memory_sessions(SESSIONS_MAX),
+        false => Resumption::disabled(),
+    };
     Ok(Arc::new(config))
+}
+
+/// One client's side of one connection.
+pub struct Session {
+    connection: UnbufferedClientConnection,
+    is_open: bool,
+}
+
+impl Session {
+    /// A session that has not said anything yet.
+    pub fn new(config: Arc<ClientConfig>, peer: IpAddr) -> Result<Session> {
+        let connection = UnbufferedClientConnection::new(config, ServerName::from(peer))?;
+        Ok(Session { connection, is_open: false })
+    }
+
+    /// Whether data may be sealed.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Whether a ticket spared the handshake its certificate.
+    pub fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Takes records from the front of `input` and adds their content to `plain`, and what the
+    /// handshake has to say to `reply`: how many bytes are used up, and whether the peer has
+    /// ended the session.
+    pub fn take_in(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut Vec<u8>,
+        reply: &mut Vec<u8>,
+    ) -> Result<(usize, bool)> {
+        let mut used = 0;
+        loop {
+            let status = self.connection.process_tls_records(&mut input[used..]);
+            let mut discard = status.discard;
+            let mut goes_on = true;
+            let mut is_ended = false;
+            match status.state? {
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        plain.extend_from_slice(record.payload);
+                    }
+                }
+                ConnectionState::EncodeTlsData(mut data) => {
+                    let start = reply.len();
+                    reply.resize(start + 1024, 0);
+                    let length = match data.encode(&mut reply[start..]) {
+                        Err(EncodeError::InsufficientSize(short)) => {
+                            reply.resize(start + short.required_size, 0);
+                            data.encode(&mut reply[start..])?
+                        }
+                        length => length?,
+                    };
+                    reply.truncate(start + length);
+                }
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::WriteTraffic(_) => {
+                    self.is_open = true;
+                    goes_on = false;
+                }
+                ConnectionState::BlockedHandshake => goes_on = false,
+                ConnectionState::PeerClosed | ConnectionState::Closed => {
+                    (goes_on, is_ended) = (false, true);
+                }
+                state => bail!("TLS: unexpected {state:?}"),
+            }
+            used += discard;
+            if !goes_on {
+                return Ok((used, is_ended));
+            }
+        }
+    }
+
+    /// Adds `plain`, sealed, to `out`. To be called once the session [is open](Self::is_open).
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let status = self.connection.process_tls_records(&mut []);
+        let ConnectionState::WriteTraffic(mut traffic) = status.state? else {
+            bail!("TLS: data cannot be sent at this time");
+        };
+        for content in plain.chunks(RECORD_MAX) {
+            let start = out.len();
+            out.resize(start + content.len() + RECORD_OVERHEAD, 0);
+            let length = match traffic.encrypt(content, &mut out[start..]) {
+                Err(EncryptError::InsufficientSize(short)) => {
+                    out.resize(start + short.required_size, 0);
+                    traffic.encrypt(content, &mut out[start..])?
+                }
+                length => length?,
+            };
+            out.truncate(start + length);
+        }
+        Ok(())
+    }
 }
 
 /// Believes every certificate, but checks that the server holds its key.

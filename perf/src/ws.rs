@@ -52,10 +52,10 @@ pub struct Frame {
     pub payload: std::ops::Range<usize>,
 }
 
-/// Writes the upgrade request.
-pub fn write_upgrade(host: &str, out: &mut Vec<u8>) {
+/// Writes the upgrade request; the number of the user is in its query, for servers that want it.
+pub fn write_upgrade(host: &str, number: u32, out: &mut Vec<u8>) {
     let request = format!(
-        "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /?u{number:07} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Origin: https://{host}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\
          Sec-WebSocket-Protocol: sip\r\n\r\n"
     );
@@ -99,7 +99,15 @@ pub fn write_frame(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &mut Vec<
         }
     }
     out.extend_from_slice(&mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    let start = out.len();
+    out.extend_from_slice(payload);
+    let half = u64::from(u32::from_ne_bytes(mask));
+    let key = half << 32 | half;
+    let (words, rest) = out[start..].as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ key).to_ne_bytes();
+    }
+    rest.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
 }
 
 /// The frame at the front of `input`, or `None` while it is incomplete.

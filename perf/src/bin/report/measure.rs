@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::plan::{Cell, Kind, Server, servers};
 use crate::results::{Measured, Run};
 
+/// Load comes before what is measured: this part of its time.
+const WARMUP_PART: f64 = 4.0;
+
 /// How the runs are made.
 pub struct Setup {
     /// The folder `perf`.
@@ -91,10 +94,15 @@ impl Setup {
         let cpu = self.cpus.saturating_sub(1).min(server.shards);
         let mut command = Command::new("taskset");
         command.args(["-c", &cpu.to_string()]).arg(&self.generator).args(cell.load).arg("--json");
-        command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
+        for (transport, offset) in [("udp", 0), ("tcp", 0), ("tls", 1), ("ws", 2), ("wss", 3)] {
+            let address = format!("127.0.0.1:{}", self.port + offset);
+            command.args([&format!("--{transport}"), &address]);
+        }
         command.args(["--connections", &cell.connections.to_string()]);
         if cell.kind != Kind::Memory {
+            let warmup = self.seconds / WARMUP_PART;
             command.args(["--seconds", &self.seconds.to_string()]);
+            command.args(["--warmup", &warmup.to_string()]);
         }
         cell.rate.iter().for_each(|rate| {
             command.args(["--rate", &rate.to_string()]);
@@ -116,7 +124,7 @@ fn tell(run: &Run, took: Duration) {
             "{:8.2} µs {:9.0}/s, load at {:3.0} %",
             measured.server.us_per_transaction,
             measured.rate,
-            measured.client.share * 100.0
+            measured.client.busy * 100.0
         ),
         (None, failure) => failure.clone().unwrap_or_default(),
     };

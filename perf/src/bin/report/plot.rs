@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::results::{Measured, Report, cost};
+use crate::results::{Figure, Report, cost};
 use crate::table::grouped;
 
 const WIDTH: f64 = 720.0;
@@ -25,7 +25,7 @@ pub struct Plot {
 
 /// Every plot that the report has the figures for, by file name.
 pub fn plots(report: &Report) -> Vec<(&'static str, String)> {
-    let relay = |title, measure, up, figure: fn(&Measured) -> f64| Plot {
+    let relay = |title, measure, up, figure: Figure| Plot {
         title,
         across: "connections",
         up,
@@ -37,7 +37,7 @@ pub fn plots(report: &Report) -> Vec<(&'static str, String)> {
         across: "transactions a second",
         up: "99 % in µs",
         is_log_up: true,
-        lines: lines(report, "latency", |it| it.latency_us.p99),
+        lines: lines(report, "latency", |it| Some(it.latency_us.p99)),
     };
     let all = [
         ("cost-relay.svg", relay("Cost of MESSAGE WSS to WSS", "relay", "server CPU, µs", cost)),
@@ -46,7 +46,7 @@ pub fn plots(report: &Report) -> Vec<(&'static str, String)> {
         (
             "memory.svg",
             relay("Memory of idle WSS clients", "idle", "PSS, MB", |it| {
-                it.memory.pss_after as f64 / 1e6
+                Some(it.memory.pss_after as f64 / 1e6)
             }),
         ),
         ("shards.svg", Plot { lines: by_shards(report), ..shards() }),
@@ -70,11 +70,7 @@ fn shards() -> Plot {
 
 /// A line for each server: the medians of a figure over connections, or over the rate if there is
 /// one.
-fn lines(
-    report: &Report,
-    measure: &str,
-    figure: fn(&Measured) -> f64,
-) -> Vec<(String, Vec<(f64, f64)>)> {
+fn lines(report: &Report, measure: &str, figure: Figure) -> Vec<(String, Vec<(f64, f64)>)> {
     let servers = report.servers(|run| run.measure == measure);
     let line = |server: &str| {
         let cells = report.cells().into_iter().filter(|cell| cell.0 == measure);

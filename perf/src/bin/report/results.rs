@@ -70,8 +70,8 @@ pub struct ServerCost {
     pub cpu_user_us: f64,
     /// In the kernel.
     pub cpu_sys_us: f64,
-    /// Both, of one transaction.
-    pub us_per_transaction: f64,
+    /// Both, of one transaction; none when there was none.
+    pub us_per_transaction: Option<f64>,
 }
 
 /// CPU time of the load generator.
@@ -79,9 +79,9 @@ pub struct ServerCost {
 #[serde(default)]
 pub struct ClientCost {
     /// Of one transaction.
-    pub cpu_us_per_transaction: f64,
+    pub cpu_us_per_transaction: Option<f64>,
     /// Part of its CPU that it used; near 1 it is the limit, not the server.
-    pub share: f64,
+    pub busy: f64,
 }
 
 /// Latencies of a run.
@@ -101,8 +101,8 @@ pub struct Latency {
 #[serde(default)]
 #[allow(missing_docs)]
 pub struct Bytes {
-    pub out_per_transaction: f64,
-    pub in_per_transaction: f64,
+    pub out_per_transaction: Option<f64>,
+    pub in_per_transaction: Option<f64>,
 }
 
 /// Proportional set size of the server, in bytes.
@@ -112,7 +112,7 @@ pub struct Bytes {
 pub struct Memory {
     pub pss_before: u64,
     pub pss_after: u64,
-    pub per_connection: f64,
+    pub per_connection: Option<f64>,
 }
 
 /// A median with the least and the greatest value behind it.
@@ -144,11 +144,11 @@ impl Spread {
     }
 }
 
-/// A figure of a run.
-pub type Figure = fn(&Measured) -> f64;
+/// A figure of a run, if it has that.
+pub type Figure = fn(&Measured) -> Option<f64>;
 
 /// CPU time of the server for a transaction, in microseconds.
-pub fn cost(measured: &Measured) -> f64 {
+pub fn cost(measured: &Measured) -> Option<f64> {
     measured.server.us_per_transaction
 }
 
@@ -194,14 +194,14 @@ impl Report {
 impl CellRuns<'_> {
     /// A figure of one server over all rounds.
     pub fn figure(&self, server: &str, figure: Figure) -> Option<Spread> {
-        Spread::of(self.good(server).map(|(_, measured)| figure(measured)))
+        Spread::of(self.good(server).filter_map(|(_, measured)| figure(measured)))
     }
 
     /// A figure of one server as a multiple of another's in the same round.
     pub fn ratio(&self, server: &str, to: &str, figure: Figure) -> Option<Spread> {
         Spread::of(self.good(server).filter_map(|(round, measured)| {
             let (_, other) = self.good(to).find(|(other, _)| *other == round)?;
-            Some(figure(measured) / figure(other))
+            Some(figure(measured)? / figure(other)?)
         }))
     }
 
@@ -244,7 +244,7 @@ pub mod samples {
     }
 
     fn run(server: &str, round: usize, connections: usize, cost: f64) -> Run {
-        let server_cost = ServerCost { us_per_transaction: cost, ..ServerCost::default() };
+        let server_cost = ServerCost { us_per_transaction: Some(cost), ..ServerCost::default() };
         Run {
             measure: "relay".to_owned(),
             title: "MESSAGE WSS to WSS".to_owned(),
@@ -292,10 +292,10 @@ mod tests {
 
     #[test]
     fn what_the_load_prints_is_read_whatever_it_leaves_out() {
-        let text = r#"{"scenario":"relay","transactions":10,"server":{"pid":1,"us_per_transaction":9.5},
-            "errors":{"lost":1}}"#;
+        let text = r#"{"scenario":"relay","transactions":10,"server":{"pid":[1],"us_per_transaction":9.5},
+            "client":{"cpu_us_per_transaction":null,"share":null},"errors":{"lost":1}}"#;
         let measured: Measured = serde_json::from_str(text).unwrap();
-        assert_eq!((measured.transactions, cost(&measured)), (10, 9.5));
+        assert_eq!((measured.transactions, cost(&measured)), (10, Some(9.5)));
         assert_eq!(measured.errors["lost"], 1);
     }
 }

@@ -88,7 +88,7 @@ pub fn whole(report: &Report) -> String {
 }
 
 fn bytes(report: &Report) -> String {
-    let rows = |measured: &Measured| measured.bytes.out_per_transaction > 0.0;
+    let rows = |measured: &Measured| measured.bytes.out_per_transaction.is_some();
     let has_bytes = |run: &Run| run.rate.is_none() && run.measured.as_ref().is_some_and(rows);
     let servers = report.servers(has_bytes);
     let mut lines = Lines::new("measure | clients", &servers);
@@ -114,8 +114,8 @@ fn latency(report: &Report) -> String {
         let (Some(asked), "latency") = (rate, measure) else { continue };
         let cell = report.cell(measure, connections, rate);
         lines.add(&grouped(asked as f64), &servers, |server| {
-            let half = cell.figure(server, |it| it.latency_us.p50)?;
-            let most = cell.figure(server, |it| it.latency_us.p99)?;
+            let half = cell.figure(server, |it| Some(it.latency_us.p50))?;
+            let most = cell.figure(server, |it| Some(it.latency_us.p99))?;
             Some(format!(
                 "{}, {}{}",
                 grouped(half.median),
@@ -137,7 +137,7 @@ fn memory(report: &Report) -> String {
         let cell = report.cell(measure, connections, rate);
         lines.add(&grouped(connections as f64), &servers, |server| {
             let each = cell.figure(server, |it| it.memory.per_connection)?;
-            let all = cell.figure(server, |it| it.memory.pss_after as f64 / 1e6)?;
+            let all = cell.figure(server, |it| Some(it.memory.pss_after as f64 / 1e6))?;
             Some(format!("{}, {:.0}{}", grouped(each.median), all.median, mark(&cell, server)))
         });
     }
