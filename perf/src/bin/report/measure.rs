@@ -122,7 +122,7 @@ fn tell(run: &Run, took: Duration) {
     let what = match (&run.measured, &run.failure) {
         (Some(measured), _) => format!(
             "{:8.2} µs {:9.0}/s, load at {:3.0} %",
-            measured.server.us_per_transaction,
+            measured.server.us_per_transaction.unwrap_or(f64::NAN),
             measured.rate,
             measured.client.busy * 100.0
         ),
