@@ -98,8 +98,8 @@ impl Setup {
             let address = format!("127.0.0.1:{}", self.port + offset);
             command.args([&format!("--{transport}"), &address]);
         }
-        command.args(["--connections", &cell.connections.to_string()]);
         if cell.kind != Kind::Memory {
+            command.args(["--connections", &cell.connections.to_string()]);
             let warmup = self.seconds / WARMUP_PART;
             command.args(["--seconds", &self.seconds.to_string()]);
             command.args(["--warmup", &warmup.to_string()]);

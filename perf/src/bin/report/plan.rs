@@ -144,8 +144,6 @@ const ROWS: [Row; 12] = [
 
 /// Rates at which latency is measured, transactions a second.
 const RATES: [usize; 5] = [500, 1_000, 2_000, 5_000, 10_000];
-/// Idle clients whose memory is measured.
-const IDLE: [usize; 2] = [2_500, 10_000];
 /// Connections of the quick run at most.
 const QUICK_CONNECTIONS_MAX: usize = 1_000;
 
@@ -171,14 +169,14 @@ pub fn cells(size: Size) -> Vec<Cell> {
         rate: Some(rate),
         load: &["relay"],
     }));
-    cells.extend(IDLE.iter().map(|&connections| Cell {
+    cells.push(Cell {
         measure: "idle",
         title: "memory of idle registered WSS clients",
         kind: Kind::Memory,
-        connections,
+        connections: 10_000,
         rate: None,
-        load: &["idle"],
-    }));
+        load: &["idle", "--steps", "2500,10000"],
+    });
     cells.push(Cell {
         measure: "shards",
         title: "MESSAGE WSS to WSS by shards",

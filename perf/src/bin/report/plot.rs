@@ -43,13 +43,8 @@ pub fn plots(report: &Report) -> Vec<(&'static str, String)> {
         ("cost-relay.svg", relay("Cost of MESSAGE WSS to WSS", "relay", "server CPU, µs", cost)),
         ("cost-notify.svg", relay("Cost of NOTIFY UDP to WSS", "notify", "server CPU, µs", cost)),
         ("latency.svg", latency),
-        (
-            "memory.svg",
-            relay("Memory of idle WSS clients", "idle", "PSS, MB", |it| {
-                Some(it.memory.pss_after as f64 / 1e6)
-            }),
-        ),
-        ("shards.svg", Plot { lines: by_shards(report), ..shards() }),
+        ("memory.svg", memory(report)),
+        ("shards.svg", shards(report)),
     ];
     let has_lines = |plot: &Plot| plot.lines.iter().any(|(_, points)| points.len() > 1);
     all.into_iter()
@@ -58,13 +53,39 @@ pub fn plots(report: &Report) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-fn shards() -> Plot {
+fn memory(report: &Report) -> Plot {
+    let line = |server: &str| {
+        let runs = report.runs.iter().filter(|run| run.server == server);
+        let measured = runs.filter_map(|run| run.measured.as_ref()?.pss.as_ref()).next_back();
+        let readings = measured.into_iter().flatten();
+        let mut points: Vec<(f64, f64)> = readings
+            .filter_map(|(count, pss)| Some((count.parse().ok()?, *pss as f64 / 1e6)))
+            .filter(|(count, _)| *count > 0.0)
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (server.to_owned(), points)
+    };
+    Plot {
+        title: "Memory of idle WSS clients",
+        across: "connections",
+        up: "PSS, MB",
+        is_log_up: false,
+        lines: report.servers(|run| run.measure == "idle").into_iter().map(line).collect(),
+    }
+}
+
+fn shards(report: &Report) -> Plot {
+    let all = lines(report, "shards", cost);
+    let points = all.iter().zip(1..).filter_map(|((_, points), shards)| {
+        let (_, y) = points.first()?;
+        Some((f64::from(shards), *y))
+    });
     Plot {
         title: "One shard and two: MESSAGE WSS to WSS, 1,000 clients",
         across: "shards",
         up: "CPU of all, µs",
         is_log_up: false,
-        lines: Vec::new(),
+        lines: vec![("sipring".to_owned(), points.collect())],
     }
 }
 
@@ -86,15 +107,6 @@ fn lines(report: &Report, measure: &str, figure: Figure) -> Vec<(String, Vec<(f6
         (server.to_owned(), points)
     };
     servers.into_iter().map(line).collect()
-}
-
-fn by_shards(report: &Report) -> Vec<(String, Vec<(f64, f64)>)> {
-    let all = lines(report, "shards", cost);
-    let points = all.iter().zip(1..).filter_map(|((_, points), shards)| {
-        let (_, y) = points.first()?;
-        Some((f64::from(shards), *y))
-    });
-    vec![("sipring".to_owned(), points.collect())]
 }
 
 impl Plot {
@@ -246,6 +258,19 @@ mod tests {
         assert_eq!(places.len(), 6);
         assert!(places.iter().all(|x| (LEFT..=WIDTH - RIGHT).contains(x)), "{places:?}");
         assert_eq!(svg.matches('<').count(), svg.matches('>').count());
+    }
+
+    #[test]
+    fn memory_is_drawn_from_the_readings_of_one_run() {
+        let mut report = samples::report();
+        let readings = [("0", 20), ("10000", 70), ("2500", 35)];
+        for run in report.runs.iter_mut().filter(|run| run.server == "floor") {
+            run.measure = "idle".to_owned();
+            let pss = readings.iter().map(|(count, mb)| (count.to_string(), mb * 1_000_000));
+            run.measured.as_mut().unwrap().pss = Some(pss.collect());
+        }
+        let expected = vec![("floor".to_owned(), vec![(2_500.0, 35.0), (10_000.0, 70.0)])];
+        assert_eq!(memory(&report).lines, expected);
     }
 
     #[test]

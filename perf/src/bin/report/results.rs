@@ -58,6 +58,8 @@ pub struct Measured {
     pub bytes: Bytes,
     /// Of the server.
     pub memory: Memory,
+    /// Its proportional set size in bytes at each number of idle connections.
+    pub pss: Option<BTreeMap<String, u64>>,
     /// What was wrong, and how often.
     pub errors: BTreeMap<String, u64>,
 }
@@ -105,7 +107,7 @@ pub struct Bytes {
     pub in_per_transaction: Option<f64>,
 }
 
-/// Proportional set size of the server, in bytes.
+/// Proportional set size of the server, in bytes, with few idle connections and with many.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)]
@@ -166,8 +168,7 @@ impl Report {
         CellRuns { runs: self.runs.iter().filter(is_of).collect() }
     }
 
-    /// The servers that were measured, in the order in which they first were, as `wanted` picks
-    /// runs.
+    /// The servers that were measured, as `wanted` picks runs: the floor, sipring, its peers.
     pub fn servers(&self, wanted: impl Fn(&Run) -> bool) -> Vec<&str> {
         let mut servers: Vec<&str> = Vec::new();
         for run in self.runs.iter().filter(|run| wanted(run)) {
@@ -175,10 +176,12 @@ impl Report {
                 servers.push(&run.server);
             }
         }
+        let rank = |server: &str| ["floor", "sipring"].iter().position(|it| *it == server);
+        servers.sort_by_key(|server| (rank(server).unwrap_or(usize::MAX), *server));
         servers
     }
 
-    /// Cells as measure, title, connections and rate, likewise.
+    /// Cells as measure, title, connections and rate, in the order in which they were measured.
     pub fn cells(&self) -> Vec<(&str, &str, usize, Option<usize>)> {
         let mut cells = Vec::new();
         for run in &self.runs {
