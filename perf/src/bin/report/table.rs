@@ -14,15 +14,19 @@ const OURS: &str = "sipring";
 pub fn machine(report: &Report) -> String {
     let it = &report.machine;
     let rounds = report.runs.iter().map(|run| run.round + 1).max().unwrap_or(0);
-    let peers = if it.peers.is_empty() {
-        String::new()
-    } else {
-        format!(" Peers: {}.", it.peers.join("; "))
-    };
+    let rounds = if rounds == 1 { "One round".to_owned() } else { format!("{rounds} rounds") };
+    let peers: Vec<String> = it.peers.iter().map(|peer| format!("{peer}.\n")).collect();
     format!(
-        "{} with {} CPUs, Linux {}, load average {:.1} before the run, {}, commit {}; {rounds} rounds by\n\
-         `{}`.{peers}\n",
-        it.processor, it.cpus, it.kernel, it.load_average, it.day, it.commit, it.command
+        "{}, {} CPUs, Linux {}; {}, commit {}, load average {:.1} before the run.\n\
+         {rounds} by `{}`.\n{}",
+        it.processor,
+        it.cpus,
+        it.kernel,
+        it.day,
+        it.commit,
+        it.load_average,
+        it.command,
+        peers.concat()
     )
 }
 
