@@ -122,8 +122,8 @@ fn a_registration_that_is_stored_allocates_nothing() {
 }
 
 #[test]
-fn a_digest_that_is_checked_allocates_nothing() {
-    for proof in [Proof::Flow, Proof::Digest(0), Proof::Digest(1)] {
+fn a_digest_or_a_token_that_is_checked_allocates_nothing() {
+    for proof in [Proof::Flow, Proof::Digest(0), Proof::Digest(1), Proof::Token] {
         for shards in [1, 2] {
             let mut play = Passwords::new(shards, 20, proof);
             play.stage.step = STEP;

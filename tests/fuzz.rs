@@ -88,6 +88,8 @@ entries! {
     contact: sipring::registrar::fuzz::contact, 100, 1000;
     credentials: sipring::auth::fuzz::credentials, 100, 1000;
     users: sipring::auth::fuzz::users, 40, 300;
+    jwt: sipring::auth::fuzz::jwt, 40, 300;
+    jwks: sipring::auth::fuzz::jwks, 40, 300;
     config: sipring::io::config_file::fuzz::config, 40, 200;
     operations: sipring::engine::fuzz::operations, 12, 60;
 }

@@ -111,6 +111,13 @@ Sec-WebSocket-Protocol: sip\r\n\r\n";
         flow
     }
 
+    /// What the wall clock shows, in seconds since 1970.
+    pub fn tell_time(&mut self, unix: u64) {
+        for engine in &mut self.engines {
+            engine.handle(self.now, Input::WallClock(Duration::from_secs(unix)));
+        }
+    }
+
     /// Bytes from a peer. Datagrams take turns among the shards.
     pub fn feed(&mut self, from: Peer, bytes: &[u8]) {
         self.input.clear();

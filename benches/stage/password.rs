@@ -1,8 +1,9 @@
-//! Clients that register again and again with what their password proved once: what a digest costs
-//! in a whole transaction.
+//! Clients that register again and again with what their password or token proved once: what a
+//! digest, or a token that is known, costs in a whole transaction.
 
 use super::super::lab::config;
 use super::super::lab::digest::{Challenge, Response, Settings, with_digest};
+use super::super::lab::jwt::{ISSUED, Issuer, with_bearer};
 use super::super::lab::text::Sip;
 use super::script::{FIRST, NUMBER, digits, frame, named, places, put, register};
 use super::{Peer, Stage};
@@ -16,6 +17,8 @@ pub enum Proof {
     Flow,
     /// A digest in every request, by the challenge at this place of two: SHA-256, MD5.
     Digest(usize),
+    /// A token in every request.
+    Token,
 }
 
 /// Registered clients, and the REGISTER of each of them.
@@ -30,8 +33,14 @@ impl Passwords {
     pub fn new(shards: u16, count: usize, proof: Proof) -> Passwords {
         let users: String = (0..count).map(|user| format!("user{user:05}:secret\n")).collect();
         let settings = Settings { users: &users, ..Settings::default() };
-        let config = if proof == Proof::None { config() } else { with_digest(config(), &settings) };
+        let issuer = Issuer::default();
+        let config = match proof {
+            Proof::None => config(),
+            Proof::Token => with_bearer(config(), &issuer),
+            Proof::Flow | Proof::Digest(_) => with_digest(config(), &settings),
+        };
         let mut stage = Stage::with(shards, config);
+        stage.tell_time(ISSUED);
         let mut clients = Vec::with_capacity(count);
         for user in 0..count {
             let peer = Peer::Flow(stage.open());
@@ -43,7 +52,11 @@ impl Passwords {
             };
             let plain = named(&register(), FIRST - 2, user, 0);
             let mut text = register();
-            if proof != Proof::None {
+            if proof == Proof::Token {
+                let token = issuer.token(&format!("user{user:05}"), ISSUED + 1_000_000);
+                let line = format!("Authorization: Bearer {token}\r\nExpires:");
+                text = register().replace("Expires:", &line);
+            } else if proof != Proof::None {
                 let which = if let Proof::Digest(which) = proof { which } else { 1 };
                 let challenge = Challenge::all(&ask(&plain)).swap_remove(which);
                 let login = (&*format!("user{user:05}"), "secret");

@@ -5,14 +5,14 @@
 //! it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 
+use crate::report;
+
 /// Bits of a name that say the slot.
 const SLOT_BITS: u32 = 20;
-/// Longest latency that is told from longer ones, in nanoseconds.
-const LATENCY_MAX: u64 = 60_000_000_000;
 
 /// One exchange.
 #[derive(Clone, Debug)]
@@ -71,8 +71,9 @@ impl Flights {
     /// None in flight; stopped.
     pub fn new(pace: Pace, classes: usize) -> Flights {
         let now = Instant::now();
+        let first = first_serial() << SLOT_BITS;
         let slot = |index| Flight {
-            id: index as u64,
+            id: first | index as u64,
             from: 0,
             to: 0,
             phase: 0,
@@ -173,7 +174,7 @@ impl Flights {
         let flight = &self.slots[slot];
         let latency = self.now.saturating_duration_since(flight.intended);
         let tally = &mut self.tallies[flight.class];
-        tally.latency.saturating_record(latency.as_nanos().try_into().unwrap_or(LATENCY_MAX));
+        tally.latency.saturating_record(latency.as_nanos() as u64);
         tally.done += 1;
         self.release(slot);
     }
@@ -195,7 +196,7 @@ impl Flights {
     fn release(&mut self, slot: usize) {
         let flight = &mut self.slots[slot];
         flight.is_open = false;
-        flight.id += 1 << SLOT_BITS;
+        flight.id = flight.id.wrapping_add(1 << SLOT_BITS);
         self.free.push(slot);
     }
 
@@ -212,9 +213,15 @@ impl Flights {
 
 impl Tally {
     fn new() -> Tally {
-        let latency = Histogram::new_with_bounds(1_000, LATENCY_MAX, 3);
-        Tally { latency: latency.expect("the bounds are in order"), done: 0 }
+        Tally { latency: report::histogram(), done: 0 }
     }
+}
+
+/// The microsecond of the start: no run uses a name that a server may still remember from an
+/// earlier one, since a slot uses less than one a microsecond.
+pub fn first_serial() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_micros() as u64
 }
 
 #[cfg(test)]

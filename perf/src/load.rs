@@ -45,9 +45,20 @@ pub trait Scenario {
         "no answer"
     }
 
-    /// A connection ended while the load ran. True: that was to be expected.
+    /// A connection ended, or its registration was refused, while the load ran. True: that was to
+    /// be expected.
     fn on_closed(&mut self, _stage: Stage<'_>, _end: usize) -> Result<bool> {
         Ok(false)
+    }
+
+    /// A user is registered, and the load runs.
+    fn on_registered(&mut self, _stage: Stage<'_>, _end: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Once a turn, before it waits.
+    fn on_turn(&mut self, _stage: Stage<'_>) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -81,8 +92,8 @@ impl<S: Scenario> Load<S> {
         }
     }
 
-    /// Opens these ends, a window at a time, and waits until their users are registered; `passive`
-    /// ones are ready as soon as they are open. How long it took.
+    /// Opens these ends, a window at a time, and waits until their users are registered: how long that
+    /// took.
     pub fn register(
         &mut self,
         network: &mut Network,
@@ -137,6 +148,12 @@ impl<S: Scenario> Load<S> {
         Ok(())
     }
 
+    /// The load has begun without anybody registered: what happens to connections is the
+    /// scenario's.
+    pub fn begin(&mut self) {
+        self.has_begun = true;
+    }
+
     /// Starts nothing more, and waits for what is in flight to end or to be given up.
     pub fn drain(&mut self, network: &mut Network) -> Result<()> {
         self.flights.stop();
@@ -146,8 +163,20 @@ impl<S: Scenario> Load<S> {
         Ok(())
     }
 
+    /// Ends the bindings of users without connection; the server ends the others'.
+    pub fn leave(&mut self, network: &mut Network, users: std::ops::Range<usize>) -> Result<()> {
+        for end in users {
+            if network.transport(end).is_datagram() {
+                self.roster.unregister(network, end)?;
+            }
+        }
+        network.flush(self)
+    }
+
     /// One turn: what has arrived is handled, what is due is started, and all of it is sent.
     pub fn step(&mut self, network: &mut Network) -> Result<()> {
+        let Load { roster, flights, scenario, .. } = self;
+        scenario.on_turn(Stage { network, roster, flights })?;
         let patience = self.flights.idle_time();
         network.turn(self, patience)?;
         self.flights.set_now(Instant::now());
@@ -162,6 +191,43 @@ impl<S: Scenario> Load<S> {
             self.flights.sweep(|flight| scenario.unanswered(flight));
         }
         Ok(())
+    }
+
+    /// Lets the load run until all of these users are registered: false when that takes longer
+    /// than `deadline`.
+    pub fn run_until_ready(
+        &mut self,
+        network: &mut Network,
+        ends: std::ops::Range<usize>,
+        deadline: Duration,
+    ) -> Result<bool> {
+        let started = Instant::now();
+        while started.elapsed() < deadline {
+            if ends.clone().all(|end| self.roster.standing(end) == Standing::Ready) {
+                return Ok(true);
+            }
+            self.step(network)?;
+        }
+        Ok(false)
+    }
+
+    fn on_registration(
+        &mut self,
+        network: &mut Network,
+        end: usize,
+        head: &Head<'_>,
+    ) -> Result<()> {
+        match self.roster.on_response(network, end, head) {
+            Err(error) if self.has_begun => {
+                network.close(end);
+                self.on_closed(network, end, &error)
+            }
+            Ok(true) if self.has_begun => {
+                let Load { roster, flights, scenario, .. } = self;
+                scenario.on_registered(Stage { network, roster, flights }, end)
+            }
+            result => result.map(drop),
+        }
     }
 
     fn done(&self) -> u64 {
@@ -194,7 +260,7 @@ impl<S: Scenario> Application for Load<S> {
         };
         self.flights.set_now(Instant::now());
         if self.roster.standing(end) == Standing::Registering && head.call_id.starts_with(b"r") {
-            return self.roster.on_response(network, end, &head);
+            return self.on_registration(network, end, &head);
         }
         let Load { roster, flights, scenario, .. } = self;
         scenario.on_message(Stage { network, roster, flights }, end, &head, message)

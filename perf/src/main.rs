@@ -43,6 +43,22 @@ enum Kind {
     Relay(scenario::run::Pairs),
     /// NOTIFY from servers to clients, and its 200.
     Notify(scenario::run::Pairs),
+    /// INVITE, 100, 180, 200, ACK, BYE, 200.
+    Call(scenario::run::Pairs),
+    /// REGISTER again on living connections, with digest when there is a --password.
+    Register(scenario::run::Side),
+    /// OPTIONS that the server answers itself.
+    Options(scenario::run::Side),
+    /// Connections come, register and go.
+    Handshake(scenario::handshake::Handshake),
+    /// Registered connections that do nothing: the server's memory for each.
+    Idle(scenario::idle::Idle),
+    /// Requests for clients that are gone, among requests for living ones.
+    Dead(scenario::apart::Dead),
+    /// Clients that do not read, among clients that do.
+    Slow(scenario::apart::Slow),
+    /// Many clients lose their connection at once, and come back.
+    Storm(scenario::storm::Storm),
 }
 
 fn main() -> Result<()> {
@@ -50,5 +66,13 @@ fn main() -> Result<()> {
     match Command::parse().kind {
         Kind::Relay(pairs) => scenario::run::relay("relay", Method::Message, &pairs, [Wss, Wss]),
         Kind::Notify(pairs) => scenario::run::relay("notify", Method::Notify, &pairs, [Udp, Wss]),
+        Kind::Call(pairs) => scenario::run::call(&pairs, [Wss, Udp]),
+        Kind::Register(side) => scenario::run::register(&side),
+        Kind::Options(side) => scenario::run::ask(&side),
+        Kind::Handshake(handshake) => handshake.run(),
+        Kind::Idle(idle) => idle.run(),
+        Kind::Dead(dead) => dead.run(),
+        Kind::Slow(slow) => slow.run(),
+        Kind::Storm(storm) => storm.run(),
     }
 }

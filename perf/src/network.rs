@@ -38,7 +38,7 @@ pub trait Application {
 /// Where to, and from where.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The server's address for each transport, in the order of [`Transport::ALL`].
+    /// The server's address for each transport, in the order of [`Transport`].
     pub servers: [SocketAddr; 5],
     /// Loopback source addresses to spread over, from 127.0.0.1 on; 0: the system's choice.
     pub sources: u8,

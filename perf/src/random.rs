@@ -17,7 +17,7 @@ impl Random {
 
     /// One of the range, evenly.
     pub fn within(&mut self, range: &Range<usize>) -> usize {
-        range.start + (u128::from(self.next()) * range.len() as u128 >> 64) as usize
+        range.start + ((u128::from(self.next()) * range.len() as u128) >> 64) as usize
     }
 
     /// One of the range, but not `not`, where there are two.

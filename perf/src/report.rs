@@ -84,6 +84,7 @@ pub fn make(setting: &Setting, flights: &Flights, used: &Used) -> Map<String, Va
         |amount: f64| if done == 0 { Value::Null } else { json!(round(amount / done as f64)) };
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let client = micros(used.client.total);
+    let (client_user, client_system) = used.client.split();
     let mut report = Map::new();
     report.insert("scenario".into(), json!(setting.scenario));
     report.insert("transports".into(), json!(setting.transports));
@@ -107,6 +108,8 @@ pub fn make(setting: &Setting, flights: &Flights, used: &Used) -> Map<String, Va
     let share = used.server.as_ref().map(|server| round(client / micros(server.total).max(1.0)));
     let figures = json!({
         "cpu_us_per_transaction": each(client),
+        "cpu_user_us": round(micros(client_user)),
+        "cpu_sys_us": round(micros(client_system)),
         "share": share,
         "busy": round(used.client.total.as_secs_f64() / seconds),
     });
@@ -131,6 +134,11 @@ pub fn latency(histogram: &Histogram<u64>) -> Value {
         "p999": at(0.999),
         "max": round(histogram.max() as f64 / 1e3),
     })
+}
+
+/// Latencies from a microsecond to a minute, in nanoseconds.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
 /// Three places behind the point.

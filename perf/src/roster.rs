@@ -8,6 +8,7 @@ use std::ops::Range;
 use anyhow::{Context, Result, bail};
 use md5::{Digest, Md5};
 
+use crate::flights::first_serial;
 use crate::network::Network;
 use crate::sip::{self, Head};
 use crate::template::{Template, Values};
@@ -54,6 +55,8 @@ pub struct Roster {
     web: [Template; 2],
     ready: usize,
     next_numbers: [u32; 2],
+    /// Names this run in Call-IDs and branches.
+    run: u64,
     text: Vec<u8>,
 }
 
@@ -61,13 +64,14 @@ impl Roster {
     /// Without users. `first` is the number of the first browser.
     pub fn new(realm: Realm, first: u32) -> Roster {
         let web = [Transport::Ws, Transport::Wss]
-            .map(|transport| register(&realm.domain, transport, "u{from}.invalid"));
+            .map(|transport| register(&realm.domain, transport, "u{from}.invalid", EXPIRES));
         Roster {
             users: Vec::new(),
             realm,
             web,
             ready: 0,
             next_numbers: [first, SERVERS_FIRST + first],
+            run: first_serial(),
             text: Vec::new(),
         }
     }
@@ -87,11 +91,6 @@ impl Roster {
             self.users.push(User { standing: Standing::Away, cseq: CSEQ_FIRST });
         }
         start..self.users.len()
-    }
-
-    /// The domain of all.
-    pub fn domain(&self) -> &str {
-        &self.realm.domain
     }
 
     /// Number of users who are registered or need not be.
@@ -124,6 +123,23 @@ impl Roster {
         self.users[end].cseq
     }
 
+    /// Sends a REGISTER that ends the binding of a user without connection, which would outlive
+    /// the run.
+    pub fn unregister(&mut self, network: &mut Network, end: usize) -> Result<()> {
+        let host = network.local_address(end)?.to_string();
+        let mut text = register(&self.realm.domain, network.transport(end), &host, 0);
+        let values = self.next_values(network, end);
+        network.send(end, text.fill(&values));
+        self.set_standing(end, Standing::Away);
+        Ok(())
+    }
+
+    fn next_values(&mut self, network: &Network, end: usize) -> Values {
+        let user = &mut self.users[end];
+        user.cseq += 1;
+        Values { from: network.number(end), cseq: user.cseq, id: self.run, to: 0 }
+    }
+
     /// Sends a REGISTER, in answer to a challenge when there is one.
     pub fn send_register(
         &mut self,
@@ -131,10 +147,7 @@ impl Roster {
         end: usize,
         challenge: Option<&[u8]>,
     ) -> Result<()> {
-        let user = &mut self.users[end];
-        user.cseq += 1;
-        let number = network.number(end);
-        let values = Values { from: number, cseq: user.cseq, ..Values::default() };
+        let values = self.next_values(network, end);
         let transport = network.transport(end);
         let mut own;
         let template = match transport {
@@ -142,7 +155,7 @@ impl Roster {
             Transport::Wss => &mut self.web[1],
             _ => {
                 let host = network.local_address(end)?.to_string();
-                own = register(&self.realm.domain, transport, &host);
+                own = register(&self.realm.domain, transport, &host, EXPIRES);
                 &mut own
             }
         };
@@ -153,27 +166,28 @@ impl Roster {
         };
         self.text.clear();
         self.text.extend_from_slice(&text[..text.len() - NO_BODY.len()]);
-        let line = self.realm.answer(number, challenge)?;
+        let line = self.realm.answer(values.from, challenge)?;
         self.text.extend_from_slice(line.as_bytes());
         self.text.extend_from_slice(NO_BODY.as_bytes());
         network.send(end, &self.text);
         Ok(())
     }
 
-    /// Takes the answer to a first REGISTER. A refusal is an error.
+    /// Takes the answer to a first REGISTER: true when the user is registered. A refusal is an
+    /// error.
     pub fn on_response(
         &mut self,
         network: &mut Network,
         end: usize,
         head: &Head<'_>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         match head.status {
             100..200 => {}
             200 => self.set_standing(end, Standing::Ready),
             401 => self.send_register(network, end, Some(head.challenge))?,
             _ => bail!("REGISTER: {}", String::from_utf8_lossy(head.start)),
         }
-        Ok(())
+        Ok(head.status == 200)
     }
 }
 
@@ -214,7 +228,7 @@ fn digest(parts: &[&str]) -> String {
     out
 }
 
-fn register(domain: &str, transport: Transport, host: &str) -> Template {
+fn register(domain: &str, transport: Transport, host: &str, expires: u32) -> Template {
     let (token, parameter) = (transport.token(), transport.parameter());
     // A client with a connection asks for outbound, one without is reached at its address.
     let (outbound, supported) = match transport.is_datagram() {
@@ -227,14 +241,14 @@ fn register(domain: &str, transport: Transport, host: &str) -> Template {
     };
     Template::new(&format!(
         "REGISTER sip:{domain} SIP/2.0\r\n\
-         Via: SIP/2.0/{token} u{{from}}.invalid;branch=z9hG4bKr{{from}}{{cseq}};rport\r\n\
+         Via: SIP/2.0/{token} u{{from}}.invalid;branch=z9hG4bKr{{from}}{{cseq}}{{id}};rport\r\n\
          Max-Forwards: 69\r\n\
          To: <sip:u{{from}}@{domain}>\r\n\
          From: <sip:u{{from}}@{domain}>;tag=r{{from}}\r\n\
-         Call-ID: r{{from}}\r\n\
+         Call-ID: r{{from}}{{id}}\r\n\
          CSeq: {{cseq}} REGISTER\r\n\
-         Contact: <sip:u{{from}}@{host};transport={parameter}>{outbound};expires={EXPIRES}\r\n\
-         Expires: {EXPIRES}\r\n\
+         Contact: <sip:u{{from}}@{host};transport={parameter}>{outbound};expires={expires}\r\n\
+         Expires: {expires}\r\n\
          Allow: INVITE,ACK,CANCEL,BYE,UPDATE,MESSAGE,OPTIONS,REFER,INFO,NOTIFY,SUBSCRIBE\r\n\
          Supported: path{supported}\r\n\
          User-Agent: sipring-perf\r\n\
@@ -249,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_register_is_complete_and_its_own() {
-        let mut template = register("example.com", Transport::Wss, "u{from}.invalid");
+        let mut template = register("example.com", Transport::Wss, "u{from}.invalid", EXPIRES);
         let mut seen = HashSet::new();
         for from in 0..1000 {
             let values = Values { from, cseq: CSEQ_FIRST, ..Values::default() };

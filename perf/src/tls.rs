@@ -3,18 +3,23 @@
 //! that is written. Absent: early data, key updates of our own.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+    UnbufferedClientConnection,
+};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, NamedGroup, SignatureScheme,
+};
 
-/// Sessions that a server's tickets are kept for, when they are.
-const SESSIONS_MAX: usize = 256;
+/// Tickets that are kept; more are forgotten.
+const TICKETS_MAX: usize = 65_536;
 
 /// What a record adds to its content, with room to spare (RFC 8446 §5.2).
 const RECORD_OVERHEAD: usize = 32;
@@ -34,7 +39,7 @@ pub fn config(resumes: bool) -> Result<Arc<ClientConfig>> {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     config.resumption = match resumes {
-        true => Resumption::in_memory_sessions(SESSIONS_MAX),
+        true => Resumption::store(Arc::new(Tickets::default())),
         false => Resumption::disabled(),
     };
     Ok(Arc::new(config))
@@ -135,6 +140,38 @@ impl Session {
             out.truncate(start + length);
         }
         Ok(())
+    }
+}
+
+/// Tickets of the one server there is, each used once (RFC 8446 §C.4): as many as connections are
+/// under way.
+#[derive(Debug, Default)]
+struct Tickets(Mutex<Vec<Tls13ClientSessionValue>>);
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _server: ServerName<'static>, _group: NamedGroup) {}
+
+    fn kx_hint(&self, _server: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _server: ServerName<'static>, _value: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _server: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _server: ServerName<'static>, value: Tls13ClientSessionValue) {
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tickets.len() < TICKETS_MAX {
+            tickets.push(value);
+        }
+    }
+
+    fn take_tls13_ticket(&self, _server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-/// A way to send SIP.
+/// A way to send SIP; the order is that of [`Places::servers`](crate::network::Places::servers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
     /// Datagrams.
@@ -18,10 +18,6 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// All of them.
-    pub const ALL: [Transport; 5] =
-        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
-
     /// As the sent-protocol of a Via names it (RFC 3261 §20.42, RFC 7118 §5).
     pub fn token(self) -> &'static str {
         match self {

@@ -40,7 +40,7 @@ pub struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// Checks the signature: 20 to 100 µs.
+    /// Checks the signature: 16 µs (RS256) to 52 µs (ES256), and more with larger keys.
     pub fn is_signed(&self) -> bool {
         self.key.verify_sig(self.message, &self.signature).is_ok()
     }
@@ -168,8 +168,8 @@ pub(super) mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::fuzz::config_of;
     use super::super::jwks;
-    use super::super::test_config;
     use super::*;
     use crate::base::bearer::{KeySet, UpgradeToken};
 
@@ -229,7 +229,7 @@ pub(super) mod tests {
     }
 
     fn judge(token: &str, bearer: &Bearer, unix: u64) -> Result<bool, TokenFault> {
-        let config = test_config(&["example.com", "example.org"]);
+        let config = config_of(&["example.com", "example.org"]);
         read(token.as_bytes(), bearer, &config, unix).map(|candidate| candidate.is_signed())
     }
 
@@ -241,7 +241,7 @@ pub(super) mod tests {
             rfc_token("{\"alg\":\"ES256\"}", P256_SIGNATURE),
         ] {
             assert_eq!(judge(&token, &bearer, THEN), Ok(true), "{token}");
-            let config = test_config(&["example.com"]);
+            let config = config_of(&["example.com"]);
             let found = read(token.as_bytes(), &bearer, &config, THEN).expect("it is good").guest;
             assert_eq!((&*found.aor, found.until), (&b"joe@example.com"[..], 1_300_819_410));
             let end = token.len() - 10;
@@ -335,7 +335,7 @@ pub(super) mod tests {
 
     #[test]
     fn users_are_named_in_three_ways() {
-        let config = test_config(&["example.com", "example.org"]);
+        let config = config_of(&["example.com", "example.org"]);
         let bearer = Bearer { user_claim: "sub".into(), ..bearer() };
         for (name, aor) in [
             ("ann", "ann@example.com"),

@@ -21,23 +21,3 @@ pub mod verify;
 pub use credentials::Credentials;
 pub use tokens::{Bearing, Tokens};
 pub use verify::{Challenge, Circumstances, Verdict, Verifier, is_for_us};
-
-/// A configuration with these domains, for tests.
-#[cfg(test)]
-fn test_config(domains: &[&str]) -> crate::base::config::Config {
-    use crate::base::config::{Auth, Config, Node, Registrar, Timers};
-
-    Config {
-        node: Node {
-            name: "test".to_owned(),
-            domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
-        },
-        listeners: Vec::new(),
-        registrar: Registrar::default(),
-        auth: Auth::default(),
-        upstreams: Vec::new(),
-        routes: Vec::new(),
-        timers: Timers::default(),
-        limits: crate::base::limits::Limits::default(),
-    }
-}

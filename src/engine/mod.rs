@@ -6,13 +6,13 @@
 //!
 //! The rooms of this floor, in the order in which a request passes them: `flows` and `upgrade` (bytes
 //! become messages), `dispatch` (which shard, which transaction), `admit` and `tokens` (by whom, and
-//! may they), `serve` (what is asked), `targets` (where it may go), `search` (who is tried when), `fork` (copies and client
-//! transactions) and `ack` (which has none), `failover` and `standing` (servers that do not answer),
-//! `client` and `server` (what the machines want), `answer` (responses up and of our own), `deliver`
-//! (bytes to a flow, here or elsewhere), `linked` (what other shards say), `seek` and `wait` (clients
-//! that lost their flow), `recall` (callers that came back, perhaps without their call), `alarm`
-//! (timers). Beside them: `reconfigure` (another configuration), `farewell` (the end), `blame` (which
-//! message a fault came with).
+//! may they), `serve` (what is asked), `targets` (where it may go), `search` (who is tried when),
+//! `fork` (copies and client transactions) and `ack` (which has none), `failover` and `standing`
+//! (servers that do not answer), `client` and `server` (what the machines want), `answer` (responses
+//! up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked` (what other shards
+//! say), `seek` and `wait` (clients that lost their flow), `recall` (callers that came back, perhaps
+//! without their call), `alarm` (timers). Beside them: `reconfigure` (another configuration),
+//! `farewell` (the end), `blame` (which message a fault came with).
 
 mod ack;
 mod admit;

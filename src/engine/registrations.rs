@@ -157,17 +157,18 @@ impl Engine {
         self.forget_contacts(gone);
     }
 
-    /// The flow is gone, and with it the bindings that need it.
+    /// The flow is gone, and with it the bindings that need it. To a process that ends nobody comes
+    /// back.
     pub(super) fn unbind_flow(&mut self, flow: FlowId) {
         let mut gone = Vec::new();
         let Registrar { grace, contacts_max, .. } = self.config.registrar;
         let until = self.now + grace;
-        let grace =
-            (!grace.is_zero()).then_some(Grace { now: self.now, until, most: contacts_max });
+        let is_awaited = !grace.is_zero() && !self.draining;
+        let grace = is_awaited.then_some(Grace { now: self.now, until, most: contacts_max });
         let lost = self.location.remove_flow(flow, grace, |binding| gone.extend(indexed(binding)));
         self.counters.bindings_flow_closed += lost.removed as u64;
         self.counters.bindings_suspended += lost.suspended as u64;
-        self.store_lost_flow();
+        self.store_losses();
         self.forget_contacts(gone);
         if lost.suspended > 0 {
             self.arm_expiry();
@@ -187,7 +188,7 @@ impl Engine {
         });
         self.counters.bindings_expired += removed as u64 - lost;
         self.counters.bindings_flow_closed += lost;
-        self.store_changes();
+        self.store_losses();
         self.forget_contacts(gone);
     }
 

@@ -82,9 +82,9 @@ impl Engine {
         (self.storing.serial > first).then_some(self.storing.serial)
     }
 
-    /// A flow is gone with its bindings. While the process ends that is our doing, and the next run
-    /// remembers whom it knew.
-    pub(super) fn store_lost_flow(&mut self) {
+    /// Bindings ended, with their flow or because nobody came back. While the process ends that is our
+    /// doing, and the next run remembers whom it knew.
+    pub(super) fn store_losses(&mut self) {
         if self.draining {
             self.location.forget_changes();
         } else {
@@ -165,7 +165,10 @@ impl Engine {
     /// A binding of a former run.
     pub(super) fn on_restored(&mut self, id: u64, expires_at: Time, record: &[u8]) {
         let (config, now) = (&self.config, self.now);
-        match restore(&mut self.location, config, now, (id, expires_at), record) {
+        let grace = config.registrar.grace;
+        let clients = (!grace.is_zero()).then_some(&self.placement);
+        self.location.await_lost(now + grace);
+        match restore(&mut self.location, config, clients, now, (id, expires_at), record) {
             Ok(binding) => {
                 self.counters.bindings_restored += 1;
                 let indexed = flow_of(binding, config)

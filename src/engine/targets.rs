@@ -323,7 +323,7 @@ impl Engine {
         if gruu.as_ref().is_some_and(|gruu| gruu.is_outdated(bindings.peek().copied())) {
             return Err(Reject::because(404, "The GRUU is not valid any more"));
         }
-        let reachable = bindings.filter(|binding| !binding.is_lost());
+        let reachable = bindings.filter(|binding| !self.location.is_gone(binding, self.now));
         Ok(choice.pick(reachable, &self.config, &mut self.scratch.targets))
     }
 }
@@ -370,7 +370,7 @@ impl Choice {
             }
         };
         for binding in bindings {
-            match binding.is_suspended() {
+            match binding.is_away() {
                 true => lost.push(binding),
                 false => pick(binding),
             }

@@ -107,8 +107,11 @@ impl Engine {
         }
         match found {
             Whereabouts::Here(path) => self.answer_seek(from, &seek, Some(path)),
-            Whereabouts::Suspended(until) => self.wait(from, seek, until),
-            Whereabouts::Unknown => self.answer_seek(from, &seek, None),
+            // To a process that ends nobody comes back.
+            Whereabouts::Suspended(until) if !self.draining => self.wait(from, seek, until),
+            Whereabouts::Suspended(_) | Whereabouts::Unknown => {
+                self.answer_seek(from, &seek, None);
+            }
         }
     }
 
@@ -118,8 +121,10 @@ impl Engine {
         };
         match binding.flow() {
             BindingFlow::Flow(FlowRef::Stream(path)) => Whereabouts::Here(path),
-            BindingFlow::Suspended(_) => Whereabouts::Suspended(binding.expires_at()),
-            _ => Whereabouts::Unknown,
+            _ => match self.location.awaited(binding, self.now) {
+                Some(until) => Whereabouts::Suspended(until),
+                None => Whereabouts::Unknown,
+            },
         }
     }
 

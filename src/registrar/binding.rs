@@ -20,13 +20,14 @@ pub enum BindingFlow {
     /// a hop that added none, or a foreign Contact that is to be resolved): by the Contact itself,
     /// under the relay rules.
     Path,
-    /// On this flow, once, which was lost; on the next one of the same client when that comes.
+    /// On this flow, once, which was lost; on the next one of the same client when that comes. The
+    /// flow has no name if it was lost with a former run of the process.
     Suspended(StreamPath),
     /// To the Contact's own address and port over [`Binding::transport`]: it is the address that
     /// the REGISTER came from, so that no relay rule applies.
     Dial,
-    /// Not at all, until its client registers again: its stream flow ended with a former run of the
-    /// process.
+    /// Not at all, until somebody registers it again: its stream flow ended with a former run of the
+    /// process, and its client proved nothing by which it could be known again.
     Lost,
 }
 
@@ -273,6 +274,9 @@ impl Binding {
             Way::Datagram(path) => BindingFlow::Flow(FlowRef::Datagram(**path)),
             Way::Path => BindingFlow::Path,
             Way::Dial => BindingFlow::Dial,
+            Way::Lost if self.client().is_some() => {
+                BindingFlow::Suspended(self.path_of(FlowId::NOWHERE))
+            }
             Way::Lost => BindingFlow::Lost,
         }
     }
@@ -296,9 +300,14 @@ impl Binding {
         self.facts.way.stream()
     }
 
-    /// Whether nothing can be sent to it until its client registers again.
+    /// Whether its flow was lost with a former run of the process.
     pub fn is_lost(&self) -> bool {
         self.facts.way == Way::Lost
+    }
+
+    /// Whether its flow was lost, in this run or a former one.
+    pub fn is_away(&self) -> bool {
+        self.is_suspended() || self.is_lost()
     }
 
     /// Whether it is still in force.

@@ -45,6 +45,8 @@ pub struct Location {
     /// Bindings by what their last ping and its answer took.
     pub(super) round_trips: RoundTrips,
     bindings_max: usize,
+    /// Until when clients that were lost with a former run are awaited.
+    awaited_until: Time,
     /// Name of the next binding.
     next_id: u64,
     journal: Journal,
@@ -67,6 +69,7 @@ impl Location {
             by_expiry: BTreeMap::new(),
             known: 0,
             pinged: 0,
+            awaited_until: Time::ZERO,
             round_trips: RoundTrips::default(),
             bindings_max,
         }
@@ -83,23 +86,40 @@ impl Location {
         self.journal.keep();
     }
 
+    /// Event: clients that were lost with a former run of the process are awaited until then.
+    pub fn await_lost(&mut self, until: Time) {
+        self.awaited_until = until;
+    }
+
     /// The bindings of the canonical address of record `aor` that are in force and can be reached,
-    /// newest first.
+    /// be it once their client is back, newest first.
     pub fn lookup<'a>(
         &'a self,
         aor: &'a [u8],
         now: Time,
     ) -> impl Iterator<Item = &'a Binding> + use<'a> {
-        self.remembered(aor, now).filter(|binding| !binding.is_lost())
+        self.remembered(aor, now).filter(move |binding| !self.is_gone(binding, now))
     }
 
-    /// The same with those that wait for their client to register again.
+    /// The same with those that can only be registered again.
     pub fn remembered<'a>(
         &'a self,
         aor: &'a [u8],
         now: Time,
     ) -> impl Iterator<Item = &'a Binding> + use<'a> {
         self.of_aor(aor).map(|(_, binding)| binding).filter(move |binding| binding.is_live(now))
+    }
+
+    /// Whether nothing can be sent to a binding, neither now nor soon, until it is registered again.
+    pub fn is_gone(&self, binding: &Binding, now: Time) -> bool {
+        binding.is_lost() && self.awaited(binding, now).is_none()
+    }
+
+    /// Until when the client of a binding whose flow was lost may come back, if it may.
+    pub fn awaited(&self, binding: &Binding, now: Time) -> Option<Time> {
+        let ends = binding.expires_at();
+        let until = if binding.is_lost() { ends.min(self.awaited_until) } else { ends };
+        (binding.is_away() && binding.client().is_some() && until > now).then_some(until)
     }
 
     /// What changed since [`Location::forget_changes`], in order. A binding that is gone, or has

@@ -154,10 +154,7 @@ impl<'a> Plan<'a> {
         }
         // Those whose client was lost hold no place of those that are there.
         let reached = |change: &Change<'_>| {
-            let is_there = |key: &&SlabKey| {
-                let binding = location.get(**key);
-                !binding.is_lost() && !binding.is_suspended()
-            };
+            let is_there = |key: &&SlabKey| !location.get(**key).is_away();
             change.meant.iter().filter(is_there).count()
         };
         let new = lasting().filter(|change| reached(change) == 0).count();
@@ -165,7 +162,7 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         let all = location.lookup(&out.aor, context.now);
-        let live = all.filter(|binding| !binding.is_suspended()).count();
+        let live = all.filter(|binding| !binding.is_away()).count();
         let gone: usize = self.changes.iter().map(reached).sum();
         if live - gone + lasting().count() > context.config.registrar.contacts_max {
             return Err(reject(context, 403, "Too many bindings", out));

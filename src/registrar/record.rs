@@ -24,6 +24,8 @@ const REGISTERED: u8 = 1;
 const OB: u8 = 1;
 /// It is the shadow of a binding that a registrar behind us holds.
 const SHADOW: u8 = 2;
+/// Its client had proved who it is.
+const PROVED: u8 = 4;
 /// Largest value of q, in thousandths.
 const Q_MAX: u16 = 1000;
 
@@ -52,6 +54,7 @@ pub(super) struct Record<'a> {
     pub(super) transport: Transport,
     pub(super) ob: bool,
     pub(super) shadow: bool,
+    pub(super) proved: bool,
     pub(super) cseq: u32,
     pub(super) registration: u32,
     pub(super) reg_id: u32,
@@ -77,7 +80,9 @@ impl Binding {
             Way::Datagram(_) => 2,
             Way::Stream(_) | Way::Suspended(_) | Way::Lost => 3,
         };
-        let flags = (u8::from(facts.ob) * OB) | (u8::from(self.is_shadow()) * SHADOW);
+        let flags = (u8::from(facts.ob) * OB)
+            | (u8::from(self.is_shadow()) * SHADOW)
+            | (u8::from(facts.client.is_some()) * PROVED);
         out.extend_from_slice(&[REGISTERED, way, facts.transport as u8, flags]);
         for number in [facts.cseq, facts.registration, facts.reg_id] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -204,6 +209,7 @@ impl<'a> Rest<'a> {
             transport,
             ob: flags & OB != 0,
             shadow: flags & SHADOW != 0,
+            proved: flags & PROVED != 0,
             cseq,
             registration,
             reg_id,

@@ -351,7 +351,7 @@ fn has_option(request: Message<'_>, name: HeaderName, tag: &[u8]) -> bool {
 fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut Registered) {
     let now = sender.context.now;
     let aor = sender.gruu_aor();
-    let bindings = location.lookup(&out.aor, now).filter(|binding| !binding.is_suspended());
+    let bindings = location.lookup(&out.aor, now).filter(|binding| !binding.is_away());
     for (index, binding) in bindings.enumerate() {
         let gruus = |out: &mut Vec<u8>| {
             if let Some(aor) = &aor {

@@ -5,12 +5,14 @@
 use std::net::SocketAddr;
 
 use crate::base::config::Config;
+use crate::base::hash::KeyedHash;
 use crate::base::id::{ClientKey, DatagramPath, ListenerId, Transport};
 use crate::base::time::Time;
 use crate::sip::Uri;
 
 use super::binding::{Binding, Draft, Facts, Tenure, Way};
 use super::canonical_contact;
+use super::client::client_key;
 use super::location::Location;
 use super::record::{Record, RecordError, Recorded};
 
@@ -30,10 +32,12 @@ pub enum NotRestored {
 }
 
 /// Puts the binding of a record back into the table that owns its address of record, under its name
-/// in the store. What went by a stream flow is remembered without one.
+/// in the store. What went by a stream flow is remembered without one. `clients` makes the keys of
+/// clients that had proved who they are, if such are awaited.
 pub fn restore<'a>(
     location: &'a mut Location,
     config: &Config,
+    clients: Option<&KeyedHash>,
     now: Time,
     (id, expires_at): (u64, Time),
     bytes: &[u8],
@@ -52,7 +56,7 @@ pub fn restore<'a>(
     }
     let mut draft = Draft::default();
     draft.fill(&record.parts());
-    let facts = facts(location, config, id, expires_at, &record);
+    let facts = facts(location, config, clients, (id, expires_at), &record);
     let key = location.restore(&draft, facts).ok_or(NotRestored::Full)?;
     Ok(location.get(key))
 }
@@ -65,11 +69,18 @@ fn is_same(ours: &Binding, record: &Record<'_>) -> bool {
     }
 }
 
+/// The client behind the flow that was lost: the key that it gets when it registers again.
+fn client(hash: &KeyedHash, record: &Record<'_>) -> ClientKey {
+    let instance = record.instance.filter(|_| record.reg_id != 0);
+    let flow = instance.map(|(from, to)| (&record.params[from..to], record.reg_id));
+    client_key(hash, record.aor, flow, record.contact)
+}
+
 fn facts(
     location: &Location,
     config: &Config,
-    id: u64,
-    expires_at: Time,
+    clients: Option<&KeyedHash>,
+    (id, expires_at): (u64, Time),
     record: &Record<'_>,
 ) -> Facts {
     let listener = listener(config, record);
@@ -88,8 +99,11 @@ fn facts(
     let is_indexed = way != Way::Lost
         && !config.is_our_domain(uri.host)
         && canonical_contact(&uri, &mut canonical);
+    // Without a listener of its kind nobody can come back as it was.
+    let is_awaited = way == Way::Lost && record.proved && listener.is_some();
+    let client = clients.filter(|_| is_awaited).map(|hash| client(hash, record));
     Facts {
-        client: ClientKey::NONE,
+        client: client.unwrap_or_default(),
         id,
         aor_hash: location.hash_of(record.aor),
         contact_hash: is_indexed.then(|| location.hash_of(&canonical)),

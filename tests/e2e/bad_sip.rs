@@ -1,8 +1,5 @@
 //! What is wrong is answered with the status that says so, or dropped and counted.
 
-use std::net::UdpSocket;
-use std::time::Duration;
-
 use super::support::phone::PATIENCE;
 use super::support::sip::{split_values, unique};
 use super::support::{Draft, Message, Phone, Setup, Transport, still};
@@ -216,29 +213,6 @@ fn a_loop_is_found() {
     assert_eq!(answer.status(), 482, "{answer:?}");
     core.answer(&heard, 482);
     assert_eq!(alice.next().status(), 482);
-}
-
-#[test]
-fn a_stun_binding_request_is_answered() {
-    let server = Setup::new().start();
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
-    let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
-    request.extend_from_slice(b"twelve bytes");
-    socket.send_to(&request, server.address(Transport::Udp)).expect("send");
-    let mut buffer = [0; 1500];
-    let (length, _) = socket.recv_from(&mut buffer).expect("a STUN response (RFC 5626 §3.5.2)");
-    let answer = &buffer[..length];
-    assert_eq!(answer[..2], [1, 1], "binding success");
-    assert_eq!(answer[4..20], request[4..20], "cookie and transaction");
-    let port = socket.local_addr().expect("address").port();
-    let mut expected = vec![0x00, 0x20, 0x00, 0x08, 0x00, 0x01];
-    expected.extend_from_slice(&(port ^ 0x2112).to_be_bytes());
-    expected.extend_from_slice(&[127 ^ 0x21, 0x12, 0xa4, 1 ^ 0x42]);
-    assert!(
-        answer[20..].windows(12).any(|window| window == expected),
-        "XOR-MAPPED-ADDRESS: {answer:?}"
-    );
 }
 
 #[test]

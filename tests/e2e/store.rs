@@ -51,6 +51,45 @@ fn who_registered_gets_requests_after_an_orderly_restart() {
     assert_eq!(core.ask(&draft).status(), 480, "known, and not here");
 }
 
+/// The registrar is behind us (RFC 3327): whom it accepted is known to us in the next run, too.
+#[test]
+fn who_registered_at_the_core_is_found_again_after_a_restart() {
+    let core = Phone::core(Transport::Udp);
+    let setup = stored().keeps_secret().shards(2).target(core.target());
+    let mut server = setup.route("methods = [\"REGISTER\"]\nto = \"upstream:core\"").start();
+    let mut core = core.connect(&server, "core");
+    let mut udp = Phone::connect(Transport::Udp, &server, "udp");
+    let mut wss = Phone::connect(Transport::Wss, &server, "wss");
+    udp.contact = "sip:u@10.0.0.7:5070".to_string();
+    let [udp_path, wss_path] = [&mut udp, &mut wss].map(|phone| {
+        let contact = format!("<{}>;expires=600", phone.contact);
+        let draft = phone.register_draft(&contact);
+        phone.send(&draft.build());
+        let heard = core.request("REGISTER");
+        let ok = core.response(&heard, 200).with("Contact", contact);
+        core.respond(&heard, &ok);
+        phone.status(200);
+        heard.one("path").to_string()
+    });
+    stop(&mut server);
+    server.start_again();
+    server.wait_metric("sipring_bindings_restored_total", 2, END);
+    // In a dialog by its Contact alone, and by its Path.
+    let inside = core.draft("INFO", &udp.contact).set("To", format!("<{}>;tag=u", udp.aor()));
+    let by_path = core.draft("MESSAGE", &udp.contact).with("Route", udp_path);
+    for (draft, method) in [(inside, "INFO"), (by_path, "MESSAGE")] {
+        core.send(&draft.build());
+        assert_eq!(udp.serve(method).uri(), udp.contact);
+        core.status(200);
+    }
+    // The flow of the other has ended with the process.
+    let draft = core.draft("MESSAGE", &wss.contact).with("Route", wss_path);
+    assert_eq!(core.ask(&draft).status(), 430);
+    let inside = core.draft("INFO", &wss.contact).set("To", format!("<{}>;tag=w", wss.aor()));
+    let answer = core.ask(&inside);
+    assert_eq!(answer.status(), 404, "{answer:?}");
+}
+
 #[test]
 fn a_damaged_file_is_reported_and_kept() {
     let mut server = stored().start();

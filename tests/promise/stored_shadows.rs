@@ -107,7 +107,7 @@ fn a_datagram_client_of_the_core_is_found_by_its_contact_in_the_next_run() {
         assert_eq!(run.bindings(), (1, 1));
         run.register(0);
         assert_eq!(run.bindings(), (0, 0));
-        assert_ne!(run.within_dialog(&[]).status(), 200);
+        assert_eq!(run.within_dialog(&[]).status(), 404);
         run.lab.finish();
     }
 }
@@ -125,7 +125,7 @@ fn what_the_core_granted_ends_when_it_said_whatever_time_we_were_away() {
             run.lab.pass(Duration::from_secs(40));
         }
         assert_eq!(run.bindings(), (0, 0), "{down}");
-        assert_ne!(run.within_dialog(&[]).status(), 200);
+        assert_eq!(run.within_dialog(&[]).status(), 404);
         run.lab.finish();
     }
 }
@@ -140,7 +140,7 @@ fn a_stream_client_of_the_core_is_not_found_before_it_registers_again() {
             assert_eq!(run.within_dialog(&[]).status(), 200, "{transport:?}");
             let mut run = run.next(after, 5);
             let newcomer = run.client;
-            assert_ne!(run.within_dialog(&[]).status(), 200, "{transport:?}");
+            assert_eq!(run.within_dialog(&[]).status(), 404, "{transport:?}");
             assert_eq!(run.within_dialog(&[path]).status(), 430, "its edge has no flow for it");
             newcomer.heard_nothing(&mut run.lab);
             let path = run.register(600);

@@ -12,4 +12,5 @@ mod matrix;
 mod memory;
 mod pending;
 mod restarts;
+mod stored;
 mod tabs;

@@ -43,6 +43,8 @@ pub struct Relay {
     /// What follows the name of the exchange in every body.
     filler: Vec<u8>,
     answer: Vec<u8>,
+    /// The kind of exchange that is counted.
+    pub class: usize,
 }
 
 impl Relay {
@@ -65,7 +67,20 @@ impl Relay {
             random: Random::default(),
             filler: filler.into_bytes(),
             answer: Vec::new(),
+            class: 0,
         }
+    }
+
+    /// Sends the request of an exchange to one of `receivers`.
+    pub fn start_to(&mut self, stage: Stage<'_>, slot: usize, receivers: &Range<usize>) {
+        let from = self.next_sender;
+        self.next_sender = if from + 1 == self.senders.end { self.senders.start } else { from + 1 };
+        let to = self.random.other_than(receivers, from);
+        let flight = stage.flights.slot(slot);
+        (flight.from, flight.to, flight.class) = (from, to, self.class);
+        let (from, to, id) = (stage.network.number(from), stage.network.number(to), flight.id);
+        let end = flight.from;
+        stage.network.send(end, self.template.fill(&Values { from, to, id, cseq: 0 }));
     }
 
     /// Takes a request: it must be in flight, new, for this end and unchanged.
@@ -122,14 +137,8 @@ impl Relay {
 
 impl Scenario for Relay {
     fn start(&mut self, stage: Stage<'_>, slot: usize) -> Result<()> {
-        let from = self.next_sender;
-        self.next_sender = if from + 1 == self.senders.end { self.senders.start } else { from + 1 };
-        let to = self.random.other_than(&self.receivers, from);
-        let flight = stage.flights.slot(slot);
-        (flight.from, flight.to) = (from, to);
-        let (from_number, to_number) = (stage.network.number(from), stage.network.number(to));
-        let values = Values { from: from_number, to: to_number, id: flight.id, cseq: 0 };
-        stage.network.send(from, self.template.fill(&values));
+        let receivers = self.receivers.clone();
+        self.start_to(stage, slot, &receivers);
         Ok(())
     }
 
@@ -157,14 +166,16 @@ pub fn find(stage: &Stage<'_>, head: &Head<'_>) -> Option<(usize, u64)> {
     Some((stage.flights.find(id)?, id))
 }
 
-/// Whether a Via is the one that this user put on top for this exchange.
+/// Whether a Via is the one that this user put on top for this exchange; what a server adds to it
+/// may stand before the branch (RFC 3261 §18.2.1).
 pub fn is_own_via(via: &[u8], number: u32, id: u64) -> bool {
-    const BRANCH: &[u8] = b".invalid;branch=z9hG4bK";
+    const HOST: &[u8] = b".invalid;";
+    const BRANCH: &[u8] = b";branch=z9hG4bK";
     let Some(space) = memchr::memchr(b' ', via) else { return false };
-    let rest = &via[space + 1..];
-    sip::number(rest) == Some(number)
-        && rest[8..].starts_with(BRANCH)
-        && read_id(&rest[8 + BRANCH.len()..]) == Some(id)
+    let sent_by = &via[space + 1..];
+    let is_ours = sip::number(sent_by) == Some(number) && sent_by[8..].starts_with(HOST);
+    let branch = memchr::memmem::find(sent_by, BRANCH).map(|at| &sent_by[at + BRANCH.len()..]);
+    is_ours && branch.and_then(read_id) == Some(id)
 }
 
 /// Text that makes a body so long, the name of the exchange included.
@@ -231,5 +242,15 @@ mod tests {
             assert!(!is_own_via(head.via, 9_000_001, 0x5_0003));
             assert_eq!(read_id(&head.call_id[1..]), Some(0x5_0003));
         }
+    }
+
+    #[test]
+    fn a_via_may_be_added_to_wherever_a_server_likes() {
+        let via = b"SIP/2.0/WSS u0000123.invalid;received=127.0.0.1;\
+            branch=z9hG4bK0000000000050003;rport=40752";
+        assert!(is_own_via(via, 123, 0x5_0003));
+        assert!(!is_own_via(via, 124, 0x5_0003) && !is_own_via(via, 123, 0x5_0004));
+        assert!(!is_own_via(b"SIP/2.0/WSS u0000123.invalid;received=127.0.0.1", 123, 0x5_0003));
+        assert!(!is_own_via(b"SIP/2.0/WSS u00", 123, 0x5_0003));
     }
 }

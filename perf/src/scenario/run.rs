@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use serde_json::{Map, Value, json};
 
 use crate::load::{Load, Scenario};
 use crate::network::Network;
 use crate::options::{Measure, Server};
 use crate::report::{self, Setting, Window};
 use crate::roster::Roster;
+use crate::scenario::ask::Ask;
+use crate::scenario::call::Call;
+use crate::scenario::register::Refresh;
 use crate::scenario::relay::{Method, Relay};
 use crate::transport::Transport;
 
@@ -28,9 +32,10 @@ pub struct Pairs {
     /// Transport of those who receive; by default that of the scenario.
     #[arg(long)]
     to: Option<Transport>,
-    /// Bytes of a message's body.
-    #[arg(long, default_value_t = 100)]
-    body: usize,
+    /// Bytes of a body: 100 of a message; 2000 of a browser's call, and of another as many as it
+    /// needs.
+    #[arg(long)]
+    body: Option<usize>,
 }
 
 impl Pairs {
@@ -67,21 +72,90 @@ pub fn relay(
     ensure!(!senders.is_empty() && !receivers.is_empty(), "nobody sends, or nobody receives");
     let domain = &pairs.server.domain;
     let users = senders.start..receivers.end;
-    let scenario = Relay::new(method, transports[0], domain, pairs.body, senders, receivers);
-    let mut load = Load::new(roster, pairs.measure.flights(1)?, scenario);
-    pairs.server.register(&mut load, &mut network, users.clone())?;
-    let setting = pairs.measure.setting(&pairs.server, name, &transports, users.len());
-    measure(&mut load, &mut network, &pairs.measure, &setting, pairs.server.json)
+    let body = pairs.body.unwrap_or(100);
+    let scenario = Relay::new(method, transports[0], domain, body, senders, receivers);
+    let load = Load::new(roster, pairs.measure.flights(1)?, scenario);
+    finish(name, load, network, users, &pairs.server, &pairs.measure, &transports)
 }
 
-/// Warms up, measures, and prints the report.
+/// Calls from one side to the other.
+pub fn call(pairs: &Pairs, default: [Transport; 2]) -> Result<()> {
+    let transports = pairs.transports(default);
+    let mut network = pairs.server.network(false)?;
+    let mut roster = pairs.server.roster();
+    let [callers, called] = pairs.sides(&mut roster, &mut network, transports);
+    ensure!(!callers.is_empty() && !called.is_empty(), "nobody calls, or nobody is called");
+    let is_web = transports.iter().any(|transport| transport.is_web());
+    let body = pairs.body.unwrap_or(if is_web { 2000 } else { 0 });
+    let users = callers.start..called.end;
+    let scenario = Call::new(transports[0], &pairs.server.domain, body, callers, called);
+    let load = Load::new(roster, pairs.measure.flights(1)?, scenario);
+    finish("call", load, network, users, &pairs.server, &pairs.measure, &transports)
+}
+
+/// What users do without each other.
+#[derive(Args, Clone, Debug)]
+pub struct Side {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    measure: Measure,
+    /// Transport of the clients.
+    #[arg(long, default_value = "wss")]
+    from: Transport,
+}
+
+/// REGISTER again.
+pub fn register(side: &Side) -> Result<()> {
+    let (network, roster, users) = side.users()?;
+    ensure!(side.measure.in_flight() <= users.len(), "more in flight than users");
+    let load = Load::new(roster, side.measure.flights(1)?, Refresh::new(users.clone()));
+    finish("register", load, network, users, &side.server, &side.measure, &[side.from])
+}
+
+/// OPTIONS to the server.
+pub fn ask(side: &Side) -> Result<()> {
+    let (network, roster, users) = side.users()?;
+    let scenario = Ask::new(side.from, &side.server.domain, users.clone());
+    let load = Load::new(roster, side.measure.flights(1)?, scenario);
+    finish("options", load, network, users, &side.server, &side.measure, &[side.from])
+}
+
+impl Side {
+    fn users(&self) -> Result<(Network, Roster, Range<usize>)> {
+        let mut network = self.server.network(false)?;
+        let mut roster = self.server.roster();
+        let users = roster.add(&mut network, self.from, self.measure.count(self.from));
+        ensure!(!users.is_empty(), "nobody asks");
+        Ok((network, roster, users))
+    }
+}
+
+/// Registers the users, measures, and prints the report.
+fn finish<S: Scenario>(
+    name: &'static str,
+    mut load: Load<S>,
+    mut network: Network,
+    users: Range<usize>,
+    server: &Server,
+    measured: &Measure,
+    transports: &[Transport],
+) -> Result<()> {
+    let setting = measured.setting(server, name, transports, users.len());
+    server.register(&mut load, &mut network, users.clone())?;
+    let report = measure(&mut load, &mut network, measured, &setting)?;
+    load.leave(&mut network, users)?;
+    report::print(&report, server.json);
+    Ok(())
+}
+
+/// Warms up and measures. Errors are those of all that was started from then on.
 pub fn measure<S: Scenario>(
     load: &mut Load<S>,
     network: &mut Network,
     measure: &Measure,
     setting: &Setting,
-    as_json: bool,
-) -> Result<()> {
+) -> Result<Map<String, Value>> {
     load.run(network, Duration::from_secs_f64(measure.warmup))?;
     load.flights.reset();
     let window = Window::open(network, &setting.pids)?;
@@ -89,7 +163,6 @@ pub fn measure<S: Scenario>(
     let used = window.close(network, &setting.pids)?;
     let mut report = report::make(setting, &load.flights, &used);
     load.drain(network)?;
-    report.insert("errors".into(), serde_json::json!(load.flights.errors));
-    report::print(&report, as_json);
-    Ok(())
+    report.insert("errors".into(), json!(load.flights.errors));
+    Ok(report)
 }

@@ -11,16 +11,17 @@ let subscriber;
 
 window.phone = {
   /**
-   * Connects to `url` and registers `user` at `domain`, with `password` if it is asked for one; does both again when the
-   * connection is lost.
+   * Connects to `url` and registers `user` at `domain`, with `password` if it is asked for one, or with the token `jwt`
+   * unasked; does both again when the connection is lost.
    */
-  start({ url, user, domain = "example.com", password, register = true, expires = 600 }) {
+  start({ url, user, domain = "example.com", password, jwt, register = true, expires = 600 }) {
     agent = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(url)],
       uri: `sip:${user}@${domain}`,
       register,
       register_expires: expires,
       password,
+      ...(jwt && { authorization_jwt: `Bearer ${jwt}` }),
       connection_recovery_min_interval: 1,
       connection_recovery_max_interval: 2,
     });

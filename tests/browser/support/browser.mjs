@@ -2,6 +2,7 @@
 
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
@@ -26,34 +27,54 @@ export class Browser {
     const browser = new Browser();
     const scripts = new Map();
     for (const library of libraries) scripts.set(`/${library}.js`, await bundle(library));
-    browser.server = createServer((request, response) => {
+    const answer = (request, response) => {
       const script = scripts.get(request.url);
       if (script) response.setHeader("Content-Type", "text/javascript").end(script);
       else if (scripts.has(`${request.url}.js`)) {
         response.setHeader("Content-Type", "text/html").end(`<!doctype html><meta charset="utf-8">
           <title>SIP client</title><audio autoplay></audio><script src="${request.url}.js"></script>`);
       } else response.writeHead(404).end();
-    }).listen(0, "127.0.0.1");
-    await once(browser.server, "listening");
+    };
+    browser.server = createServer(answer).listen(0, "127.0.0.1");
+    browser.secure = createSecureServer(answer).listen(0, "127.0.0.1");
+    await Promise.all([once(browser.server, "listening"), once(browser.secure, "listening")]);
     browser.chromium = await chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS });
     return browser;
   }
 
-  /** A client in a browser context of its own: page `library`, not yet connected. */
-  async open(library) {
+  /** What its pages send in Origin. */
+  get origin() {
+    return `http://127.0.0.1:${this.server.address().port}`;
+  }
+
+  /** The same of its pages over HTTPS, which need `certify` first. */
+  get secureOrigin() {
+    return `https://127.0.0.1:${this.secure.address().port}`;
+  }
+
+  /** Gives it a certificate. */
+  certify(key, cert) {
+    this.secure.setSecureContext({ key, cert });
+  }
+
+  /** A client in a browser context of its own that has `cookies`: page `library` of `origin`, not yet connected. */
+  async open(library, cookies = [], origin = this.origin) {
     const context = await this.chromium.newContext({ ignoreHTTPSErrors: true });
+    await context.addCookies(cookies);
     const page = await context.newPage();
     const client = new Client(page);
     page.on("pageerror", (error) => client.faults.push(error.message));
-    await page.goto(`http://127.0.0.1:${this.server.address().port}/${library}`);
+    await page.goto(`${origin}/${library}`);
     return client;
   }
 
   /** Closes everything. */
   async stop() {
     await this.chromium.close();
-    this.server.closeAllConnections();
-    await new Promise((resolve) => this.server.close(resolve));
+    for (const server of [this.server, this.secure]) {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    }
   }
 }
 

@@ -17,21 +17,22 @@ const STOP_MS = 10_000;
 export class Proxy {
   /**
    * Starts one with listeners for UDP, WS and WSS and one upstream, all on 127.0.0.1, and `shards` shards; if given,
-   * `users` (name to password) have to prove who they are; `more` tables end its configuration.
+   * `users` (name to password) have to prove who they are, by what `auth` says; pages of `origins` may connect; `keys` (a
+   * JWK Set) sign tokens; `more` tables end its configuration.
    */
-  static async start({ shards = 2, users, more = "" } = {}) {
+  static async start({ shards = 2, users, auth = users ? DIGEST : "", origins = [], keys, more = "" } = {}) {
     const ports = {};
     for (const name of ["udp", "ws", "wss", "admin", "upstream"]) ports[name] = await freePort();
-    const text = configuration(ports, shards) + (users ? DIGEST : "") + more;
-    const proxy = await Proxy.run(text, { admin: `127.0.0.1:${ports.admin}`, users });
+    const text = configuration(ports, shards, origins) + auth + more;
+    const proxy = await Proxy.run(text, { admin: `127.0.0.1:${ports.admin}`, users, keys });
     return Object.assign(proxy, { ports });
   }
 
   /**
-   * Starts one with a configuration, which finds `cert.pem` and `key.pem` for `host` and `users.txt` beside it, and
-   * resolves when `/readyz` of its `admin` address answers 200.
+   * Starts one with a configuration, which finds `cert.pem` and `key.pem` for `host` and `users.txt` (and `jwks.json`)
+   * beside it, and resolves when `/readyz` of its `admin` address answers 200.
    */
-  static async run(text, { admin, host = "127.0.0.1", users = {} }) {
+  static async run(text, { admin, host = "127.0.0.1", users = {}, keys }) {
     const proxy = new Proxy();
     proxy.admin = admin;
     proxy.directory = mkdtempSync(join(tmpdir(), "sipring-tests-"));
@@ -40,6 +41,7 @@ export class Proxy {
     const file = join(proxy.directory, "sipring.toml");
     const lines = Object.entries(users).map(([name, password]) => `${name}:${password}\n`);
     writeFileSync(join(proxy.directory, "users.txt"), lines.join(""), { mode: 0o600 });
+    if (keys) writeFileSync(join(proxy.directory, "jwks.json"), JSON.stringify(keys));
     writeFileSync(file, text);
     proxy.child = spawn(BINARY, ["--config", file], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [proxy.child.stdout, proxy.child.stderr]) {
@@ -51,6 +53,11 @@ export class Proxy {
     });
     await proxy.#ready();
     return proxy;
+  }
+
+  /** The file with the key of its certificate. */
+  get key() {
+    return join(this.directory, "key.pem");
   }
 
   /** The file with its certificate, which is its own authority. */
@@ -106,7 +113,7 @@ users = "users.txt"
 expires_min = "5s"
 `;
 
-function configuration(ports, shards) {
+function configuration(ports, shards, origins) {
   return `
 [node]
 name = "browser-tests"
@@ -121,10 +128,12 @@ address = "127.0.0.1:${ports.udp}"
 [[listen]]
 transport = "ws"
 address = "127.0.0.1:${ports.ws}"
+origins = ${JSON.stringify(origins)}
 
 [[listen]]
 transport = "wss"
 address = "127.0.0.1:${ports.wss}"
+origins = ${JSON.stringify(origins)}
 certificate = "local"
 
 [[certificate]]

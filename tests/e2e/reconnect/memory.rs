@@ -62,7 +62,7 @@ fn clients_that_come_back_take_no_memory_for_good() {
         for end in ENDS.repeat(count) {
             round(&server, &mut clients, end, &mut closed);
         }
-        server.memory()
+        server.own_memory()
     };
     // Until what is kept for reuse is full.
     let before = rounds(8);

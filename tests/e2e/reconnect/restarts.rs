@@ -29,27 +29,44 @@ fn answered(server: &Server, known: Known) -> Talk {
     talk
 }
 
-/// Both are back, in the run of now.
-fn come_back(talk: &mut Talk, server: &Server) {
-    for side in SIDES {
-        let client = talk.side(side);
-        drop(client.phone.detach());
-        client.reconnect_anywhere(server);
-        client.log_in();
-    }
+/// One side is back, in the run of now.
+fn come_back(talk: &mut Talk, server: &Server, side: Side) {
+    let client = talk.side(side);
+    client.reconnect_anywhere(server);
+    client.log_in();
 }
 
 #[test]
 fn calls_go_on_after_a_kill() {
+    goes_on_after(Server::kill);
+}
+
+/// Who is sent away with 1012 is awaited by the next run as who lost its flow.
+#[test]
+fn calls_go_on_after_an_orderly_restart() {
+    goes_on_after(|server| {
+        server.terminate();
+        let status = server.wait_exit(PATIENCE).expect("it ends");
+        assert!(status.success(), "{status}\n{}", server.log());
+    });
+}
+
+fn goes_on_after(end: impl Fn(&mut Server)) {
     for known in [Known::ByRegId, Known::ByContact] {
         let mut server = start(&["alice", "bob", "carol", "dave"]);
         let mut talk = answered(&server, known);
-        server.kill();
+        end(&mut server);
         server.start_again();
         server.wait_metric("sipring_bindings_restored_total", 2, PATIENCE);
         // Slots and names of before are used by others.
         let mut strangers = ["carol", "dave"].map(|user| Client::new(&server, user, known));
-        come_back(&mut talk, &server);
+        SIDES.into_iter().for_each(|side| drop(talk.side(side).phone.detach()));
+        // Who is back first need not wait for the other to speak: what it says does.
+        come_back(&mut talk, &server, Side::Caller);
+        let asked = talk.ask(Side::Caller, "INFO", "");
+        still(&mut [&mut talk.caller.phone]);
+        come_back(&mut talk, &server, Side::Callee);
+        talk.serve(&asked);
         for from in SIDES {
             for method in ["INVITE", "INFO", "MESSAGE"] {
                 talk.exchange(from, method);
@@ -75,11 +92,7 @@ fn a_client_that_was_away_at_the_kill_finds_its_call() {
         server.start_again();
         server.wait_metric("sipring_bindings_restored_total", 2, PATIENCE);
         drop(talk.caller.phone.detach());
-        for side in SIDES {
-            let client = talk.side(side);
-            client.reconnect_anywhere(&server);
-            client.log_in();
-        }
+        SIDES.into_iter().for_each(|side| come_back(&mut talk, &server, side));
         talk.exchange(Side::Caller, "INVITE");
         // In this run it is known again as in any other.
         let lost = talk.side(Side::Callee).lose(&server, End::Reset);

@@ -24,7 +24,8 @@ struct Leaf {
     key_der: Vec<u8>,
 }
 
-const EDGE_NAMES: [&str; 4] = ["edge.example.com", "localhost", "127.0.0.1", "::1"];
+const EDGE_NAMES: [&str; 6] =
+    ["edge.example.com", "localhost", "127.0.0.1", "127.0.34.1", "127.0.34.2", "::1"];
 
 fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -31,7 +31,8 @@ const END: Duration = Duration::from_secs(5);
 pub struct Setup {
     shards: usize,
     keeps_secret: bool,
-    ipv6: bool,
+    host: &'static str,
+    from: Vec<String>,
     limits: BTreeMap<&'static str, String>,
     timers: BTreeMap<&'static str, String>,
     registrar: BTreeMap<&'static str, String>,
@@ -55,7 +56,8 @@ impl Default for Setup {
         Setup {
             shards: 1,
             keeps_secret: false,
-            ipv6: false,
+            host: "127.0.0.1",
+            from: vec![format!("{CORE}/32")],
             limits: BTreeMap::from([("drain_timeout", "\"300ms\"".to_string())]),
             timers: BTreeMap::from([("t1", "\"3s\"".to_string()), ("t2", "\"6s\"".to_string())]),
             registrar: BTreeMap::from([("grace", "\"0s\"".to_string())]),
@@ -93,8 +95,19 @@ impl Setup {
     }
 
     /// Listen on [::1] instead of 127.0.0.1.
-    pub fn ipv6(mut self) -> Setup {
-        self.ipv6 = true;
+    pub fn ipv6(self) -> Setup {
+        self.host("::1")
+    }
+
+    /// Listen on that address instead of 127.0.0.1.
+    pub fn host(mut self, host: &'static str) -> Setup {
+        self.host = host;
+        self
+    }
+
+    /// Those networks are the upstream `core`, instead of 127.0.0.9.
+    pub fn from(mut self, networks: &[&str]) -> Setup {
+        self.from = networks.iter().map(|network| network.to_string()).collect();
         self
     }
 
@@ -241,7 +254,7 @@ impl Setup {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let log = Arc::<Log>::default();
         let (child, lines) = spawn(&mut command, &log);
-        let ip = if self.ipv6 { "::1" } else { "127.0.0.1" }.parse().expect("address");
+        let ip: IpAddr = self.host.parse().expect("address");
         let addresses = ports.into_iter().map(|(t, port)| (t, SocketAddr::new(ip, port))).collect();
         let shards = self.shards;
         Server {
@@ -259,7 +272,8 @@ impl Setup {
     }
 
     fn config(&self, ports: &BTreeMap<Transport, u16>, admin: SocketAddr) -> String {
-        let host = if self.ipv6 { "[::1]" } else { "127.0.0.1" };
+        let is_ipv6 = self.host.contains(':');
+        let host = if is_ipv6 { format!("[{}]", self.host) } else { self.host.to_string() };
         let mut text = format!(
             "[node]\nname = \"edge-1\"\ndomains = {:?}\nshards = {}\n",
             self.domains, self.shards
@@ -285,12 +299,12 @@ impl Setup {
             }
         }
         let targets = match self.targets.is_empty() {
-            true if self.ipv6 => vec!["sip:[::1]:9;transport=udp".to_string()],
+            true if is_ipv6 => vec!["sip:[::1]:9;transport=udp".to_string()],
             true => vec![format!("sip:{CORE}:9;transport=udp")],
             false => self.targets.clone(),
         };
         text += &format!("\n[[upstream]]\nname = \"core\"\ntargets = {targets:?}\n");
-        text += &format!("from = [\"{CORE}/32\"]\n{}\n", self.core_settings);
+        text += &format!("from = {:?}\n{}\n", self.from, self.core_settings);
         for route in &self.routes {
             text += route;
         }
@@ -461,11 +475,21 @@ impl Server {
         }
     }
 
-    /// Proportional set size of the process in bytes.
+    /// Proportional set size of the process in bytes. It counts files that others map, too, by how
+    /// many do.
     pub fn memory(&self) -> u64 {
+        self.rollup("Pss:")
+    }
+
+    /// Memory of the process that is its own, in bytes.
+    pub fn own_memory(&self) -> u64 {
+        self.rollup("Anonymous:")
+    }
+
+    fn rollup(&self, name: &str) -> u64 {
         let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()));
         let rollup = rollup.expect("smaps_rollup");
-        let line = rollup.lines().find(|line| line.starts_with("Pss:")).expect("Pss");
+        let line = rollup.lines().find(|line| line.starts_with(name)).expect(name);
         line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("kB") * 1024
     }
 
