@@ -236,14 +236,28 @@ fn every_entry_has_its_corpus_and_its_target() {
 }
 
 /// What only the world outside engines counts, what is a fault of theirs, what nobody does by chance
-/// (the digest of a password: `tests/auth` does), and what no configuration of the entry has: a
-/// store, a registrar behind us, pings of datagram clients (`tests/promise` does), clients that
-/// prove who they are and come back (`tests/reconnect` does).
-const NOT_OF_ENGINES: [&str; 36] = [
+/// (the digest of a password, a signed token: `tests/auth` does), and what no configuration of the
+/// entry has: a store, a registrar behind us, pings of datagram clients (`tests/promise` does),
+/// clients that prove who they are and come back (`tests/reconnect` does).
+const NOT_OF_ENGINES: [&str; 50] = [
     "credentials_accepted",
     "credentials_stale",
     "credentials_refused",
     "identities_refused",
+    "flows_closed_expired",
+    "tokens_accepted",
+    "tokens_verified",
+    "tokens_malformed",
+    "tokens_algorithm",
+    "tokens_key",
+    "tokens_signature",
+    "tokens_expired",
+    "tokens_early",
+    "tokens_foreign",
+    "tokens_user",
+    "tokens_scope",
+    "tokens_put_off",
+    "upgrades_by_token",
     "flows_refused",
     "tls_handshakes_failed",
     "tls_handshakes",

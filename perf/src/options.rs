@@ -15,8 +15,10 @@ use crate::roster::{Realm, Roster};
 use crate::tls;
 use crate::transport::Transport;
 
-/// Exchanges in flight when a rate is kept: more would be a server that has long fallen behind.
-const OPEN_LOOP_IN_FLIGHT: usize = 65_536;
+/// Exchanges in flight in a closed loop, and the fewest when a rate is kept.
+const IN_FLIGHT: usize = 64;
+/// Exchanges in flight at most.
+const IN_FLIGHT_MAX: usize = 1 << 20;
 
 /// Which server, and how the clients come to it.
 #[derive(Args, Clone, Debug)]
@@ -72,7 +74,7 @@ pub struct Measure {
     /// Number of users on each side that speaks UDP.
     #[arg(long, default_value_t = 4)]
     pub peers: usize,
-    /// Exchanges in flight at most; 64 without --rate.
+    /// Exchanges in flight at most; 64 without --rate, and with one as many as it needs.
     #[arg(long)]
     pub in_flight: Option<usize>,
     /// Exchanges to start a second, whether or not earlier ones have ended; latency then counts
@@ -122,13 +124,15 @@ impl Server {
 impl Measure {
     /// Exchanges in flight at most.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.unwrap_or(if self.rate.is_some() { OPEN_LOOP_IN_FLIGHT } else { 64 })
+        // With a rate as many as start while one is waited for, and half as many again.
+        let waiting = (self.rate.unwrap_or(0.0) * self.patience * 1.5) as usize;
+        self.in_flight.unwrap_or(waiting.clamp(IN_FLIGHT, IN_FLIGHT_MAX))
     }
 
     /// Nothing in flight.
     pub fn flights(&self, classes: usize) -> Result<Flights> {
         let in_flight = self.in_flight();
-        ensure!((1..=1 << 20).contains(&in_flight), "--in-flight {in_flight}");
+        ensure!((1..=IN_FLIGHT_MAX).contains(&in_flight), "--in-flight {in_flight}");
         ensure!(self.rate.is_none_or(|rate| rate > 0.0), "--rate must be positive");
         let patience = Duration::from_secs_f64(self.patience);
         Ok(Flights::new(Pace { in_flight, rate: self.rate, patience }, classes))

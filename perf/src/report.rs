@@ -124,6 +124,12 @@ pub fn make(setting: &Setting, flights: &Flights, used: &Used) -> Map<String, Va
     report
 }
 
+/// Shares of the time that passed in which the server and the load were busy.
+pub fn busy(used: &Used) -> Value {
+    let share = |cpu: &Cpu| round(cpu.total.as_secs_f64() / used.time.as_secs_f64());
+    json!({ "server": used.server.as_ref().map(share), "client": share(&used.client) })
+}
+
 /// Percentiles, in microseconds.
 pub fn latency(histogram: &Histogram<u64>) -> Value {
     let at = |quantile| round(histogram.value_at_quantile(quantile) as f64 / 1e3);

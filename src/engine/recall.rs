@@ -6,11 +6,11 @@
 //! OPTIONS would not do, since many a client answers it 200 outside any dialog.
 //!
 //! The last provisional response goes out before it once more: the old flow may have swallowed it, or
-//! it still waits for its turn, and with it the dialog that is asked for. The CSeq number is 0, below
-//! all that the callee can have used or will use (§12.2.2: a lower one would be refused, a higher one
-//! would have the callee's next request refused). Absent on purpose: transactions, timers and
-//! retransmissions. The flow is a stream, one question is asked for each INVITE and each next flow,
-//! and what is not answered changes nothing.
+//! it still waits for its turn, and with it the dialog that is asked for. The CSeq number is 0, so
+//! that the next request of the callee has a higher one (RFC 3261 §12.2.2); a caller that heard from
+//! the callee before refuses it with 500, and so knows the dialog. Absent on purpose: transactions,
+//! timers and retransmissions. The flow is a stream, one question is asked for each INVITE and each
+//! next flow, and what is not answered changes nothing.
 
 use crate::base::id::{ClientKey, FlowRef, StreamPath};
 use crate::base::slab::SlabKey;

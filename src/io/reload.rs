@@ -1,8 +1,8 @@
 //! The configuration file once more, while running: judged as `check` does, its certificates and
 //! keys read and its upstreams resolved, on a thread of its own, since both may take seconds. What
 //! has a fault changes nothing. What needs a restart is refused by the name of its key. Absent on
-//! purpose: handing it to the shards, which is the supervisor's. The files of users and secrets are
-//! read again without being asked, when they change (`user_files`).
+//! purpose: handing it to the shards, which is the supervisor's. The files of users, secrets and keys
+//! are read again without being asked, when they change (`user_files`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ struct Job {
     known: Arc<Known>,
     config: Arc<Config>,
     tls: Arc<TlsMaterial>,
-    /// Of users and secrets alone.
+    /// Of users, secrets and keys alone.
     is_of_users: bool,
 }
 

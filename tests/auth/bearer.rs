@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sipring::base::config::Config;
+use sipring::base::config::{Config, Route};
 use sipring::base::event::CloseReason;
 use sipring::base::id::Transport;
 use sipring::engine::Input;
@@ -328,5 +328,27 @@ fn checks_of_signatures_are_bounded() {
     let honest = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.6:40001");
     let answer = log_in(&mut lab, &honest, "bob", &issuer.token("bob", END));
     assert_eq!(answer.status(), 200, "datagrams take nothing from streams");
+    lab.finish();
+}
+
+/// What a REGISTER shows to the registrar behind us is for that one, whoever could read it.
+#[test]
+fn a_token_for_a_registrar_behind_us_goes_there() {
+    let issuer = Issuer::default();
+    let mut config = with_bearer(lab::config(), &issuer);
+    let methods = vec!["REGISTER".to_owned()];
+    let route = Route { user: None, methods, ..config.routes[0].clone() };
+    config.routes.insert(0, route);
+    let mut lab = lab_with(1, config);
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+    let phone = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
+    for token in [issuer.token("alice", END), Issuer::default().token("alice", END)] {
+        let name = format!("e{}", lab.serial());
+        phone.send(&mut lab, &register(&phone, "alice", &name, 1).line(&shown(&token)).text());
+        let got = core.take_method(&mut lab, "REGISTER");
+        assert_eq!(got.header("Authorization"), format!("Bearer {token}"));
+        core.send(&mut lab, &got.response(403, "c", &[]));
+        phone.take_status(&mut lab, 403);
+    }
     lab.finish();
 }

@@ -120,6 +120,7 @@ impl Common {
             part: *part,
             sent: 0.0,
             answers: BTreeMap::new(),
+            late: 0,
         };
         let mut load = Load::new(roster, measure.flights(3)?, scenario);
         server.register(&mut load, &mut network, living.start..others.end)?;
@@ -152,6 +153,7 @@ impl Common {
             "how": gone.to_possible_value().context("it has a name")?.get_name(),
             "answers": load.scenario.answers,
             "unanswered": load.flights.errors.remove(UNANSWERED).unwrap_or(0),
+            "refused_later": load.scenario.late,
             "latency_us": report::latency(&tallies[APART].latency),
         });
         report.insert("meanwhile".into(), meanwhile);
@@ -188,6 +190,8 @@ struct Apart {
     sent: f64,
     /// By status.
     answers: BTreeMap<u16, u64>,
+    /// Refusals of exchanges that had been given up.
+    late: u64,
 }
 
 impl Scenario for Apart {
@@ -212,8 +216,14 @@ impl Scenario for Apart {
         head: &Head<'_>,
         message: &[u8],
     ) -> Result<()> {
+        let found = find(&stage, head);
+        // The server may give a client up later than the load gave up the exchange.
+        if head.status >= 400 && found.is_none() {
+            self.late += 1;
+            return Ok(());
+        }
         if head.status > 0
-            && let Some((slot, _)) = find(&stage, head)
+            && let Some((slot, _)) = found
             && stage.flights.slot(slot).class == APART
             && stage.flights.slot(slot).from == end
         {

@@ -77,6 +77,7 @@ impl Storm {
         let used = window.close(&network, &setting.pids)?;
         let mut report = report::make(&setting, &load.flights, &used);
 
+        let window = Window::open(&network, &setting.pids)?;
         load.scenario.relay.class = DURING;
         load.scenario.started = Instant::now();
         for end in stormy.clone() {
@@ -87,6 +88,7 @@ impl Storm {
         let deadline = Duration::from_secs_f64(server.deadline);
         let is_over = load.run_until_ready(&mut network, stormy, deadline)?;
         let took = load.scenario.started.elapsed();
+        let used = window.close(&network, &setting.pids)?;
         load.drain(&mut network)?;
         let Reconnects { times, failures, .. } = &load.scenario;
         let storm = json!({
@@ -95,6 +97,7 @@ impl Storm {
             "all_are_back": is_over,
             "seconds": report::round(took.as_secs_f64()),
             "failed_attempts": failures,
+            "busy": report::busy(&used),
             "time_to_be_back_us": report::latency(times),
             "transactions": load.flights.tallies[DURING].done,
             "latency_us": report::latency(&load.flights.tallies[DURING].latency),

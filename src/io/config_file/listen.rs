@@ -249,6 +249,8 @@ fn is_request_path(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Severity::{Error, Note, Warning};
+    use super::super::tests::assert_cases;
     use super::*;
 
     #[test]
@@ -288,5 +290,153 @@ mod tests {
         ] {
             assert_eq!(is_request_path(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn listeners() {
+        assert_cases(&[
+            ("[[listen]]\naddress = \"127.0.0.1:1\"\n", Error, 8, "`transport` is missing", "wss"),
+            ("[[listen]]\ntransport = \"udp\"\n", Error, 8, "`address` is missing", "0.0.0.0"),
+            (
+                "[[listen]]\ntransport = \"quic\"\naddress = \"[::1]:1\"\n",
+                Error,
+                9,
+                "`quic`",
+                "tls",
+            ),
+            ("[[listen]]\ntransport = \"udp\"\naddress = \"::1:50\"\n", Error, 10, "port", "[::]"),
+            ("[[listen]]\ntransport = \"udp\"\naddress = \"a:50\"\n", Error, 10, "port", ""),
+            (
+                "[[listen]]\ntransport = \"udp\"\naddress = \"[::ffff:192.0.2.1]:5060\"\n",
+                Error,
+                10,
+                "IPv4 address written as IPv6",
+                "192.0.2.1:5060",
+            ),
+            (
+                "[[listen]]\ntransport = \"udp\"\naddress = \"[fe80::1%lo]:1\"\n",
+                Error,
+                10,
+                "port",
+                "",
+            ),
+            (
+                "[[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:5060\"\n",
+                Error,
+                10,
+                "udp and udp both want 127.0.0.1:5060",
+                "another port",
+            ),
+            (
+                "[[listen]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:5060\"\n\
+                 [[listen]]\ntransport = \"ws\"\naddress = \"127.0.0.1:5060\"\n",
+                Error,
+                13,
+                "ws and tcp both want",
+                "share the TCP ports",
+            ),
+            (
+                "[[listen]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:80\"\n\
+                 [admin]\naddress = \"127.0.0.1:80\"\n",
+                Error,
+                12,
+                "admin and tcp both want",
+                "",
+            ),
+            (
+                "[[listen]]\ntransport = \"udp\"\naddress = \"0.0.0.0:5060\"\nadvertise = \"a\"\n",
+                Warning,
+                10,
+                "overlaps",
+                "specific",
+            ),
+            (
+                "[[listen]]\ntransport = \"tcp\"\naddress = \"[::]:1\"\n",
+                Warning,
+                10,
+                "wildcard without `advertise`",
+                "advertise",
+            ),
+            (
+                "[[listen]]\ntransport = \"tcp\"\naddress = \"[::]:1\"\nadvertise = \"a b\"\n",
+                Error,
+                11,
+                "cannot be advertised",
+                ":443",
+            ),
+            (
+                "[[listen]]\ntransport = \"tcp\"\naddress = \"[::]:1\"\nadvertise = \"0.0.0.0:1\"\n",
+                Error,
+                11,
+                "cannot be reached",
+                "",
+            ),
+            (
+                "[[listen]]\ntransport = \"tls\"\naddress = \"127.0.0.1:1\"\n",
+                Error,
+                8,
+                "tls needs a `certificate`",
+                "add a [[certificate]]",
+            ),
+            (
+                "[[listen]]\ntransport = \"wss\"\naddress = \"127.0.0.1:1\"\ncertificate = \"e\"\n",
+                Error,
+                11,
+                "there is no certificate `e`",
+                "name = \"e\"",
+            ),
+            (
+                "[[listen]]\ntransport = \"wss\"\naddress = \"127.0.0.1:1\"\n\
+                 certificate = \"self-signed\"\n",
+                Note,
+                8,
+                "any origin",
+                "origins",
+            ),
+            (
+                "[[listen]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:1\"\ncertificate = \"e\"\n",
+                Error,
+                11,
+                "`certificate` means nothing on tcp",
+                "tls and wss",
+            ),
+            (
+                "[[listen]]\ntransport = \"tls\"\naddress = \"127.0.0.1:1\"\npath = \"/\"\n",
+                Error,
+                11,
+                "`path` means nothing on tls",
+                "ws",
+            ),
+            (
+                "[[listen]]\ntransport = \"ws\"\naddress = \"127.0.0.1:1\"\npath = \"ws?a\"\n",
+                Error,
+                11,
+                "not a request path",
+                "/sip",
+            ),
+            (
+                "[[listen]]\ntransport = \"ws\"\naddress = \"127.0.0.1:1\"\norigins = [\"a.com\"]\n",
+                Error,
+                11,
+                "not an Origin",
+                "https://",
+            ),
+            (
+                "[[listen]]\ntransport = \"ws\"\naddress = \"127.0.0.1:1\"\n\
+                 tls_terminated_from = [\"10.0.0.300\"]\n",
+                Error,
+                11,
+                "not a network",
+                "10.0.0.0/8",
+            ),
+            (
+                "[[listen]]\ntransport = \"ws\"\naddress = \"127.0.0.1:1\"\n\
+                 tls_terminated_from = [\"10.0.0.1/8\"]\n",
+                Warning,
+                11,
+                "bits behind its prefix",
+                "10.0.0.0/8",
+            ),
+        ]);
     }
 }

@@ -170,3 +170,82 @@ fn destination(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Severity::{Error, Warning};
+    use super::super::tests::{LEAST, judge};
+
+    #[test]
+    fn routes() {
+        let first =
+            |route: &str| LEAST.replace("[[route]]\n", &format!("[[route]]\n{route}\n[[route]]\n"));
+        for (route, severity, line, message, hint) in [
+            (
+                "user = \"(\"\nto = \"location\"",
+                Error,
+                7,
+                "not a usable regular expression",
+                "single",
+            ),
+            ("user = 'a{9}{9}{9}{9}{9}{9}'\nto = \"location\"", Error, 7, "256 KiB", ""),
+            (
+                "domain = \"exmaple.com\"\nto = \"location\"",
+                Warning,
+                7,
+                "register",
+                "`example.com`",
+            ),
+            ("domain = \"a:1\"\nto = \"location\"", Error, 7, "not a domain", "tel:"),
+            ("methods = [\"invite\"]\nto = \"location\"", Error, 7, "never matches", "\"INVITE\""),
+            ("methods = [\"INVTE\"]\nto = \"location\"", Warning, 7, "`INVTE`", "`INVITE`"),
+            ("methods = [\"IN VITE\"]\nto = \"location\"", Error, 7, "not a method", ""),
+            ("user = \"9\"", Error, 6, "`to` is missing", "upstream:NAME"),
+            ("to = \"locaton\"", Error, 7, "not a destination", "`location`"),
+            ("to = \"upstream:core\"", Error, 7, "no upstream `core`", "[[upstream]]"),
+            ("to = \"reject:200\"", Error, 7, "`200`", "300 to 699"),
+            ("to = \"reject:abc\"", Error, 7, "`abc`", "403"),
+            ("to = \"reject:404\"", Warning, 8, "never reached: route 1", "narrower"),
+        ] {
+            let faults = match judge(&first(route)) {
+                Ok((_, faults)) | Err(faults) => faults,
+            };
+            let found = faults.iter().any(|fault| {
+                fault.severity == severity
+                    && fault.line == line
+                    && fault.message.contains(message)
+                    && fault.hint.contains(hint)
+            });
+            assert!(found, "{route}\nis said to have\n{faults:#?}");
+        }
+        let (_, faults) =
+            judge(&LEAST.replace("[[route]]\nto = \"location\"\n", "")).expect("allowed");
+        assert!(faults.iter().any(|fault| fault.message.contains("answered 404")));
+    }
+
+    #[test]
+    fn a_route_hides_another_only_when_it_takes_all_of_it() {
+        let rule = |text: &str| format!("[[route]]\nto = \"location\"\n{text}\n");
+        let domain = "domain = \"example.com\"";
+        let user = "user = \"^9\"";
+        let methods = "methods = [\"INVITE\", \"MESSAGE\"]";
+        let start = LEAST.replace("[[route]]\nto = \"location\"\n", "");
+        for (earlier, later, hides) in [
+            ("", domain, true),
+            ("", user, true),
+            (domain, domain, true),
+            (user, user, true),
+            (methods, "methods = [\"MESSAGE\"]", true),
+            (methods, "methods = [\"MESSAGE\", \"BYE\"]", false),
+            (methods, "", false),
+            (domain, "", false),
+            (user, domain, false),
+            (user, "user = \"^8\"", false),
+        ] {
+            let (_, faults) =
+                judge(&format!("{start}{}{}", rule(earlier), rule(later))).expect("allowed");
+            let is_hidden = faults.iter().any(|fault| fault.message.contains("never reached"));
+            assert_eq!(is_hidden, hides, "`{earlier}` before `{later}`");
+        }
+    }
+}

@@ -216,3 +216,73 @@ fn addresses(
 fn as_ip(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Severity::{Error, Warning};
+    use super::super::tests::{LEAST, judge};
+
+    #[test]
+    fn upstreams() {
+        let target =
+            |uri: &str| format!("{LEAST}[[upstream]]\nname = \"a\"\ntargets = [\"{uri}\"]\n");
+        for (uri, message, hint) in [
+            ("192.0.2.1", "not a sip: or sips: URI", "sip:192"),
+            ("sip:bob@192.0.2.1", "has a user", "sip:192"),
+            ("sip:", "no valid host", ""),
+            ("sip:192.0.2.1:99999", "no valid host", ""),
+            ("sip:192.0.2.1;transport=ws", "WebSocket", "tls"),
+            ("sip:192.0.2.1;transport=upd", "`upd` is not a transport", "`udp`"),
+            ("sips:192.0.2.1;transport=udp", "never goes over UDP", "tls"),
+            ("sip:192.0.2.1;lr", "parameter `lr`", "transport"),
+            ("sip:192.0.2.1;wieght=1", "parameter `wieght`", "`weight`"),
+            ("sip:192.0.2.1;weight=many", "`weight=many`", "65535"),
+            ("sip:192.0.2.1;priority=65536", "`priority=65536`", "65535"),
+            ("sip:nowhere.test", "cannot resolve `nowhere.test`: no such name", "resolver"),
+            ("sip:empty.test", "no address", ""),
+            ("sip:[2001:db8::1]", "no udp listener can reach [2001:db8::1]:5060 (IPv6)", "udp"),
+        ] {
+            let faults = judge(&target(uri)).expect_err("it is refused");
+            assert_eq!(
+                faults.iter().filter(|fault| fault.severity == Error).count(),
+                1,
+                "{faults:?}"
+            );
+            let fault = faults.iter().find(|fault| fault.severity == Error).expect("one");
+            assert!(fault.message.contains(message) && fault.hint.contains(hint), "{uri}: {fault}");
+            assert_eq!(fault.line, 10, "{uri}: {fault}");
+        }
+        let (loaded, _) = judge(&target("sip:core.test")).expect("one family is enough");
+        let targets = &loaded.config.upstreams[0].targets;
+        assert_eq!((targets.len(), targets[0].address.is_ipv4()), (1, true));
+        let text = format!(
+            "{LEAST}[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\", \"sip:192.0.2.2\", \
+             \"sip:192.0.2.3;weight=5\", \"sip:192.0.2.4;Priority=7;weight=0;transport=tcp\"]\n"
+        );
+        let (loaded, _) = judge(&text).expect("it is fine");
+        let places = loaded.config.upstreams[0].targets.iter().map(|it| (it.priority, it.weight));
+        assert_eq!(places.collect::<Vec<_>>(), [(0, 1), (1, 1), (0, 5), (7, 0)]);
+        let many: Vec<String> = (1..=33).map(|n| format!("\"sip:192.0.2.{n}\"")).collect();
+        let many = format!("{LEAST}[[upstream]]\nname = \"a\"\ntargets = [{}]\n", many.join(", "));
+        let faults = judge(&many).expect_err("too many");
+        assert!(faults.iter().any(|fault| fault.message == "33 targets, 32 at most"), "{faults:?}");
+        let base = "[[upstream]]\nname = \"a\"\ntargets = [\"sip:192.0.2.1\"]\n";
+        for (more, severity, line, message) in [
+            (base, Error, 12, "two upstreams are named `a`"),
+            ("from = [\"x\"]\n", Error, 11, "not a network"),
+            ("from = [\"0.0.0.0/0\"]\n", Warning, 11, "everybody counts"),
+            ("udp_max = 1\n", Error, 11, "out of range"),
+            ("timeout = \"10ms\"\n", Error, 11, "out of range"),
+            ("[[upstream]]\nname = \"b\"\n", Error, 11, "needs `targets`"),
+            ("[[upstream]]\nname = \"b c\"\ntargets = [\"sip:192.0.2.1\"]\n", Error, 12, "route"),
+        ] {
+            let faults = match judge(&format!("{LEAST}{base}{more}")) {
+                Ok((_, faults)) | Err(faults) => faults,
+            };
+            let found = faults.iter().any(|fault| {
+                fault.severity == severity && fault.line == line && fault.message.contains(message)
+            });
+            assert!(found, "{more}\nis said to have\n{faults:#?}");
+        }
+    }
+}
