@@ -122,7 +122,8 @@ impl Plot {
              <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
              <text x=\"{LEFT}\" y=\"24\" font-size=\"16\">{}</text>\n\
              <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>\n\
-             <text x=\"16\" y=\"{:.0}\" text-anchor=\"middle\" transform=\"rotate(-90 16 {:.0})\">{}</text>\n",
+             <text x=\"16\" y=\"{:.0}\" text-anchor=\"middle\" transform=\"rotate(-90 16 {:.0})\">{}\
+             </text>\n",
             self.title,
             f64::midpoint(LEFT, WIDTH - RIGHT),
             HEIGHT - 10.0,

@@ -31,7 +31,8 @@ pub fn fill(document: &str, content: impl Fn(&str) -> Option<String>) -> Result<
 mod tests {
     use super::*;
 
-    const DOCUMENT: &str = "a\n<!-- perf:begin costs -->\nold\n<!-- perf:end -->\nb <!-- perf:begin costs --><!-- perf:end -->\n";
+    const DOCUMENT: &str = "a\n<!-- perf:begin costs -->\nold\n<!-- perf:end -->\n\
+         b <!-- perf:begin costs --><!-- perf:end -->\n";
 
     #[test]
     fn regions_are_replaced_and_may_be_replaced_again() {

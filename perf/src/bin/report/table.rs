@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn a_row_has_medians_and_ratios_with_their_spread() {
         let text = costs(&samples::report());
-        let row = "| MESSAGE WSS to WSS | 1,000 | 11.0 | 16.5 | 1.50 (1.50 to 1.50) | 44.0 | 2.67 (2.67 to 2.67) |";
+        let row = "| MESSAGE WSS to WSS | 1,000 | 11.0 | 16.5 | 1.50 (1.50 to 1.50) \
+                   | 44.0 | 2.67 (2.67 to 2.67) |";
         assert!(text.contains(row), "{text}");
         let widths: Vec<usize> = text.lines().map(|line| line.matches('|').count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0]), "{text}");
