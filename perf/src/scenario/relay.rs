@@ -247,4 +247,14 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_via_may_be_added_to_wherever_a_server_likes() {
+        let via = b"SIP/2.0/WSS u0000123.invalid;received=127.0.0.1;\
+            branch=z9hG4bK0000000000050003;rport=40752";
+        assert!(is_own_via(via, 123, 0x5_0003));
+        assert!(!is_own_via(via, 124, 0x5_0003) && !is_own_via(via, 123, 0x5_0004));
+        assert!(!is_own_via(b"SIP/2.0/WSS u0000123.invalid;received=127.0.0.1", 123, 0x5_0003));
+        assert!(!is_own_via(b"SIP/2.0/WSS u00", 123, 0x5_0003));
+    }
 }

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
@@ -16,14 +16,13 @@ use crate::datagrams::Datagrams;
 use crate::ring::{self, Buffers, Completion, Op, Ring};
 use crate::text::{self, Kind, Pieces};
 use crate::tls::Session;
+use crate::ways::{Place, Ways};
 use crate::ws::{self, Front};
 
 /// Receive buffers of all connections, and the bytes of one: the proxy's.
 const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 2048;
 const GROUP: u16 = 0;
-/// Numbers have seven digits.
-const NUMBERS: usize = 10_000_000;
 /// Output memory that is kept for the next send, and how much of it at a time.
 const SPARES_MAX: usize = 4096;
 const SPARE_BYTES_MAX: usize = 16 * 1024;
@@ -44,8 +43,7 @@ pub struct Floor {
     datagrams: Option<Datagrams>,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<u32>,
-    /// Where each number is: a [`Way`]'s word, zero while nobody knows.
-    ways: Vec<u64>,
+    ways: Ways,
     /// Connections with something to send; each carries `is_dirty`.
     dirty: Vec<u32>,
     /// Connections whose receive has ended although they have not.
@@ -56,52 +54,6 @@ pub struct Floor {
     sealed: Vec<u8>,
     answer: Vec<u8>,
     spares: Vec<Vec<u8>>,
-}
-
-/// Where a number is: a connection, an address, or nowhere; in a word of which zero is nowhere, so
-/// that a table of all numbers costs only what is used.
-#[derive(Clone, Copy)]
-struct Way(u64);
-
-/// Where a message came from.
-#[derive(Clone, Copy)]
-enum Origin {
-    Connection(u32),
-    Address(SocketAddrV4),
-}
-
-enum Place {
-    Nowhere,
-    Connection(u32),
-    Address(SocketAddrV4),
-}
-
-impl Way {
-    const ADDRESS: u64 = 1 << 63;
-
-    fn of(origin: Origin) -> Way {
-        match origin {
-            Origin::Connection(index) => Way(u64::from(index) + 1),
-            Origin::Address(it) => {
-                Way(Way::ADDRESS | u64::from(it.ip().to_bits()) << 16 | u64::from(it.port()))
-            }
-        }
-    }
-
-    fn place(self) -> Place {
-        match self.0 {
-            0 => Place::Nowhere,
-            address if address & Way::ADDRESS != 0 => {
-                let ip = Ipv4Addr::from_bits((address >> 16) as u32);
-                Place::Address(SocketAddrV4::new(ip, address as u16))
-            }
-            index => Place::Connection((index - 1) as u32),
-        }
-    }
-
-    fn is_connection(self) -> bool {
-        self.0 != 0 && self.0 & Way::ADDRESS == 0
-    }
 }
 
 impl Floor {
@@ -120,7 +72,7 @@ impl Floor {
             tls,
             connections: Vec::new(),
             free: Vec::new(),
-            ways: vec![0; NUMBERS],
+            ways: Ways::new(),
             dirty: Vec::new(),
             starved: Vec::new(),
             ended: Vec::new(),
@@ -329,7 +281,7 @@ impl Floor {
                 connection.output.extend_from_slice(payload);
                 self.mark_dirty(index);
             }
-            0x1 | 0x2 => self.on_message(Origin::Connection(index), payload),
+            0x1 | 0x2 => self.on_message(Place::Connection(index), payload),
             _ => {}
         }
         Some(frame.end)
@@ -340,7 +292,7 @@ impl Floor {
             return Some(2);
         }
         let length = text::message_length(bytes)?;
-        self.on_message(Origin::Connection(index), &bytes[..length]);
+        self.on_message(Place::Connection(index), &bytes[..length]);
         Some(length)
     }
 
@@ -348,15 +300,15 @@ impl Floor {
         let Some(datagrams) = &mut self.datagrams else { return };
         // SAFETY: given back below, after the last use.
         let Some((from, bytes)) = (unsafe { datagrams.take(completion) }) else { return };
-        self.on_message(Origin::Address(from), bytes);
+        self.on_message(Place::Address(from), bytes);
         self.datagrams.iter_mut().for_each(|udp| udp.give_back(completion));
     }
 
     /// Relays or answers one message. What is for nobody is dropped.
-    fn on_message(&mut self, from: Origin, message: &[u8]) {
+    fn on_message(&mut self, from: Place, message: &[u8]) {
         let has_stamp = match from {
-            Origin::Connection(index) => !self.connection(index).is_websocket(),
-            Origin::Address(_) => true,
+            Place::Connection(index) => !self.connection(index).is_websocket(),
+            Place::Address(_) => true,
         };
         let kind = text::kind(message);
         if matches!(kind, Kind::Asks | Kind::Request { .. }) {
@@ -383,53 +335,50 @@ impl Floor {
     }
 
     /// Remembers where the sender of a request is, unless a connection has its number.
-    fn learn(&mut self, from: Origin, message: &[u8]) {
+    fn learn(&mut self, from: Place, message: &[u8]) {
         match from {
-            Origin::Connection(index) if self.connection(index).number.is_none() => {
+            Place::Connection(index) if self.connection(index).number.is_none() => {
                 text::sender(message).into_iter().for_each(|number| self.name(index, number));
             }
-            Origin::Connection(_) => {}
-            Origin::Address(_) => {
-                if let Some(number) = text::sender(message)
-                    && !Way(self.ways[number as usize]).is_connection()
-                {
-                    self.ways[number as usize] = Way::of(from).0;
-                }
+            Place::Connection(_) => {}
+            Place::Address(_) => {
+                text::sender(message).into_iter().for_each(|number| self.ways.set(number, from));
             }
         }
     }
 
     fn name(&mut self, index: u32, number: u32) {
         self.connection(index).number = Some(number);
-        self.ways[number as usize] = Way::of(Origin::Connection(index)).0;
+        self.ways.set(number, Place::Connection(index));
     }
 
-    fn answer(&mut self, to: Origin, request: &[u8], has_stamp: bool) {
+    fn answer(&mut self, to: Place, request: &[u8], has_stamp: bool) {
         let mut answer = std::mem::take(&mut self.answer);
         text::answer(request, has_stamp, &mut answer);
-        self.write(Way::of(to), &Pieces::whole(&answer));
+        self.write(Some(to), &Pieces::whole(&answer));
         answer.clear();
         self.answer = answer;
     }
 
     /// Whether one of the two is on UDP and the other is not.
-    fn crosses(&self, from: Origin, to: u32) -> bool {
-        matches!(from, Origin::Connection(_)) != Way(self.ways[to as usize]).is_connection()
+    fn crosses(&self, from: Place, to: u32) -> bool {
+        let to = self.ways.of(to);
+        matches!(from, Place::Connection(_)) != matches!(to, Some(Place::Connection(_)))
     }
 
     fn relay(&mut self, to: u32, pieces: &Pieces<'_>) {
-        self.write(Way(self.ways[to as usize]), pieces);
+        self.write(self.ways.of(to), pieces);
     }
 
-    fn write(&mut self, way: Way, pieces: &Pieces<'_>) {
-        match way.place() {
-            Place::Nowhere => {}
-            Place::Address(address) => {
+    fn write(&mut self, to: Option<Place>, pieces: &Pieces<'_>) {
+        match to {
+            None => {}
+            Some(Place::Address(address)) => {
                 if let Some(datagrams) = &mut self.datagrams {
                     datagrams.send(&mut self.ring, address, pieces.parts());
                 }
             }
-            Place::Connection(index) => {
+            Some(Place::Connection(index)) => {
                 let connection = self.connections[index as usize].as_mut();
                 let connection = connection.expect("ways lead to living connections");
                 if connection.is_closing || connection.is_gone {
@@ -507,11 +456,7 @@ impl Floor {
         }
         shut(connection.socket());
         let number = connection.number.take();
-        if let Some(number) = number
-            && self.ways[number as usize] == Way::of(Origin::Connection(index)).0
-        {
-            self.ways[number as usize] = 0;
-        }
+        number.into_iter().for_each(|number| self.ways.clear(number, index));
     }
 
     /// Frees a connection that has ended once nothing of it is with the kernel, at the end of the

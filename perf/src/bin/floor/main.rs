@@ -9,6 +9,7 @@ mod floor;
 mod ring;
 mod text;
 mod tls;
+mod ways;
 mod ws;
 
 use std::net::{SocketAddrV4, TcpListener, UdpSocket};

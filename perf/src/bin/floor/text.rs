@@ -23,6 +23,9 @@ const OWN_ROUTE: &[u8] =
     b"Record-Route: <sip:000000000000000000000000000000000000000000@floor.invalid:00000;lr>\r\n";
 const OTHER_ROUTE: &[u8] =
     b"Record-Route: <sip:00000000000000000000000000000000000000@floor.invalid:00000;transport=ws;lr>\r\n";
+/// The same when both sides have one transport: a token that names two flows.
+const COMMON_ROUTE: &[u8] = b"Record-Route: <sip:00000000000000000000000000000000000000000\
+      0000000000000@floor.invalid:00000;transport=ws;lr>\r\n";
 /// What the first Via gets when its request came by other ways than WebSocket (RFC 3581 §4).
 const STAMP: &[u8] = b"=00000;received=127.0.0.1";
 /// What the proxy adds to the To of its own answers.
@@ -143,7 +146,7 @@ pub fn forwarded_request(message: &[u8], is_invite: bool, way: Way) -> Option<Pi
         pieces.push(OWN_TARGET);
     }
     if is_invite {
-        pieces.push(OWN_ROUTE);
+        pieces.push(if way.crosses { OWN_ROUTE } else { COMMON_ROUTE });
         if way.crosses {
             pieces.push(OTHER_ROUTE);
         }
@@ -313,6 +316,10 @@ mod tests {
         assert_eq!(forwarded.len(), INVITE.len() + own);
         assert_eq!(memmem::find_iter(&forwarded, b"Via: ").count(), 2);
         assert!(memmem::find(&forwarded, b";rport=00000;received=127.0.0.1\r\nFrom:").is_some());
+        let common = forwarded_request(INVITE, true, Way::default()).unwrap().parts().concat();
+        let record = common.len() - INVITE.len() - OWN_VIA.len() - OWN_TARGET.len();
+        // Between that of two WSS clients, 110, and that of two UDP users, 114.
+        assert_eq!(record, 112);
         let plain = forwarded_request(INVITE, false, Way::default()).unwrap().parts().concat();
         assert_eq!(plain.len(), INVITE.len() + OWN_VIA.len() + OWN_TARGET.len());
         let routes = [OWN_ROUTE, OTHER_ROUTE].concat();

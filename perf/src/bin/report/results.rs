@@ -1,0 +1,304 @@
+//! The results: what the load generator printed for each run, and what is made of it: medians, and
+//! ratios of servers within a round. They are kept as one JSON file, from which tables and plots
+//! are drawn.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+
+/// One report.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Where and of what.
+    pub machine: Machine,
+    /// All runs, in the order in which they were made.
+    pub runs: Vec<Run>,
+}
+
+/// One run of the load generator on one server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// What was measured.
+    pub measure: String,
+    /// Its title.
+    pub title: String,
+    /// Connections of the cell.
+    pub connections: usize,
+    /// Transactions a second that were asked for.
+    pub rate: Option<usize>,
+    /// The server's label.
+    pub server: String,
+    /// Runs of one round follow each other: machine and neighbours are the same for them.
+    pub round: usize,
+    /// What the load generator found out.
+    pub measured: Option<Measured>,
+    /// Why it did not.
+    pub failure: Option<String>,
+}
+
+/// The load generator's own words, as far as they are used here.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Measured {
+    /// Transactions that ended well.
+    pub transactions: u64,
+    /// Of them a second.
+    pub rate: f64,
+    /// Seconds that were measured.
+    pub seconds: f64,
+    /// The server's cost.
+    pub server: ServerCost,
+    /// The load's own.
+    pub client: ClientCost,
+    /// Microseconds.
+    pub latency_us: Latency,
+    /// Bytes of a transaction on the load's sockets.
+    pub bytes: Bytes,
+    /// Of the server.
+    pub memory: Memory,
+    /// Its proportional set size in bytes at each number of idle connections.
+    pub pss: Option<BTreeMap<String, u64>>,
+    /// What was wrong, and how often.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// CPU time of the server.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerCost {
+    /// In user space.
+    pub cpu_user_us: f64,
+    /// In the kernel.
+    pub cpu_sys_us: f64,
+    /// Both, of one transaction; none when there was none.
+    pub us_per_transaction: Option<f64>,
+}
+
+/// CPU time of the load generator.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientCost {
+    /// Of one transaction.
+    pub cpu_us_per_transaction: Option<f64>,
+    /// Part of its CPU that it used; near 1 it is the limit, not the server.
+    pub busy: f64,
+}
+
+/// Latencies of a run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct Latency {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// Bytes of one transaction.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct Bytes {
+    pub out_per_transaction: Option<f64>,
+    pub in_per_transaction: Option<f64>,
+}
+
+/// Proportional set size of the server, in bytes, with few idle connections and with many.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct Memory {
+    pub pss_before: u64,
+    pub pss_after: u64,
+    pub per_connection: Option<f64>,
+}
+
+/// A median with the least and the greatest value behind it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The median; of an even number of values the mean of the middle two.
+    pub median: f64,
+    /// The least.
+    pub least: f64,
+    /// The greatest.
+    pub greatest: f64,
+    /// How many.
+    pub count: usize,
+}
+
+impl Spread {
+    /// Of those values, if there are any.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let (&least, &greatest) = (values.first()?, values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            f64::midpoint(values[middle - 1], values[middle])
+        };
+        Some(Spread { median, least, greatest, count: values.len() })
+    }
+}
+
+/// A figure of a run, if it has that.
+pub type Figure = fn(&Measured) -> Option<f64>;
+
+/// CPU time of the server for a transaction, in microseconds.
+pub fn cost(measured: &Measured) -> Option<f64> {
+    measured.server.us_per_transaction
+}
+
+/// The runs of one measure with one number of connections and one rate.
+pub struct CellRuns<'a> {
+    runs: Vec<&'a Run>,
+}
+
+impl Report {
+    /// The runs of a cell.
+    pub fn cell(&self, measure: &str, connections: usize, rate: Option<usize>) -> CellRuns<'_> {
+        let is_of = |run: &&Run| {
+            run.measure == measure && run.connections == connections && run.rate == rate
+        };
+        CellRuns { runs: self.runs.iter().filter(is_of).collect() }
+    }
+
+    /// The servers that were measured, as `wanted` picks runs: the floor, sipring, its peers.
+    pub fn servers(&self, wanted: impl Fn(&Run) -> bool) -> Vec<&str> {
+        let mut servers: Vec<&str> = Vec::new();
+        for run in self.runs.iter().filter(|run| wanted(run)) {
+            if !servers.contains(&run.server.as_str()) {
+                servers.push(&run.server);
+            }
+        }
+        let rank = |server: &str| ["floor", "sipring"].iter().position(|it| *it == server);
+        servers.sort_by_key(|server| (rank(server).unwrap_or(usize::MAX), *server));
+        servers
+    }
+
+    /// Cells as measure, title, connections and rate, in the order in which they were measured.
+    pub fn cells(&self) -> Vec<(&str, &str, usize, Option<usize>)> {
+        let mut cells = Vec::new();
+        for run in &self.runs {
+            let cell = (run.measure.as_str(), run.title.as_str(), run.connections, run.rate);
+            if !cells.contains(&cell) {
+                cells.push(cell);
+            }
+        }
+        cells
+    }
+}
+
+impl CellRuns<'_> {
+    /// A figure of one server over all rounds.
+    pub fn figure(&self, server: &str, figure: Figure) -> Option<Spread> {
+        Spread::of(self.good(server).filter_map(|(_, measured)| figure(measured)))
+    }
+
+    /// A figure of one server as a multiple of another's in the same round.
+    pub fn ratio(&self, server: &str, to: &str, figure: Figure) -> Option<Spread> {
+        Spread::of(self.good(server).filter_map(|(round, measured)| {
+            let (_, other) = self.good(to).find(|(other, _)| *other == round)?;
+            Some(figure(measured)? / figure(other)?)
+        }))
+    }
+
+    /// What went wrong with a server, each thing once.
+    pub fn faults(&self, server: &str) -> Vec<String> {
+        let mut faults: Vec<String> = Vec::new();
+        for run in self.runs.iter().filter(|run| run.server == server) {
+            let errors = run.measured.iter().flat_map(|measured| &measured.errors);
+            let errors = errors.filter(|(_, count)| **count > 0).map(|(kind, _)| kind.clone());
+            for fault in run.failure.iter().cloned().chain(errors) {
+                if !faults.contains(&fault) {
+                    faults.push(fault);
+                }
+            }
+        }
+        faults
+    }
+
+    fn good<'a>(&'a self, server: &'a str) -> impl Iterator<Item = (usize, &'a Measured)> {
+        let runs = self.runs.iter().filter(move |run| run.server == server);
+        runs.filter_map(|run| Some((run.round, run.measured.as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+pub mod samples {
+    use super::*;
+
+    /// A report of one cell: floor 10, 12, 11 µs; sipring half as much again.
+    pub fn report() -> Report {
+        let mut report = Report { machine: Machine::default(), runs: Vec::new() };
+        for (round, floor) in [10.0, 12.0, 11.0].into_iter().enumerate() {
+            for (server, factor) in [("floor", 1.0), ("sipring", 1.5), ("kamailio", 4.0)] {
+                for connections in [100, 1_000] {
+                    report.runs.push(run(server, round, connections, floor * factor));
+                }
+            }
+        }
+        report
+    }
+
+    fn run(server: &str, round: usize, connections: usize, cost: f64) -> Run {
+        let server_cost = ServerCost { us_per_transaction: Some(cost), ..ServerCost::default() };
+        Run {
+            measure: "relay".to_owned(),
+            title: "MESSAGE WSS to WSS".to_owned(),
+            connections,
+            rate: None,
+            server: server.to_owned(),
+            round,
+            measured: Some(Measured { server: server_cost, ..Measured::default() }),
+            failure: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_lies_in_the_middle() {
+        let odd = Spread::of([3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((odd.least, odd.median, odd.greatest, odd.count), (1.0, 2.0, 3.0, 3));
+        assert_eq!(Spread::of([4.0, 1.0]).unwrap().median, 2.5);
+        assert_eq!(Spread::of([]), None);
+        assert_eq!(Spread::of([f64::NAN]), None);
+    }
+
+    #[test]
+    fn ratios_are_of_one_round() {
+        let report = samples::report();
+        let cell = report.cell("relay", 100, None);
+        assert_eq!(cell.figure("floor", cost).unwrap().median, 11.0);
+        let ratio = cell.ratio("sipring", "floor", cost).unwrap();
+        assert_eq!((ratio.least, ratio.median, ratio.greatest), (1.5, 1.5, 1.5));
+        assert_eq!(cell.ratio("sipring", "opensips", cost), None);
+    }
+
+    #[test]
+    fn what_went_wrong_is_told_once() {
+        let mut report = samples::report();
+        for run in &mut report.runs {
+            run.failure = Some("it fell over".to_owned());
+        }
+        assert_eq!(report.cell("relay", 100, None).faults("floor"), ["it fell over"]);
+    }
+
+    #[test]
+    fn what_the_load_prints_is_read_whatever_it_leaves_out() {
+        let text = r#"{"scenario":"relay","transactions":10,"server":{"pid":[1],"us_per_transaction":9.5},
+            "client":{"cpu_us_per_transaction":null,"share":null},"errors":{"lost":1}}"#;
+        let measured: Measured = serde_json::from_str(text).unwrap();
+        assert_eq!((measured.transactions, cost(&measured)), (10, Some(9.5)));
+        assert_eq!(measured.errors["lost"], 1);
+    }
+}

@@ -1,0 +1,284 @@
+//! A report as Markdown: a line about the machine, a table of costs with ratios and their spread, and
+//! tables of bytes, latency, memory and shards where they were measured.
+
+use std::fmt::Write;
+
+use crate::results::{CellRuns, Figure, Measured, Report, Run, Spread, cost};
+
+/// What all is compared with.
+const FLOOR: &str = "floor";
+/// What is compared.
+const OURS: &str = "sipring";
+
+/// Where and of what a report is.
+pub fn machine(report: &Report) -> String {
+    let it = &report.machine;
+    let rounds = report.runs.iter().map(|run| run.round + 1).max().unwrap_or(0);
+    let rounds = if rounds == 1 { "One round".to_owned() } else { format!("{rounds} rounds") };
+    let peers: Vec<String> = it.peers.iter().map(|peer| format!("{peer}.\n")).collect();
+    format!(
+        "{}, {} CPUs, Linux {}; {}, commit {}, load average {:.1} before the run.\n\
+         {rounds} by `{}`.\n{}",
+        it.processor,
+        it.cpus,
+        it.kernel,
+        it.day,
+        it.commit,
+        it.load_average,
+        it.command,
+        peers.concat()
+    )
+}
+
+/// The costs alone: what the readme shows.
+pub fn costs(report: &Report) -> String {
+    let is_cost =
+        |run: &Run| run.rate.is_none() && run.measure != "idle" && run.measure != "shards";
+    let servers = report.servers(is_cost);
+    let peers: Vec<&str> =
+        servers.iter().copied().filter(|server| ![FLOOR, OURS].contains(server)).collect();
+    let mut out = String::from("| measure | clients | floor | sipring | sipring / floor |");
+    let mut rule = String::from("|---|---|---|---|---|");
+    for peer in &peers {
+        let _ = write!(out, " {peer} | {peer} / sipring |");
+        rule.push_str("---|---|");
+    }
+    let _ = writeln!(out, "\n{rule}");
+    for (measure, title, connections, rate) in report.cells() {
+        let cell = report.cell(measure, connections, rate);
+        if rate.is_some() || measure == "idle" || measure == "shards" {
+            continue;
+        }
+        let _ = write!(
+            out,
+            "| {title} | {} | {} | {} | {} |",
+            grouped(connections as f64),
+            value(&cell, FLOOR, cost),
+            value(&cell, OURS, cost),
+            ratio(&cell, OURS, FLOOR)
+        );
+        for peer in &peers {
+            let _ = write!(out, " {} | {} |", value(&cell, peer, cost), ratio(&cell, peer, OURS));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Everything.
+pub fn whole(report: &Report) -> String {
+    let mut out = machine(report);
+    let _ = write!(
+        out,
+        "\nCPU time of the server for a transaction, in microseconds: medians; behind a ratio its least and\n\
+         greatest value, each of one round. A cell with † had faults, which stand below.\n\n{}",
+        costs(report)
+    );
+    for (title, text) in [
+        ("Bytes of a transaction on the load's sockets, out and in:", bytes(report)),
+        ("Latency in microseconds against load, median and 99 %:", latency(report)),
+        (
+            "Memory of an idle registered client, in bytes (PSS), and of the whole server in MB:",
+            memory(report),
+        ),
+        ("One shard and two, CPU of both:", shards(report)),
+        ("Faults:", faults(report)),
+    ] {
+        if !text.is_empty() {
+            let _ = write!(out, "\n{title}\n\n{text}");
+        }
+    }
+    out
+}
+
+fn bytes(report: &Report) -> String {
+    let rows = |measured: &Measured| measured.bytes.out_per_transaction.is_some();
+    let has_bytes = |run: &Run| run.rate.is_none() && run.measured.as_ref().is_some_and(rows);
+    let servers = report.servers(has_bytes);
+    let mut lines = Lines::new("measure | clients", &servers);
+    for (measure, title, connections, rate) in report.cells() {
+        let cell = report.cell(measure, connections, rate);
+        if rate.is_some() || !report.runs.iter().any(|run| run.measure == measure && has_bytes(run))
+        {
+            continue;
+        }
+        lines.add(&format!("{title} | {}", grouped(connections as f64)), &servers, |server| {
+            let out = cell.figure(server, |it| it.bytes.out_per_transaction)?;
+            let back = cell.figure(server, |it| it.bytes.in_per_transaction)?;
+            Some(format!("{:.0}, {:.0}", out.median, back.median))
+        });
+    }
+    lines.text
+}
+
+fn latency(report: &Report) -> String {
+    let servers = report.servers(|run| run.measure == "latency");
+    let mut lines = Lines::new("transactions a second", &servers);
+    for (measure, _, connections, rate) in report.cells() {
+        let (Some(asked), "latency") = (rate, measure) else { continue };
+        let cell = report.cell(measure, connections, rate);
+        lines.add(&grouped(asked as f64), &servers, |server| {
+            let half = cell.figure(server, |it| Some(it.latency_us.p50))?;
+            let most = cell.figure(server, |it| Some(it.latency_us.p99))?;
+            Some(format!(
+                "{}, {}{}",
+                grouped(half.median),
+                grouped(most.median),
+                mark(&cell, server)
+            ))
+        });
+    }
+    lines.text
+}
+
+fn memory(report: &Report) -> String {
+    let servers = report.servers(|run| run.measure == "idle");
+    let mut lines = Lines::new("clients", &servers);
+    for (measure, _, connections, rate) in report.cells() {
+        if measure != "idle" {
+            continue;
+        }
+        let cell = report.cell(measure, connections, rate);
+        lines.add(&grouped(connections as f64), &servers, |server| {
+            let each = cell.figure(server, |it| it.memory.per_connection)?;
+            let all = cell.figure(server, |it| Some(it.memory.pss_after as f64 / 1e6))?;
+            Some(format!("{}, {:.0}{}", grouped(each.median), all.median, mark(&cell, server)))
+        });
+    }
+    lines.text
+}
+
+fn shards(report: &Report) -> String {
+    let servers = report.servers(|run| run.measure == "shards");
+    let mut lines = Lines::new("measure", &servers);
+    for (measure, title, connections, rate) in report.cells() {
+        if measure == "shards" {
+            let cell = report.cell(measure, connections, rate);
+            lines.add(title, &servers, |server| Some(value(&cell, server, cost)));
+        }
+    }
+    lines.text
+}
+
+fn faults(report: &Report) -> String {
+    let mut out = String::new();
+    for (measure, title, connections, rate) in report.cells() {
+        let cell = report.cell(measure, connections, rate);
+        for server in report.servers(|run| run.measure == measure) {
+            for fault in cell.faults(server) {
+                let rate = rate.map_or(String::new(), |rate| format!(" at {rate}/s"));
+                let _ = writeln!(out, "- {title}, {connections} clients{rate}, {server}: {fault}");
+            }
+        }
+    }
+    out
+}
+
+/// A table with a column for each server, empty until something is added.
+struct Lines {
+    head: String,
+    text: String,
+}
+
+impl Lines {
+    fn new(first: &str, servers: &[&str]) -> Lines {
+        let columns = first.split('|').count() + servers.len();
+        let head = format!("| {first} | {} |\n|{}\n", servers.join(" | "), "---|".repeat(columns));
+        Lines { head, text: String::new() }
+    }
+
+    fn add(&mut self, first: &str, servers: &[&str], cell: impl Fn(&str) -> Option<String>) {
+        if self.text.is_empty() {
+            self.text.push_str(&self.head);
+        }
+        let _ = write!(self.text, "| {first} |");
+        for server in servers {
+            let _ = write!(self.text, " {} |", cell(server).unwrap_or_default());
+        }
+        self.text.push('\n');
+    }
+}
+
+fn value(cell: &CellRuns<'_>, server: &str, figure: Figure) -> String {
+    let shown =
+        cell.figure(server, figure).map_or(String::new(), |spread| significant(spread.median));
+    shown + mark(cell, server)
+}
+
+fn mark(cell: &CellRuns<'_>, server: &str) -> &'static str {
+    if cell.faults(server).is_empty() { "" } else { "†" }
+}
+
+fn ratio(cell: &CellRuns<'_>, server: &str, to: &str) -> String {
+    let Some(Spread { median, least, greatest, count }) = cell.ratio(server, to, cost) else {
+        return String::new();
+    };
+    if count == 1 {
+        return format!("{median:.2}");
+    }
+    format!("{median:.2} ({least:.2} to {greatest:.2})")
+}
+
+/// Three digits or so: 9.61, 35.2, 178.
+fn significant(value: f64) -> String {
+    match value {
+        0.0..10.0 => format!("{value:.2}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => grouped(value),
+    }
+}
+
+/// A whole number with its thousands set off.
+pub fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut out = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::samples;
+
+    #[test]
+    fn a_row_has_medians_and_ratios_with_their_spread() {
+        let text = costs(&samples::report());
+        let row = "| MESSAGE WSS to WSS | 1,000 | 11.0 | 16.5 | 1.50 (1.50 to 1.50) \
+                   | 44.0 | 2.67 (2.67 to 2.67) |";
+        assert!(text.contains(row), "{text}");
+        let widths: Vec<usize> = text.lines().map(|line| line.matches('|').count()).collect();
+        assert!(widths.iter().all(|width| *width == widths[0]), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_failed_has_a_mark_and_a_line() {
+        let mut report = samples::report();
+        for run in report.runs.iter_mut().filter(|run| run.server == "kamailio") {
+            (run.measured, run.failure) = (None, Some("no answer".to_owned()));
+        }
+        let text = whole(&report);
+        assert!(text.contains(" | † |  |\n"), "{text}");
+        assert!(text.contains("- MESSAGE WSS to WSS, 100 clients, kamailio: no answer\n"));
+    }
+
+    #[test]
+    fn tables_that_have_nothing_are_left_out() {
+        let text = whole(&samples::report());
+        for title in ["Latency", "Memory", "One shard", "Faults"] {
+            assert!(!text.contains(&format!("\n{title}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_shown_with_three_digits_or_in_thousands() {
+        let shown: Vec<String> =
+            [9.614, 35.25, 178.2, 12_345.6].into_iter().map(significant).collect();
+        assert_eq!(shown, ["9.61", "35.2", "178", "12,346"]);
+    }
+}
