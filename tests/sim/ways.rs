@@ -234,7 +234,15 @@ impl Books {
         let (Some((reached, from)), Some(left_at)) = (asked.reached, asked.left_at) else { return };
         let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
         let is_over = asked.final_status != 0 && asked.final_at <= left_at;
-        if !is_call || is_over || asked.excused || self.lenient || !self.ways.are_kept() {
+        // A server is reached by another connection (RFC 3261 §18.2.2).
+        let is_client = self.ways.was_known(asked.sender, from, reached);
+        if !is_call
+            || !is_client
+            || is_over
+            || asked.excused
+            || self.lenient
+            || !self.ways.are_kept()
+        {
             return;
         }
         let came = self.ways.came_back(asked.sender, from, reached);
@@ -245,16 +253,15 @@ impl Books {
         let due = end + self.slack * 2 + WAIT_SLACK;
         let rings_on = asked.written.iter().find(|(to, branch)| {
             let Some(heard) = self.ways.heard.get(branch) else { return false };
-            // Of a datagram nobody knows whether it was heard.
-            let is_stream = matches!(to, End::Flow(_));
-            let is_alive = is_stream && !self.ways.ended.contains_key(to);
+            let is_alive = !self.ways.ended.contains_key(to);
             let rang = heard.first.is_some_and(|first| first <= end);
             let is_over = heard.last.is_some_and(|last| last <= due);
             let is_cancelled = self.ways.cancelled.get(branch).is_some_and(|at| *at <= due);
             is_alive && rang && !is_over && !is_cancelled
         });
         if let Some((to, branch)) = rings_on {
-            let text = format!("{} by {branch} at {to:?}", asked.sip.start());
+            let (start, call_id) = (asked.sip.start(), asked.sip.call_id());
+            let text = format!("{start} [{call_id}] left at {left_at:?}: {branch} at {to:?}");
             self.fail(Checker::Rings, text);
         }
     }
