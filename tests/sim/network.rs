@@ -182,7 +182,9 @@ impl World {
                 Mark::None => {}
                 // Behind garbage it may be taken for a part of that.
                 Mark::Answer(_) if self.conns[conn].tainted => {}
-                Mark::Answer(number) => self.books.on_answer_in(number, self.now),
+                Mark::Answer(number) => {
+                    self.books.on_answer_in(number, End::Flow(flow), self.now);
+                }
                 Mark::Request(serial) => {
                     self.books.on_request_in(serial, End::Flow(flow), self.now);
                     if self.conns[conn].tainted {
@@ -445,7 +447,7 @@ impl World {
         if let Ok(serial) = number.parse() {
             self.books.on_request_in(serial, End::Datagram(remote), self.now);
         } else if let Ok(answer) = number.trim_start_matches('a').parse() {
-            self.books.on_answer_in(answer, self.now);
+            self.books.on_answer_in(answer, End::Datagram(remote), self.now);
         }
         let path = DatagramPath {
             listener: listener_of(Transport::Udp),

@@ -31,7 +31,9 @@ struct Granted {
 /// What the proxy heard of one branch.
 #[derive(Clone, Copy, Default)]
 struct Heard {
+    /// Something, by whom it was asked, or on a flow that surely was the same client's.
     first: Option<Time>,
+    /// A final response, be it from whom it may.
     last: Option<Time>,
 }
 
@@ -130,7 +132,7 @@ impl Ways {
 
 impl Books {
     /// An answer of a client arrived at the proxy.
-    pub fn on_answer_in(&mut self, number: u32, now: Time) {
+    pub fn on_answer_in(&mut self, number: u32, from: End, now: Time) {
         let Some(answer) = self.answers.get(number as usize) else { return };
         // What lacks a Via is nobody's answer.
         let vias = |sip: &Sip| sip.all("Via").count();
@@ -138,8 +140,16 @@ impl Books {
         if !self.ways.are_kept() || answer.forged || !is_whole {
             return;
         }
-        let heard = self.ways.heard.entry(answer.sip.branch().into()).or_default();
-        heard.first.get_or_insert(now);
+        let branch = answer.sip.branch();
+        let end = self.branches.get(branch).map(|(_, end)| *end);
+        // Who has not yet registered there again is a stranger.
+        let since = Time::from_nanos(now.as_nanos().saturating_sub(self.slack.as_nanos() as u64));
+        let is_client = end.and_then(|end| self.ways.owner(end));
+        let is_known = is_client.is_some_and(|phone| self.ways.was_known(phone, from, since));
+        let heard = self.ways.heard.entry(branch.into()).or_default();
+        if end == Some(from) || is_known {
+            heard.first.get_or_insert(now);
+        }
         if answer.sip.status() >= 200 {
             heard.last.get_or_insert(now);
         }
