@@ -102,6 +102,8 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
         let is_own = matches!(own, Aim::Peer(mine, _) if mine == end);
         let to_stream = matches!(end, End::Flow(_));
         let Some(asked) = self.books.asked(serial) else { return };
+        // Clients that came back may answer by their next flow.
+        let is_own = is_own || self.books.ways.owner(end) == Some(phone);
         if is_own || !to_stream || asked.sip.method() == "ACK" {
             return;
         }

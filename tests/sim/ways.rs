@@ -204,7 +204,9 @@ impl Books {
         let is_aimed = matches!(asked.aim, Aim::User(_) | Aim::Peer(..) | Aim::Gruu(_))
             && asked.sip.method() != "ACK";
         let is_first = asked.written.is_empty() && asked.final_status == 0 && !asked.forgotten;
-        if !is_aimed || !is_first || self.lenient || !self.ways.are_kept() {
+        // The answer to who left as well waits for them.
+        let is_there = asked.left_at.is_none();
+        if !is_aimed || !is_first || !is_there || self.lenient || !self.ways.are_kept() {
             return Ok(());
         }
         let grace = self.ways.grace;
