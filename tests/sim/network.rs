@@ -406,7 +406,11 @@ impl World {
             CloseReason::Pong | CloseReason::Slow | CloseReason::Timeout => true,
             CloseReason::Protocol => true,
             CloseReason::Idle => !is_server,
-            CloseReason::Unproven => self.phones[it.phone].registration.is_on,
+            // An older tab may never have got in.
+            CloseReason::Unproven => {
+                let is_latest = self.phones[it.phone].conn == Some(conn);
+                is_latest && self.phones[it.phone].registration.is_on
+            }
             _ => false,
         };
         if behaves && is_judged && !is_short {

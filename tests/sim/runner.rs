@@ -61,8 +61,13 @@ pub fn run(profile: &Profile, fault: Option<Fault>, shown: bool) -> Outcome {
     }
 }
 
-/// Runs seeds while `goes_on` says so of the next one; panics with the first that fails.
-pub fn run_many(first: u64, acts: Option<usize>, goes_on: impl Fn(u64) -> bool + Sync) -> Total {
+/// Runs seeds, which `seed_of` gives by number, while `goes_on` says so of the next number; panics
+/// with the first that fails.
+pub fn run_many(
+    seed_of: impl Fn(u64) -> u64 + Sync,
+    acts: Option<usize>,
+    goes_on: impl Fn(u64) -> bool + Sync,
+) -> Total {
     let next = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
     let total = Mutex::new(Total::default());
@@ -76,7 +81,7 @@ pub fn run_many(first: u64, acts: Option<usize>, goes_on: impl Fn(u64) -> bool +
                     if failed.load(Ordering::Relaxed) || !goes_on(at) {
                         break;
                     }
-                    let profile = profile(first.wrapping_add(at), acts);
+                    let profile = profile(seed_of(at), acts);
                     let outcome = run(&profile, None, false);
                     total.lock().expect("no panic holds it").add(&outcome);
                     if let Some(violation) = outcome.violations.into_iter().next() {

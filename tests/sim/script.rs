@@ -224,7 +224,12 @@ impl World {
             2 => ("sip:nobody@example.com".into(), Aim::Nobody),
             4 if self.profile.house.digest => self.gruu_of_somebody(),
             kind => {
-                let user = self.mood.below(self.profile.users as u64) as usize;
+                let users = self.profile.users;
+                let mut user = self.mood.below(users as u64) as usize;
+                // Who has several tabs would be both ends of one dialog.
+                if self.profile.house.digest && self.phones[from].user == user {
+                    user = (user + 1) % users;
+                }
                 let scheme = if kind == 3 && is_secure { "sips" } else { "sip" };
                 (format!("{scheme}:u{user}@example.com"), Aim::User(user))
             }
