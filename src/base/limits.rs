@@ -158,7 +158,7 @@ pub const LOG_MISHAP_BYTES_MAX: usize = 4096;
 pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// Sources of STUN requests that a shard tells apart; others share what one may have answered.
-pub const ALLOWANCE_CELLS: usize = 4096;
+pub const SOURCE_CELLS: usize = 4096;
 /// Attributes that the answer to a STUN request names as unknown (RFC 8489 §14.13).
 pub const STUN_UNKNOWN_MAX: usize = 8;
 /// Most time between two looks at the round-trip time of a TCP or TLS flow.

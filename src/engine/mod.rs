@@ -70,7 +70,7 @@ use crate::base::rng::Rng;
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 use crate::base::wheel::{TimerId, Wheel};
-use crate::flow::allowance::Allowance;
+use crate::flow::sources::Sources;
 use crate::flow::table::FlowTable;
 use crate::flow::token::TokenKey;
 use crate::proxy::target::TargetSet;
@@ -151,7 +151,7 @@ pub struct Engine {
     expiry_alarm: Option<(Time, TimerId)>,
     pings: pings::Pings,
     /// What each source of STUN requests may have answered.
-    allowance: Allowance,
+    sources: Sources,
     outputs: VecDeque<Output>,
     /// Bytes that queued outputs name; emptied when all outputs were popped.
     arena: Vec<u8>,
@@ -226,7 +226,7 @@ impl Engine {
             wheel: Wheel::new(now),
             expiry_alarm: None,
             pings: pings::Pings::default(),
-            allowance: Allowance::new(tables.clone()),
+            sources: Sources::new(tables.clone()),
             outputs: told_of_restart(now, &setup),
             arena: Vec::new(),
             deferred: VecDeque::new(),

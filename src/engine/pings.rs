@@ -129,7 +129,7 @@ impl Engine {
             }
         };
         let most = self.config.limits.stun_answers_max;
-        if !self.allowance.give(path.remote.ip(), most, self.now) {
+        if !self.sources.give(path.remote.ip(), most, self.now) {
             self.counters.dropped_stun_excess += 1;
             return;
         }
