@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::link::Transport;
 use crate::support::phone::{From, Phone};
-use crate::support::server::{Server, Setup};
+use crate::support::{Server, Setup};
 
 const END: Duration = Duration::from_secs(10);
 

@@ -6,7 +6,8 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::link::Transport;
-use crate::support::server::{Server, Setup, http};
+use crate::support::server::{Server, http};
+use crate::support::setup::Setup;
 use crate::support::sip::Message;
 
 const KILLS: u32 = 20;

@@ -6,8 +6,8 @@ use crate::support::digest::try_log_in;
 use crate::support::link::{Incoming, Link, Transport};
 use crate::support::log::Flow;
 use crate::support::phone::{PATIENCE, Phone};
-use crate::support::server::{Server, Setup};
 use crate::support::sip::{Message, unique};
+use crate::support::{Server, Setup};
 
 /// Everybody's.
 pub const PASSWORD: &str = "secret";

@@ -10,11 +10,13 @@ pub mod log;
 pub mod phone;
 pub mod raw;
 pub mod server;
+pub mod setup;
 pub mod sip;
 
 pub use call::{Dialog, call};
 pub use check::{fence, forwarded, returned, still};
 pub use link::{Incoming, Transport};
 pub use phone::Phone;
-pub use server::{Server, Setup};
+pub use server::Server;
+pub use setup::Setup;
 pub use sip::{Draft, Message};
