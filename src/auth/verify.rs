@@ -326,7 +326,7 @@ pub(super) fn domain_of<'c>(config: &'c Config, message: Message<'_>) -> &'c str
         _ => message.from(),
     };
     let domains = &config.node.domains;
-    let host = address.ok().and_then(|it| Uri::parse(it.uri).ok()).map(|uri| uri.host);
+    let host = address.ok().and_then(|it| Uri::parse(it.uri).ok()).map(|uri| uri.domain());
     let ours = host.and_then(|host| {
         domains.iter().find(|domain| domain.as_bytes().eq_ignore_ascii_case(host))
     });
