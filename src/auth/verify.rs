@@ -80,11 +80,12 @@ pub struct Challenge {
 }
 
 impl Verifier {
-    /// From the secret of the installation and the number of the run.
-    pub fn new(secret: &[u8; 32], epoch: u32) -> Verifier {
+    /// From the secret of the installation and the number of the run. What was used before `now`
+    /// nobody remembers.
+    pub fn new(secret: &[u8; 32], epoch: u32, now: Time) -> Verifier {
         Verifier {
             nonces: NonceKey::new(secret, epoch),
-            uses: Uses::default(),
+            uses: Uses::since(now),
             scratch: Vec::new(),
         }
     }
