@@ -271,6 +271,7 @@ fn client(sender: &Sender<'_>, wanted: &Wanted<'_>, way: &Way, aor: &[u8]) -> Cl
 
 fn remove(location: &mut Location, key: SlabKey, out: &mut Registered) {
     note_removed(location.get(key), out);
+    out.left.extend(Some(location.get(key).client()).filter(|client| client.is_some()));
     location.remove(key);
 }
 
