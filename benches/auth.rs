@@ -69,7 +69,7 @@ fn checks(c: &mut Criterion) {
     let users: String = (0..USERS).map(|user| format!("user{user:05}:secret\n")).collect();
     let config = with_digest(lab::config(), &Settings { users: &users, ..Settings::default() });
     let digest = config.auth.digest().expect("it is on");
-    let mut verifier = Verifier::new(&[9; 32], 1);
+    let mut verifier = Verifier::new(&[9; 32], 1, Time::ZERO);
     let circumstances = Circumstances { unix: 0, now: now(), source: source(), shared: false };
     let plain = request(&challenge(&verifier, &config, PLAIN), "user00042", "secret", "MD5");
     let lines = challenge(&verifier, &config, &plain);

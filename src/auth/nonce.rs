@@ -137,6 +137,8 @@ const SETS: usize = NONCES_REMEMBERED / WAYS;
 pub struct Uses {
     /// Empty before the first use: most shards never need it.
     sets: Vec<Set>,
+    /// Nonces made before this second may have been used at a shard that failed since.
+    since: u32,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -157,13 +159,18 @@ struct Use {
 }
 
 impl Uses {
+    /// Remembers what is used from now on; who remembered what was before is gone.
+    pub fn since(now: Time) -> Uses {
+        Uses { sets: Vec::new(), since: seconds(now) }
+    }
+
     /// Takes one use of a nonce; `false` when it was taken before, or may have been.
     pub fn take(&mut self, nonce: Nonce, nc: u32) -> bool {
         if nc == 0 {
             return false;
         }
         if self.sets.is_empty() {
-            self.sets.resize(SETS, Set::default());
+            self.sets.resize(SETS, Set { forgotten_before: self.since, ..Set::default() });
         }
         let at = nonce.random as usize % SETS;
         self.sets[at].take(nonce, nc)

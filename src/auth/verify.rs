@@ -80,11 +80,12 @@ pub struct Challenge {
 }
 
 impl Verifier {
-    /// From the secret of the installation and the number of the run.
-    pub fn new(secret: &[u8; 32], epoch: u32) -> Verifier {
+    /// From the secret of the installation and the number of the run. What was used before `now`
+    /// nobody remembers.
+    pub fn new(secret: &[u8; 32], epoch: u32, now: Time) -> Verifier {
         Verifier {
             nonces: NonceKey::new(secret, epoch),
-            uses: Uses::default(),
+            uses: Uses::since(now),
             scratch: Vec::new(),
         }
     }
@@ -326,7 +327,7 @@ pub(super) fn domain_of<'c>(config: &'c Config, message: Message<'_>) -> &'c str
         _ => message.from(),
     };
     let domains = &config.node.domains;
-    let host = address.ok().and_then(|it| Uri::parse(it.uri).ok()).map(|uri| uri.host);
+    let host = address.ok().and_then(|it| Uri::parse(it.uri).ok()).map(|uri| uri.domain());
     let ours = host.and_then(|host| {
         domains.iter().find(|domain| domain.as_bytes().eq_ignore_ascii_case(host))
     });

@@ -9,16 +9,19 @@
 
 use crate::auth::{Challenge, Circumstances, Verdict, bearer};
 use crate::base::bearer::TokenFault;
-use crate::base::id::FlowId;
+use crate::base::id::{ClientKey, FlowId};
 use crate::base::identity::Identity;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::admission::{self, Admission};
 use crate::proxy::route::{Routing, Sender, Way};
-use crate::sip::{HeaderName, Message, Method};
+use crate::proxy::target::Hop;
+use crate::sip::{HeaderName, Message, Method, Uri};
 use crate::transaction::Timer;
 
 use super::Engine;
+use super::fork::callee;
+use super::targets::hop_of_flow;
 
 /// What somebody wants to be admitted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,10 +119,11 @@ impl Engine {
     ) -> bool {
         let has_method = self.config.auth.has_method();
         let in_dialog = match errand {
+            Errand::Request { .. } if !has_method => routing.way != Way::Initial,
             // Whoever has a dialog may not therefore speak to all our users in any name.
-            Errand::Request { to_us: true } if routing.way == Way::Outgoing => !has_method,
-            Errand::Request { .. } if has_method => routing.is_party,
-            Errand::Request { .. } => routing.way != Way::Initial,
+            Errand::Request { to_us } => {
+                routing.is_party && !(to_us && self.leaves_dialog(message, routing.way))
+            }
             _ => false,
         };
         if sender.is_upstream() || in_dialog {
@@ -168,6 +172,26 @@ impl Engine {
                 false
             }
         }
+    }
+
+    /// Whether a request for us that has a dialog token goes to somebody else than the dialog's other
+    /// end: where the rules say, or to an instance of which the end has no flow.
+    fn leaves_dialog(&self, message: Message<'_>, way: Way) -> bool {
+        let end = match way {
+            Way::Outgoing | Way::Stale => return true,
+            Way::Flow(end, _) => end,
+            Way::Initial | Way::Dialled(..) => return false,
+        };
+        let Ok(uri) = Uri::parse(message.uri()) else { return false };
+        let mut aor = Vec::new();
+        let Some(gruu) = self.gruus.read(&uri, &mut aor) else { return false };
+        let all = self.location.lookup(&aor, self.now).filter(|it| self.gruus.is_of(&gruu, it));
+        let mut reached = all.filter_map(|it| Some((it.client(), hop_of_flow(it)?))).peekable();
+        let is_end = |(client, hop): (ClientKey, Hop)| {
+            callee(hop).is_some_and(|flow| flow.same_peer(end.flow))
+                || client.is_some() && client == end.client
+        };
+        reached.peek().is_some() && !reached.any(is_end)
     }
 
     /// RFC 3261 §26.3.2.4: said once for each request that comes, and not again by a timer, or we

@@ -263,7 +263,7 @@ fn dialled(hop: Hop) -> Option<(Transport, SocketAddr)> {
     }
 }
 
-fn callee(hop: Hop) -> Option<FlowRef> {
+pub(super) fn callee(hop: Hop) -> Option<FlowRef> {
     match hop {
         Hop::Client(flow) => Some(flow),
         Hop::Lost(path) => Some(FlowRef::Stream(path)),

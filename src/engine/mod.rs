@@ -211,7 +211,7 @@ impl Engine {
             former: None,
             placement: KeyedHash::new(derive_key(&setup.secret, "placement")),
             tokens: TokenKey::new(&setup.secret, setup.epoch),
-            verifier: Verifier::new(&setup.secret, setup.epoch),
+            verifier: Verifier::new(&setup.secret, setup.epoch, now),
             shown_tokens: Tokens::new(tables.clone()),
             gruus: GruuKey::new(&setup.secret),
             rng,

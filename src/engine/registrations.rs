@@ -50,6 +50,7 @@ impl Engine {
                 let stored = self.store_changes();
                 self.answer_when_stored(tx, message, outcome.headers(), stored);
                 self.wake(arrival.source, &outcome.came);
+                self.await_no_longer(&outcome.left);
                 self.arm_expiry();
                 self.arm_pings();
             }

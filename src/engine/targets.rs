@@ -109,15 +109,11 @@ impl Engine {
         let meant = self.location.lookup(&aor, self.now).filter(|it| self.gruus.is_of(&gruu, it));
         let mut best = None;
         for binding in meant {
-            let hop = match binding.flow() {
-                BindingFlow::Flow(flow) if flow.same_peer(named) => {
-                    best = Some((Hop::Client(flow), binding));
-                    break;
-                }
-                BindingFlow::Flow(flow) => Hop::Client(flow),
-                BindingFlow::Suspended(path) => Hop::Lost(path),
-                BindingFlow::Path | BindingFlow::Dial | BindingFlow::Lost => continue,
-            };
+            let Some(hop) = hop_of_flow(binding) else { continue };
+            if matches!(hop, Hop::Client(flow) if flow.same_peer(named)) {
+                best = Some((hop, binding));
+                break;
+            }
             let is_better =
                 best.is_none_or(|(best, _)| matches!((best, hop), (Hop::Lost(_), Hop::Client(_))));
             if is_better && (!is_secure || hop.transport().is_secure()) {
@@ -328,6 +324,15 @@ impl Engine {
         }
         let reachable = bindings.filter(|binding| !self.location.is_gone(binding, self.now));
         Ok(choice.pick(reachable, &self.config, &mut self.scratch.targets))
+    }
+}
+
+/// The flow of a binding that has one, be it lost.
+pub(super) fn hop_of_flow(binding: &Binding) -> Option<Hop> {
+    match binding.flow() {
+        BindingFlow::Flow(flow) => Some(Hop::Client(flow)),
+        BindingFlow::Suspended(path) => Some(Hop::Lost(path)),
+        BindingFlow::Path | BindingFlow::Dial | BindingFlow::Lost => None,
     }
 }
 

@@ -180,14 +180,26 @@ impl Engine {
     pub(super) fn wake(&mut self, source: FlowRef, came: &[Came]) {
         let FlowRef::Stream(path) = source else { return };
         for Came { client, .. } in came {
-            let Some(keys) = self.waiting.by_client.remove(client) else { continue };
-            for key in keys {
-                let Some(Waiter { from, seek, timer }) = self.waiting.remove(key) else { continue };
-                if let Some(timer) = timer {
-                    self.wheel.cancel(timer);
-                }
-                self.answer_seek(from, &seek, Some(path));
+            self.answer_waiters(*client, Some(path));
+        }
+    }
+
+    /// What waited for clients that somebody took out is answered: they do not come back.
+    pub(super) fn await_no_longer(&mut self, left: &[ClientKey]) {
+        for client in left {
+            if self.location.of_client(*client, self.now).is_none() {
+                self.answer_waiters(*client, None);
             }
+        }
+    }
+
+    fn answer_waiters(&mut self, client: ClientKey, path: Option<StreamPath>) {
+        for key in self.waiting.by_client.remove(&client).unwrap_or_default() {
+            let Some(Waiter { from, seek, timer }) = self.waiting.remove(key) else { continue };
+            if let Some(timer) = timer {
+                self.wheel.cancel(timer);
+            }
+            self.answer_seek(from, &seek, path);
         }
     }
 

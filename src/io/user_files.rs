@@ -73,7 +73,8 @@ fn files(control: &ControlConfig) -> impl Iterator<Item = Option<&PathBuf>> {
 fn stamps(control: &ControlConfig) -> Stamps {
     let mut stamps = files(control).map(|file| {
         let metadata = fs::metadata(file?).ok()?;
-        let (time, nanos) = (metadata.mtime(), metadata.mtime_nsec());
+        // Unlike the time of its content nobody can set it back, and it tells of permissions, too.
+        let (time, nanos) = (metadata.ctime(), metadata.ctime_nsec());
         Some(Stamp(metadata.ino(), metadata.size(), time, nanos))
     });
     std::array::from_fn(|_| stamps.next().flatten())
@@ -100,6 +101,7 @@ pub fn read_again(
             match read_users(path, &rules) {
                 Ok((users, lines)) => {
                     faults.extend(of_lines(path, lines));
+                    faults.extend(users.is_empty().then(|| of_nobody(path)));
                     digest.users = Arc::new(users);
                 }
                 Err(error) => faults.push(of_file(path, error.to_string())),
@@ -127,6 +129,12 @@ pub fn read_again(
         return Err(faults);
     }
     Ok((config, faults))
+}
+
+/// Somebody may mean it, and somebody else may have lost a file's content.
+fn of_nobody(path: &Path) -> Fault {
+    let message = "the users file is empty: nobody can register".to_owned();
+    Fault { severity: Severity::Warning, ..of_file(path, message) }
 }
 
 fn of_file(path: &Path, message: String) -> Fault {
@@ -179,7 +187,14 @@ mod tests {
         assert!(look(&mut watch) && !look(&mut watch), "once");
         write("secret.txt", "another secret than that\n");
         assert!(!look(&mut watch) && look(&mut watch) && !look(&mut watch));
-        fs::remove_file(folder.path().join("users.txt")).expect("it is there");
+        // Tools that copy files keep their times.
+        let path = folder.path().join("users.txt");
+        let modified = fs::metadata(&path).and_then(|it| it.modified()).expect("it has a time");
+        write("users.txt", "alice:x\nbob:y\ncarol:q\n");
+        let file = fs::File::options().write(true).open(&path).expect("it is ours");
+        file.set_modified(modified).expect("it is ours");
+        assert!(!look(&mut watch) && look(&mut watch) && !look(&mut watch), "of one size and time");
+        fs::remove_file(path).expect("it is there");
         assert!(!look(&mut watch) && !look(&mut watch), "nothing to read");
         write("users.txt", "alice:other\n");
         watch.on_read(&control);
@@ -236,6 +251,11 @@ mod tests {
         assert_eq!((fresh.auth.users().map(|users| users.len()), warnings.len()), (Some(2), 0));
         assert_eq!(secrets(&fresh), secrets(&config));
         assert_eq!(fresh.node.domains, config.node.domains);
+        write("users.txt", "# nobody\n");
+        let (fresh, warnings) = read_again(&control, &config).expect("it is not wrong");
+        assert!(fresh.auth.users().is_some_and(|users| users.is_empty()));
+        assert!(warnings.len() == 1 && warnings[0].message.contains("nobody"), "{warnings:?}");
+        write("users.txt", "alice:y\nbob:z\n");
         write("secret.txt", "another secret than that\n");
         let (fresh, _) = read_again(&control, &config).expect("it is fine");
         assert!(secrets(&fresh).is_some_and(|it| it.len() == 1));

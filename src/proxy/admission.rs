@@ -5,7 +5,7 @@
 use crate::base::config::{Auth, Config, Strangers};
 use crate::base::hash::KeyedHash;
 use crate::flow::arrival::Standing;
-use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
+use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Scheme, Uri};
 
 use super::validate::Reject;
 
@@ -63,7 +63,9 @@ pub fn request(
         let is_known = matches!(standing, Standing::Vouched(_));
         return if is_known { Admission::Admitted } else { stranger(auth) };
     }
-    let names = Names::read(config, message);
+    let Some(names) = Names::read(config, message) else {
+        return Admission::Refused(Reject::phrase(400, ParseErrorKind::Uri.phrase()));
+    };
     let Some(aor) = aor else {
         return match standing {
             Standing::Vouched(owner) if names.are_all_of(message, *owner, hash) => {
@@ -119,14 +121,14 @@ struct Names {
 }
 
 impl Names {
-    fn read(config: &Config, message: Message<'_>) -> Names {
-        let from = from(message);
+    /// `None` when From cannot be read: who gets it might read a name of ours.
+    fn read(config: &Config, message: Message<'_>) -> Option<Names> {
+        let from = from(message)?;
         let is_here = |uri: &Uri<'_>| config.is_our_domain(uri.host);
-        Names {
-            is_ours: from.as_ref().is_some_and(is_here)
-                || preferred(message).flatten().any(|uri| is_here(&uri)),
-            is_anonymous: from.is_some_and(|uri| uri.host.eq_ignore_ascii_case(ANONYMOUS)),
-        }
+        Some(Names {
+            is_ours: is_here(&from) || preferred(message).flatten().any(|uri| is_here(&uri)),
+            is_anonymous: from.host.eq_ignore_ascii_case(ANONYMOUS),
+        })
     }
 
     /// Whether From names the address of record with that hash, and nobody else is preferred.

@@ -7,6 +7,8 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
+use smallvec::SmallVec;
+
 use crate::base::hash::{BuildHashed, KeyedHash};
 use crate::base::id::{ClientKey, FlowId, ShardId};
 use crate::base::limits::{CONTACT_CANDIDATES_MAX, FLOW_BINDINGS_MAX};
@@ -306,6 +308,17 @@ impl Location {
         if bucket < old_bucket {
             self.leave_bucket(key);
             self.enter_bucket(key, bucket);
+        }
+    }
+
+    /// Gives all bindings of an instance another registration's number.
+    pub(super) fn renumber(&mut self, aor: &[u8], instance: &[u8], registration: u32) {
+        let all = self.of_aor(aor).filter(|(_, binding)| binding.is_of(instance));
+        let keys: SmallVec<[SlabKey; 4]> = all.map(|(key, _)| key).collect();
+        for key in keys {
+            let facts = &mut self.bindings.get_mut(key).expect("just seen").facts;
+            facts.registration = registration;
+            self.journal.note(Change { id: facts.id, is_new: false, key });
         }
     }
 

@@ -222,7 +222,10 @@ fn keep(
         && canonical_contact(&change.wanted.uri, &mut out.contacts);
     let contact = start..out.contacts.len();
     let contact_hash = is_indexed.then(|| location.hash_of(&out.contacts[contact.clone()]));
-    let registration = registration(sender, &change.wanted, location, &out.aor);
+    let (registration, ends_others) = registration(sender, &change.wanted, location, &out.aor);
+    if ends_others && let Some(instance) = change.wanted.instance {
+        location.renumber(&out.aor, instance, registration);
+    }
     let facts = facts(sender, change, location.hash_of(&out.aor), contact_hash, registration);
     let facts = Facts { client: client(sender, &change.wanted, &facts.way, &out.aor), ..facts };
     if let Some(flow) = facts.way.stream() {
@@ -268,6 +271,7 @@ fn client(sender: &Sender<'_>, wanted: &Wanted<'_>, way: &Way, aor: &[u8]) -> Cl
 
 fn remove(location: &mut Location, key: SlabKey, out: &mut Registered) {
     note_removed(location.get(key), out);
+    out.left.extend(Some(location.get(key).client()).filter(|client| client.is_some()));
     location.remove(key);
 }
 
@@ -294,17 +298,25 @@ fn fill_draft(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) {
     });
 }
 
-/// The number that bindings of one instance share while their Call-ID stays (RFC 5627 §5.1): the
-/// one that was registered last decides, be it in a former run.
-fn registration(sender: &Sender<'_>, wanted: &Wanted<'_>, location: &Location, aor: &[u8]) -> u32 {
-    let Some(instance) = wanted.instance else { return 0 };
+/// The number that all bindings of one instance share while the Call-IDs of its flows stay (RFC 5627
+/// §4.1, §5.1), be it since a former run; and whether it is another than the instance had.
+fn registration(
+    sender: &Sender<'_>,
+    wanted: &Wanted<'_>,
+    location: &Location,
+    aor: &[u8],
+) -> (u32, bool) {
+    let Some(instance) = wanted.instance else { return (0, false) };
     let same = |binding: &&Binding| {
         binding.instance().is_some_and(|ours| is_same_instance(ours, instance))
     };
-    let last = location.remembered(aor, sender.context.now).find(same);
-    match last.filter(|binding| binding.call_id() == sender.call_id) {
-        Some(binding) => binding.registration(),
-        None => (sender.context.random >> 32) as u32,
+    let is_flow = |binding: &&Binding| wanted.reg_id == 0 || binding.reg_id() == wanted.reg_id;
+    let all = || location.remembered(aor, sender.context.now).filter(same);
+    let fresh = (sender.context.random >> 32) as u32;
+    match (all().find(is_flow), all().next()) {
+        (Some(former), _) if former.call_id() != sender.call_id => (fresh, true),
+        (Some(one), _) | (None, Some(one)) => (one.registration(), false),
+        (None, None) => (fresh, false),
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Registered {
     pub released: SmallVec<[FlowId; 2]>,
     /// The clients that came by it.
     pub came: SmallVec<[Came; 1]>,
+    /// The clients whose bindings it removed.
+    pub left: SmallVec<[ClientKey; 1]>,
     pub(super) headers: Vec<u8>,
     /// The canonical Contacts that `added` and `removed` name.
     pub(super) contacts: Vec<u8>,
@@ -116,6 +118,7 @@ impl Registered {
     pub(super) fn clear(&mut self) {
         self.bound = None;
         self.came.clear();
+        self.left.clear();
         self.released.clear();
         self.headers.clear();
         self.contacts.clear();

@@ -5,7 +5,7 @@ use sipring::base::id::Transport;
 
 use crate::client::{ask, lab_of, log_in, of_user, proxy_authorization, register};
 use crate::lab::Lab;
-use crate::lab::digest::Challenge;
+use crate::lab::digest::{Challenge, Settings, with_digest};
 use crate::lab::draft::{Draft, request};
 use crate::lab::phone::Phone;
 use crate::lab::text::Sip;
@@ -155,4 +155,72 @@ fn a_token_is_no_password() {
     bob.heard_nothing(&mut lab);
     assert_eq!(lab.count(|it| it.registrations), 1);
     lab.finish();
+}
+
+/// The same of a token that is older than the process: whom it named is gone, and what it permitted
+/// was a dialog.
+#[test]
+fn a_token_of_another_run_is_no_password_either() {
+    let uri = "sip:900@example.com";
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let mut lab = lab_of(1, &["bob", "carol"]);
+        let stranger = Phone::connect(&mut lab, 0, transport, ALICE);
+        let core = Phone::connect(&mut lab, 0, Transport::Udp, crate::lab::CORE);
+        stranger.send(&mut lab, &request(&stranger, "INVITE", uri, "up").text());
+        let got = core.take_method(&mut lab, "INVITE");
+        stranger.take_status(&mut lab, 100);
+        core.send(&mut lab, &got.response(200, "s", &["Contact: <sip:900@198.51.100.7>"]));
+        let route = stranger.take_status(&mut lab, 200).record_route();
+        let users = crate::client::users(&["bob", "carol"]);
+        let settings = Settings { users: &users, ..Settings::default() };
+        let mut lab = Lab::with_epoch(1, with_digest(crate::lab::config(), &settings), 2);
+        let stranger = Phone::connect(&mut lab, 0, transport, ALICE);
+        let bob = Phone::connect(&mut lab, 0, Transport::Wss, BOB);
+        log_in(&mut lab, &bob, "bob");
+        let message = of_user(&stranger, "carol", "MESSAGE", TARGET, "up")
+            .branch(&stranger, "m")
+            .to(&format!("<{TARGET}>;tag=s"))
+            .cseq(4)
+            .route(&route);
+        assert_eq!(ask(&mut lab, &stranger, &message).status(), 407, "{transport:?}");
+        bob.heard_nothing(&mut lab);
+        lab.finish();
+    }
+}
+
+/// Nor may it by naming another user's device in the place of its own peer's (RFC 5627 §6.1).
+#[test]
+fn a_token_leads_to_nobody_else_by_a_gruu() {
+    for shards in [1, 2] {
+        let mut lab = lab_of(shards, &["bob", "carol", "dave"]);
+        let stranger = Phone::connect(&mut lab, 0, Transport::Tcp, ALICE);
+        let bob = Phone::connect(&mut lab, 0, Transport::Wss, BOB);
+        let carol = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.7:40003");
+        log_in(&mut lab, &bob, "bob");
+        let challenge = log_in(&mut lab, &carol, "carol");
+        let contact = "Contact: <sip:c@cc.invalid>;reg-id=1;+sip.instance=\"<urn:uuid:7>\"";
+        let aor = "<sip:carol@example.com>";
+        let again = request(&carol, "REGISTER", "sip:example.com", "again")
+            .from(&format!("{aor};tag=f"))
+            .to(aor)
+            .line(contact)
+            .line("Supported: path, outbound, gruu")
+            .line(&crate::client::authorization(&challenge, "carol"));
+        assert_eq!(ask(&mut lab, &carol, &again).status(), 200);
+        stranger.send(&mut lab, &request(&stranger, "INVITE", TARGET, "call").text());
+        let got = bob.take_method(&mut lab, "INVITE");
+        stranger.take_status(&mut lab, 100);
+        bob.send(&mut lab, &got.response(200, "b", &["Contact: <sip:bob@df7jal23ls0d.invalid>"]));
+        let mut route = stranger.take_status(&mut lab, 200).record_route();
+        route.reverse();
+        let gruu = "sip:carol@example.com;gr=urn:uuid:7";
+        let message = of_user(&stranger, "dave", "MESSAGE", gruu, "call")
+            .branch(&stranger, "m")
+            .to(&format!("<{TARGET}>;tag=b"))
+            .cseq(4)
+            .route(&route);
+        stranger.send(&mut lab, &message.text());
+        carol.heard_nothing(&mut lab);
+        lab.finish();
+    }
 }

@@ -161,3 +161,36 @@ fn identities_need_not_be_pinned() {
     assert_eq!(got.header("P-Asserted-Identity"), "<sip:alice@example.com>", "who it really is");
     lab.finish();
 }
+
+/// A name that cannot be read is nobody's, and no stranger's either: a callee may read it as one of
+/// ours.
+#[test]
+fn a_from_that_cannot_be_read_is_refused() {
+    let mut lab = lab_of(1, &["alice", "bob"]);
+    let bob = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.6:40002");
+    log_in(&mut lab, &bob, "bob");
+    let alice = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
+    log_in(&mut lab, &alice, "alice");
+    let stranger = Phone::connect(&mut lab, 0, Transport::Tcp, "203.0.113.7:40003");
+    for phone in [stranger, alice] {
+        for (nth, from) in [
+            "sip:alice@example.com:99999",
+            "sip:alice@example.com:",
+            "sip:alice@example.com;x=@y",
+            "sip:alice@example.com;x=%zz",
+            "sip:alice@@example.com",
+            "sip:al%6@example.com",
+            "sips:alice@[example.com]",
+        ]
+        .iter()
+        .enumerate()
+        {
+            let name = format!("u{nth}{}", phone.remote.port());
+            let message = request(&phone, "MESSAGE", "sip:bob@example.com", &name)
+                .from(&format!("\"Alice\" <{from}>;tag=1"));
+            assert_eq!(ask(&mut lab, &phone, &message).status(), 400, "{from}");
+            bob.heard_nothing(&mut lab);
+        }
+    }
+    lab.finish();
+}

@@ -175,3 +175,27 @@ fn what_a_flow_proved_ends_with_it() {
     assert_eq!(ask(&mut lab, &next, &register(&next, "alice", "b", 1)).status(), 401);
     lab.finish();
 }
+
+/// What a shard that failed had counted is lost with it: no use of a nonce that is older is taken
+/// for the first.
+#[test]
+fn a_shard_that_was_started_anew_takes_no_count_again() {
+    let mut lab = lab_of(1, &["alice"]);
+    let phone = Phone::connect(&mut lab, 0, Transport::Udp, ADDRESS);
+    lab.pass(Duration::from_secs(5));
+    let challenge = Challenge::last(&ask(&mut lab, &phone, &register(&phone, "alice", "a", 1)));
+    let proof = authorization(&challenge, "alice");
+    let login = register(&phone, "alice", "a", 2).line(&proof);
+    assert_eq!(ask(&mut lab, &phone, &login).status(), 200);
+    lab.pass(Duration::from_secs(40));
+    let users = users(&["alice"]);
+    let settings = Settings { users: &users, ..Settings::default() };
+    lab.restart(0, with_digest(lab::config(), &settings));
+    let answer = ask(&mut lab, &phone, &login);
+    assert_eq!(answer.status(), 401, "it was used before");
+    let fresh = Challenge::last(&answer);
+    assert!(fresh.stale);
+    let again = register(&phone, "alice", "a", 3).line(&authorization(&fresh, "alice"));
+    assert_eq!(ask(&mut lab, &phone, &again).status(), 200);
+    lab.finish();
+}

@@ -63,3 +63,19 @@ fn without_a_method_nobody_is_asked() {
     assert_eq!(ask(&mut lab, &phone, &draft).status(), 200);
     lab.finish();
 }
+
+/// A domain with the dot of the root behind it is the same domain (RFC 1034 §3.1).
+#[test]
+fn the_dot_of_the_root_makes_no_other_realm() {
+    let mut lab = two_domains(None);
+    let phone = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
+    let draft = |cseq| {
+        let aor = "<sip:alice@Example.org.>";
+        register(&phone, "alice", "dot", cseq).to(aor).from(&format!("{aor};tag=1"))
+    };
+    let challenge = Challenge::last(&ask(&mut lab, &phone, &draft(1)));
+    assert_eq!(challenge.realm, "example.org");
+    let again = draft(2).line(&authorization(&challenge, "alice"));
+    assert_eq!(ask(&mut lab, &phone, &again).status(), 200);
+    lab.finish();
+}

@@ -121,3 +121,59 @@ fn a_gruu_chooses_no_less_secure_flow_than_its_dialog_had() {
     plain.heard_nothing(&mut lab);
     lab.finish();
 }
+
+/// Only a REGISTER for the same flow with another Call-ID ends temporary GRUUs, and then those of
+/// the whole instance (RFC 5627 §4.1, §5.1): flows may have Call-IDs of their own.
+#[test]
+fn flows_with_call_ids_of_their_own_share_their_temporary_gruus() {
+    let mut lab = Lab::new(1, lab::config());
+    let one = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40001");
+    let two = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.6:40002");
+    let sender = Phone::connect(&mut lab, 0, Transport::Tcp, "203.0.113.7:40003");
+    let register = |lab: &mut Lab, phone: &Phone, reg_id: u32, call_id: &str, cseq: u32| {
+        let to = "<sip:carol@example.com>";
+        let draft = request(phone, "REGISTER", "sip:example.com", &format!("{call_id}{cseq}"))
+            .to(to)
+            .from(&format!("{to};tag=1"))
+            .call_id(call_id)
+            .cseq(cseq)
+            .line("Supported: path, outbound, gruu")
+            .line(&format!("Contact: <{CONTACT}>;reg-id={reg_id};+sip.instance=\"<urn:uuid:1>\""));
+        phone.send(lab, &draft.text());
+        let answer = phone.take_status(lab, 200);
+        let own = format!(";reg-id={reg_id};");
+        let listed = answer.all("Contact").find(|value| value.contains(&own)).expect("its own");
+        let (_, rest) = listed.split_once(";temp-gruu=\"").expect("a GRUU");
+        rest.split_once('"').expect("a closing quote").0.to_owned()
+    };
+    let mut gruus = vec![register(&mut lab, &one, 1, "a", 1)];
+    gruus.push(register(&mut lab, &two, 2, "b", 1));
+    gruus.push(register(&mut lab, &one, 1, "a", 2));
+    gruus.push(register(&mut lab, &two, 2, "b", 2));
+    let ask = |lab: &mut Lab, uri: &str| {
+        let name = format!("m{}", lab.serial());
+        sender.send(lab, &request(&sender, "MESSAGE", uri, &name).text());
+        let answers = sender.take(lab);
+        if let Some(answer) = answers.first() {
+            return answer.status();
+        }
+        for phone in [one, two] {
+            for got in phone.take(lab) {
+                phone.send(lab, &got.response(200, "t", &[]));
+            }
+        }
+        sender.take_one(lab).status()
+    };
+    for (nth, gruu) in gruus.iter().enumerate() {
+        assert_eq!(ask(&mut lab, gruu), 200, "the GRUU of REGISTER {nth}");
+    }
+    let fresh = register(&mut lab, &one, 1, "c", 1);
+    let later = register(&mut lab, &two, 2, "b", 3);
+    for (nth, gruu) in gruus.iter().enumerate() {
+        assert_eq!(ask(&mut lab, gruu), 404, "another Call-ID ended that of REGISTER {nth}");
+    }
+    for gruu in [fresh, later] {
+        assert_eq!(ask(&mut lab, &gruu), 200);
+    }
+    lab.finish();
+}

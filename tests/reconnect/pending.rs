@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::client::{Client, ENDS, End, GRACE, KNOWN, Known, Talk, invite, lab_of, of_user};
+use crate::lab::draft::request;
+use crate::lab::text::Sip;
 use crate::lab::{CORE, Lab, user_of};
 use sipring::base::id::Transport;
 
@@ -96,6 +98,41 @@ fn who_left_in_order_is_not_waited_for() {
     caller.send(&mut lab, &of_user(&caller, "MESSAGE", &callee.user, "m").text());
     caller.take_status(&mut lab, 480);
     lab.finish();
+}
+
+/// Nor is who is taken out while it is away, by another device of its user or by a new binding in its
+/// place: what waits for it is answered at once (RFC 3261 §10.2.2).
+#[test]
+fn who_is_unregistered_while_away_is_waited_for_no_longer() {
+    for shards in [1, 2] {
+        for is_star in [true, false] {
+            let (mut lab, caller, callee) = two(shards, Known::ByContact);
+            let mut other = callee.twin(&mut lab);
+            other.contact = "sip:other@y.invalid".into();
+            other.connect(&mut lab, 0, Transport::Wss);
+            other.log_in(&mut lab);
+            other.take(&mut lab);
+            callee.lose(&mut lab, End::Reset);
+            other.leave(&mut lab);
+            let invite = invite(&caller, &callee, "i");
+            caller.send(&mut lab, &invite.text());
+            caller.send(&mut lab, &of_user(&caller, "MESSAGE", &callee.user, "m").text());
+            lab.pass(Duration::from_secs(1));
+            caller.take_status(&mut lab, 100);
+            let aor = format!("<sip:{}@example.com>", callee.user);
+            let contact = if is_star { "*".into() } else { format!("<{}>", callee.contact) };
+            let leave = request(&other.phone, "REGISTER", "sip:example.com", "out")
+                .from(&format!("{aor};tag=f"))
+                .to(&aor)
+                .line(&format!("Contact: {contact}"))
+                .line("Expires: 0");
+            other.send(&mut lab, &leave.text());
+            let mut told: Vec<u16> = caller.take(&mut lab).iter().map(Sip::status).collect();
+            told.sort_unstable();
+            assert_eq!(told, [480, 480], "{contact}");
+            lab.finish();
+        }
+    }
 }
 
 /// A request that was written and never heard of is written once more, with its branch; one that
@@ -216,7 +253,7 @@ fn a_server_behind_us_reaches_a_client_on_its_next_flow() {
         core.send(&mut lab, &got.response(200, "s", &["Contact: <sip:900@198.51.100.7>"]));
         caller.take(&mut lab);
         caller.lose(&mut lab, End::Reset);
-        let bye = crate::lab::draft::request(&core, "BYE", &caller.contact, "up")
+        let bye = request(&core, "BYE", &caller.contact, "up")
             .branch(&core, "bye")
             .from("<sip:900@example.com>;tag=s")
             .to(&format!("<sip:{}@example.com>;tag=fup", caller.user))
