@@ -87,6 +87,10 @@ pub const LINK_DUTY_ENTRIES: usize = 4096;
 pub const BLOCK_CLASSES: [usize; 5] = [1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10];
 /// Blocks of each class that a shard keeps for reuse.
 pub const BLOCKS_KEPT: [usize; 5] = [4096, 4096, 1024, 256, 64];
+/// Bytes of one block of last responses that answer repeated requests (RFC 3261 §17.2.2).
+pub const TRAIL_BLOCK_BYTES: usize = BLOCK_CLASSES[4];
+/// Such blocks of one shard; beyond them each such response keeps a block of its own.
+pub const TRAIL_BLOCKS_MAX: usize = 4 * 1024;
 /// Entries of a shard's submission queue.
 pub const RING_SUBMISSIONS: u32 = 4096;
 /// Entries of a shard's completion queue; halved while memory is short.
@@ -358,6 +362,7 @@ impl Default for Limits {
 
 const _: () = {
     assert!(BLOCK_CLASSES.len() == BLOCKS_KEPT.len());
+    assert!(TRAIL_BLOCK_BYTES >= DATAGRAM_BYTES_MAX && TRAIL_BLOCK_BYTES <= u32::MAX as usize);
     assert!(LINK_WORK_ENTRIES.is_power_of_two() && LINK_DUTY_ENTRIES.is_power_of_two());
     assert!(COMPLETIONS_A_TURN <= RING_COMPLETIONS_MIN as usize);
     assert!(RING_COMPLETIONS.is_power_of_two() && RING_SUBMISSIONS <= RING_COMPLETIONS_MIN);
