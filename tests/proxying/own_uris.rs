@@ -225,7 +225,7 @@ fn a_rule_is_not_evaded_by_escapes() {
     config.routes.insert(0, premium);
     let mut lab = Lab::new(1, config);
     let client = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40001");
-    let core = Phone::connect(&mut lab, 0, Transport::Udp, lab::CORE);
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
     for (nth, name) in ["900", "%3900", "9%300", "9%30%30%31", "900%FF", "900\u{e9}", "%39%30%30"]
         .iter()
         .enumerate()
