@@ -17,7 +17,6 @@ const CONTACT: &str = "sip:a@10.0.0.7:5070";
 /// A call to a registered phone over UDP, in the run that ends.
 struct Before {
     lab: Lab,
-    caller: Phone,
     invite: Sip,
     answer: Sip,
 }
@@ -41,7 +40,7 @@ fn answered(shards: u16, by: Transport, remote: &str) -> Before {
     let mut answers = caller.take(&mut lab);
     answers.retain(|it| it.status() == 200);
     let answer = answers.pop().expect("200");
-    Before { lab, caller, invite, answer }
+    Before { lab, invite, answer }
 }
 
 impl Before {
