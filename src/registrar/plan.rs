@@ -12,7 +12,6 @@ use crate::sip::{HeaderName, Uri};
 
 use super::answer::number_line;
 use super::binding::{Binding, BindingFlow, DraftParts, Facts, Tenure, Way, is_same_instance};
-use super::client::client_key;
 use super::contact::{Wanted, canonical_contact};
 use super::location::Location;
 use super::lose::former;
@@ -265,8 +264,7 @@ fn client(sender: &Sender<'_>, wanted: &Wanted<'_>, way: &Way, aor: &[u8]) -> Cl
     let (Some(hash), Way::Stream(_)) = (sender.context.client_hash, way) else {
         return ClientKey::NONE;
     };
-    let flow = wanted.instance.filter(|_| wanted.reg_id != 0).map(|it| (it, wanted.reg_id));
-    client_key(hash, aor, flow, wanted.address.uri)
+    wanted.client(hash, aor)
 }
 
 fn remove(location: &mut Location, key: SlabKey, out: &mut Registered) {
