@@ -256,10 +256,15 @@ impl Engine {
             Verdict::Forward => self.with_request(tx, |engine, request| {
                 if accepts {
                     engine.expect_ack(tx, request);
-                } else if trusted && request.method() == Method::Register {
-                    engine.keep_shadow(tx, request, message);
                 }
+                let moves = match trusted && request.method() == Method::Register {
+                    true => engine.keep_shadow(tx, request, message),
+                    false => None,
+                };
                 engine.forward_with(tx, request, message, trusted);
+                if let Some(moves) = moves {
+                    engine.follow_moves(&moves);
+                }
             }),
             Verdict::Gather => self.gather(tx, message),
             Verdict::Keep => {
