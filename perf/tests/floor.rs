@@ -211,6 +211,17 @@ fn a_number_that_has_left_is_nobody_even_when_its_place_is_taken() {
     assert!(next(&mut newer).ends_with("again"));
 }
 
+#[test]
+fn who_ends_tcp_without_a_word_is_told_the_end_of_tls() {
+    let floor = Floor::start();
+    let mut a = floor.tls("tls");
+    a.write_all(request("REGISTER", None, "TLS", 6, "").as_bytes()).unwrap();
+    assert!(read_message(&mut a).starts_with("SIP/2.0 200 OK\r\n"));
+    a.sock.shutdown(std::net::Shutdown::Write).unwrap();
+    // Without close_notify this would be an UnexpectedEof.
+    assert_eq!(a.read(&mut [0]).unwrap(), 0);
+}
+
 /// One message with a body of three bytes or none.
 fn read_message(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();

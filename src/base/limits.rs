@@ -223,8 +223,9 @@ pub const TOKENS_REMEMBERED: usize = 16 * 1024;
 /// Signatures that a shard checks for streams: a check takes 16 to 52 µs with the usual keys, so a
 /// sixth of its time at most. More tokens are refused with 500 and Retry-After, upgrades with 503.
 pub const TOKEN_CHECKS: Rate = Rate { interval: Duration::from_micros(300), burst: 32 };
-/// Signatures that it checks for datagrams, whose sources may be forged.
-pub const TOKEN_CHECKS_DATAGRAMS: Rate = Rate { interval: Duration::from_millis(1), burst: 8 };
+/// Signatures that it checks for datagrams, whose sources may be forged, and for what comes through
+/// another proxy, where no flow is one sender's.
+pub const TOKEN_CHECKS_SHARED: Rate = Rate { interval: Duration::from_millis(1), burst: 8 };
 /// Wrong tokens of one flow that are looked at.
 pub const TOKEN_FAULTS_OF_FLOW: Rate = Rate { interval: Duration::from_secs(5), burst: 8 };
 /// Longest wait until the expiry of a flow's token is looked at again: the wall clock may be set.

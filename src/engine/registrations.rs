@@ -91,6 +91,9 @@ impl Engine {
             let aor = admission::vouched(&self.placement, outcome.aor());
             self.vouch(arrival.source, aor);
         }
+        if let Some(flow) = arrival.source.stream().filter(|it| outcome.released.contains(it)) {
+            self.disown(flow, outcome.aor());
+        }
         self.index_contacts(arrival.source, &outcome);
         self.store_changes();
         self.scratch.registered = outcome;
@@ -101,16 +104,31 @@ impl Engine {
     /// Whose a flow is by the word of a registrar behind us. A datagram's source proves nothing.
     fn vouch(&mut self, source: FlowRef, aor: u32) {
         let Some(flow) = source.stream() else { return };
-        if flow.shard() == self.shard {
-            return self.on_vouched(flow, aor);
+        self.tell_vouched(flow, aor, false);
+    }
+
+    /// The registrar behind us has, on that flow, no Contact of the address of record any more.
+    fn disown(&mut self, flow: FlowId, aor: &[u8]) {
+        let has_one = |binding: &Binding| binding.stream() == Some(flow);
+        if !self.location.lookup(aor, self.now).any(has_one) {
+            self.tell_vouched(flow, admission::vouched(&self.placement, aor), true);
         }
-        let message = LinkMessage::Vouched { flow, aor };
+    }
+
+    fn tell_vouched(&mut self, flow: FlowId, aor: u32, ended: bool) {
+        if flow.shard() == self.shard {
+            return self.on_vouched(flow, aor, ended);
+        }
+        let message = LinkMessage::Vouched { flow, aor, ended };
         self.outputs.push_back(Output::Link { to: flow.shard(), message });
     }
 
-    pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32) {
-        if let Some(flow) = self.flows.get_mut(flow) {
+    pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32, ended: bool) {
+        let Some(flow) = self.flows.get_mut(flow) else { return };
+        if !ended {
             flow.vouched = aor;
+        } else if flow.vouched == aor {
+            flow.vouched = 0;
         }
     }
 
@@ -180,7 +198,11 @@ impl Engine {
     pub(super) fn expire_bindings(&mut self, max: usize) {
         let mut gone = Vec::new();
         let mut lost = 0;
+        let mut disowned = Vec::new();
         let removed = self.location.expire(self.now, max, |binding| {
+            if let Some(flow) = binding.stream().filter(|_| binding.is_shadow()) {
+                disowned.push((flow, binding.aor().to_vec()));
+            }
             match binding.is_suspended() {
                 // It left the index with its flow.
                 true => lost += 1,
@@ -191,6 +213,9 @@ impl Engine {
         self.counters.bindings_flow_closed += lost;
         self.store_losses();
         self.forget_contacts(gone);
+        for (flow, aor) in disowned {
+            self.disown(flow, &aor);
+        }
     }
 
     fn forget_contacts(&mut self, gone: Vec<Gone>) {

@@ -223,7 +223,11 @@ impl Engine {
     fn serve_cancel(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let key = self.cancelled_key(message);
         let found = key.and_then(|key| self.transactions.by_key.get(&key).copied());
-        let Some(invite) = found.and_then(|invite| self.transactions.server.get_mut(invite)) else {
+        let invite = found.and_then(|invite| self.transactions.server.get(invite));
+        let cancel = self.transactions.server.get(tx);
+        let Some(invite) =
+            invite.filter(|invite| cancel.is_some_and(|it| may_cancel(invite, &it.arrival)))
+        else {
             return Err(Reject::new(481));
         };
         let (tag, answered) = (invite.tag, invite.context.sent != 0);
@@ -240,6 +244,18 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// A CANCEL is never challenged, but should come from where its INVITE came from (RFC 3261 §22.1).
+/// That can be asked of a client that is known and there: whoever else it is may have another
+/// address by now.
+fn may_cancel(invite: &ServerTransaction, arrival: &Arrival) -> bool {
+    let sender = &invite.arrival;
+    let is_there = sender.client.is_some() && !invite.lost && !invite.orphaned;
+    !is_there
+        || sender.client == arrival.client
+        || sender.source == arrival.source
+        || sender.remote.ip() == arrival.remote.ip()
 }
 
 /// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER that no other registrar

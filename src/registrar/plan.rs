@@ -311,9 +311,14 @@ fn registration(
         binding.instance().is_some_and(|ours| is_same_instance(ours, instance))
     };
     let is_flow = |binding: &&Binding| wanted.reg_id == 0 || binding.reg_id() == wanted.reg_id;
-    let all = || location.remembered(aor, sender.context.now).filter(same);
+    let mut newest = None;
+    let mut all = location.remembered(aor, sender.context.now).filter(same);
+    let former = all.find(|binding| {
+        newest.get_or_insert(*binding);
+        is_flow(binding)
+    });
     let fresh = (sender.context.random >> 32) as u32;
-    match (all().find(is_flow), all().next()) {
+    match (former, newest) {
         (Some(former), _) if former.call_id() != sender.call_id => (fresh, true),
         (Some(one), _) | (None, Some(one)) => (one.registration(), false),
         (None, None) => (fresh, false),

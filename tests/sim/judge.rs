@@ -124,8 +124,6 @@ impl Books {
             _ if asked.forgotten => true,
             // Who has no room keeps no transaction: a repeat may fare otherwise.
             _ if self.lenient && by == Transport::Udp && asked.copies_in > 1 => true,
-            // What waited for a lost caller on two shards comes in any order.
-            (_, 0..200) => is_invite && self.ways.are_kept() && asked.left_at.is_some(),
             _ if is_invite && is_2xx(first) => is_2xx(status),
             _ if is_invite => first == status && by == Transport::Udp,
             _ => first == status && asked.finals < asked.copies_in,
