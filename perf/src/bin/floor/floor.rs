@@ -164,7 +164,7 @@ impl Floor {
         } else if completion.result == 0 && self.connection(index).session.is_some() {
             // Whoever ends TCP without a word is still owed a close_notify (RFC 8446 §6.1).
             self.connection(index).is_closing = true;
-            self.mark_dirty(index);
+            self.connections.mark_dirty(index);
         } else {
             self.end(index);
         }
