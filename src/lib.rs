@@ -2,7 +2,7 @@
 //!
 //! Rooms, from the bottom: `base` (values), `sip` and `ws` (codecs), `flow`, `transaction`,
 //! `registrar`, `auth` (state machines), `proxy` (RFC 3261 §16), `engine` (one shard's protocol, no
-//! I/O), `io` and `admin` (the world). Imports go downward only; `tests/tidy.rs` enforces it.
+//! I/O), `io` and `admin` (the world). Imports go downward only; `tests/tidy` enforces it.
 
 pub mod admin;
 pub mod auth;

@@ -159,6 +159,26 @@ fn what_comes_by_udp_allocates_nothing_once_as_many_end_as_begin() {
     }
 }
 
+/// What one of them costs meanwhile: its response at its length, its name and deadline, and its
+/// share of tables that have just doubled.
+#[test]
+fn an_answered_request_by_udp_keeps_little_until_timer_j() {
+    const REQUESTS: u32 = 8000;
+    const BYTES_MAX: i64 = 1024;
+    let mut play = Play::new(Stage::new(1), 20, &scripts::notify());
+    play.stage.step = Duration::from_millis(1);
+    for _ in 0..ROUNDS {
+        play.round();
+    }
+    let before = LIVE.get();
+    for _ in 0..REQUESTS {
+        play.round();
+    }
+    let each = (LIVE.get() - before) / i64::from(REQUESTS);
+    println!("{each} bytes a request that lingers");
+    assert!((1..=BYTES_MAX).contains(&each), "{each}");
+}
+
 /// A call and all that lingers of it: the accepted INVITE (Timer L), the BYE (Timer J). A block that
 /// a request crosses in stays in the pool of the callee's shard, here always the same of two, and
 /// not as many of its size come back: at most two a call are new.

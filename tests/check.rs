@@ -82,12 +82,41 @@ fn the_example_has_every_key_and_every_default() {
     let auth = &loaded.config.auth;
     let defaults = sipring::base::config::Auth::default();
     assert_eq!((auth.strangers, auth.pin_identity), (defaults.strangers, defaults.pin_identity));
-    // A limit that the file lacks would keep its default unseen: the names come from the type.
-    let limits = format!("{:?}", loaded.config.limits);
-    let fields = limits.trim_start_matches("Limits {").trim_end_matches('}').split(", ");
-    for field in fields.map(|field| field.split(':').next().unwrap_or("").trim()) {
-        assert!(EXAMPLE.contains(&format!("\n#{field} = ")), "[limits] lacks {field}");
+}
+
+/// What nobody reads is answered with the list of what is read: one such key in each table.
+#[test]
+fn the_example_has_every_key_that_is_read() {
+    const FOREIGN: &str = "zzzzzzzzzzzz";
+    // Known so that they are refused as not supported yet.
+    const REFUSED: [&str; 3] = ["listen", "tls_name", "relay_to"];
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let whole = whole_example(folder.path());
+    let planted: Vec<String> = whole
+        .lines()
+        .map(|line| match line.starts_with('[') {
+            true => format!("{line}\n{FOREIGN} = 0"),
+            false => line.to_owned(),
+        })
+        .collect();
+    let file = write(folder.path(), "planted.toml", &planted.join("\n"));
+    let faults = sipring::io::config_file::load(&file).expect_err("foreign keys are errors");
+    let mut tables = std::collections::BTreeSet::new();
+    for fault in faults.iter().filter(|fault| fault.message.contains(FOREIGN)) {
+        let (_, table) = fault.message.split_once("` in ").expect("it says in which table");
+        let known = fault.hint.strip_prefix("one of: ").expect("it says what is known");
+        let of_table = whole.split(table).skip(1);
+        let of_table: Vec<&str> =
+            of_table.map(|part| part.split("\n[").next().unwrap_or("")).collect();
+        for key in known.split(", ").filter(|key| !REFUSED.contains(key)) {
+            let line = format!("\n{key} = ");
+            assert!(of_table.iter().any(|it| it.contains(&line)), "{table} lacks {key}");
+        }
+        tables.insert(table.to_owned());
     }
+    let headers: std::collections::BTreeSet<String> =
+        whole.lines().filter(|line| line.starts_with('[')).map(|line| line.to_owned()).collect();
+    assert_eq!(tables, headers);
 }
 
 #[test]

@@ -7,11 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::StreamOwned;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 /// How long something that must come may take; and how long nothing may come.
@@ -23,6 +21,7 @@ type Tls = StreamOwned<ClientConnection, TcpStream>;
 struct Floor {
     child: Child,
     addresses: Vec<(String, SocketAddr)>,
+    certificate: CertificateDer<'static>,
     _files: tempfile::TempDir,
 }
 
@@ -55,7 +54,7 @@ impl Floor {
                 (transport.to_owned(), address.parse().unwrap())
             })
             .collect();
-        Floor { child, addresses, _files: files }
+        Floor { child, addresses, certificate: made.cert.der().clone(), _files: files }
     }
 
     fn address(&self, transport: &str) -> SocketAddr {
@@ -70,12 +69,13 @@ impl Floor {
     }
 
     fn tls(&self, transport: &str) -> Tls {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider.clone())
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_root_certificates(roots)
             .with_no_client_auth();
         let name = ServerName::from(self.address(transport).ip());
         let session = ClientConnection::new(Arc::new(config), name).unwrap();
@@ -211,6 +211,17 @@ fn a_number_that_has_left_is_nobody_even_when_its_place_is_taken() {
     assert!(next(&mut newer).ends_with("again"));
 }
 
+#[test]
+fn who_ends_tcp_without_a_word_is_told_the_end_of_tls() {
+    let floor = Floor::start();
+    let mut a = floor.tls("tls");
+    a.write_all(request("REGISTER", None, "TLS", 6, "").as_bytes()).unwrap();
+    assert!(read_message(&mut a).starts_with("SIP/2.0 200 OK\r\n"));
+    a.sock.shutdown(std::net::Shutdown::Write).unwrap();
+    // Without close_notify this would be an UnexpectedEof.
+    assert_eq!(a.read(&mut [0]).unwrap(), 0);
+}
+
 /// One message with a body of three bytes or none.
 fn read_message(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
@@ -226,44 +237,4 @@ fn read_message(stream: &mut impl Read) -> String {
         text.push_str(str::from_utf8(&body).unwrap());
     }
     text
-}
-
-/// Believes every certificate: it was made for this test.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("the floor has no TLS 1.2".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

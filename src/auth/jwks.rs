@@ -146,6 +146,11 @@ fn rsa(jwk: &Jwk) -> Result<(Ways, Vec<u8>), String> {
         let (least, most) = (TOKEN_RSA_BITS.start(), TOKEN_RSA_BITS.end());
         return Err(format!("it has {bits} bits, not {least} to {most}"));
     }
+    // RFC 8017 §3.1. The library finds out with the first signature, when nobody reads this.
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
+    if !is_odd(&n) || !is_odd(&e) || e == [1] {
+        return Err("its `n` and `e` are not odd, or `e` is 1".to_owned());
+    }
     let id = [&n[..], &e[..]].concat();
     let parts = RsaPublicKeyComponents { n, e };
     let ready = |(algorithm, how): (JwsAlgorithm, &'static RsaParameters)| {
@@ -249,6 +254,9 @@ mod tests {
             (short.to_owned(), "it has 17 bits"),
             ("{\"kty\":\"RSA\",\"n\":\"\",\"e\":\"AQAB\"}".to_owned(), "it has 0 bits"),
             (RSA_KEY.replace("\"AQAB\"", "\"AAEAAQ\""), "no RSA key"),
+            (RSA_KEY.replace("\"AQAB\"", "\"AQ\""), "are not odd"),
+            (RSA_KEY.replace("\"AQAB\"", "\"Ag\""), "are not odd"),
+            (RSA_KEY.replace("yuXpoQ", "yuXpoA"), "are not odd"),
             (with(RSA_KEY, "\"use\":\"enc\""), "`use`"),
             (with(RSA_KEY, "\"key_ops\":[\"encrypt\"]"), "`key_ops`"),
             (with(RSA_KEY, "\"alg\":\"HS256\""), "`HS256` signs no token"),

@@ -13,7 +13,7 @@ use crate::base::config::Config;
 use crate::base::hash::KeyedHash;
 use crate::base::identity::{Guest, Identity};
 use crate::base::limits::{
-    TOKEN_BYTES_MAX, TOKEN_CHECKS, TOKEN_CHECKS_DATAGRAMS, TOKEN_FAULTS_OF_FLOW, TOKENS_REMEMBERED,
+    TOKEN_BYTES_MAX, TOKEN_CHECKS, TOKEN_CHECKS_SHARED, TOKEN_FAULTS_OF_FLOW, TOKENS_REMEMBERED,
 };
 use crate::base::time::Time;
 
@@ -32,8 +32,9 @@ pub struct Bearing<'a> {
     /// What the sender's own stream flow has left; `None` for datagrams, and where several senders
     /// share a flow.
     pub own: Option<&'a mut Allowance>,
-    /// Its source may be forged.
-    pub is_datagram: bool,
+    /// Nobody's own stream vouches for it: a datagram, whose source may be forged, or it came through
+    /// another proxy, or says so.
+    pub is_shared: bool,
 }
 
 /// The tokens that a shard knows.
@@ -43,7 +44,7 @@ pub struct Tokens {
     /// Good ones that were seen before those; the next that do not fit push all of them out.
     older: HashMap<TokenDigest, Arc<Guest>, KeyedHash>,
     streams: Allowance,
-    datagrams: Allowance,
+    shared: Allowance,
     checked: u64,
 }
 
@@ -54,7 +55,7 @@ impl Tokens {
             recent: HashMap::with_hasher(hash.clone()),
             older: HashMap::with_hasher(hash),
             streams: Allowance::default(),
-            datagrams: Allowance::default(),
+            shared: Allowance::default(),
             checked: 0,
         }
     }
@@ -103,8 +104,8 @@ impl Tokens {
         bearing: &Bearing<'_>,
     ) -> Result<Option<Guest>, TokenFault> {
         let candidate = jwt::read(token, bearer, config, bearing.unix)?;
-        let (allowance, rate) = match bearing.is_datagram {
-            true => (&mut self.datagrams, TOKEN_CHECKS_DATAGRAMS),
+        let (allowance, rate) = match bearing.is_shared {
+            true => (&mut self.shared, TOKEN_CHECKS_SHARED),
             false => (&mut self.streams, TOKEN_CHECKS),
         };
         if !allowance.has(bearing.now, rate) {

@@ -4,7 +4,6 @@
 use super::limits::{BLOCK_CLASSES, BLOCKS_KEPT};
 
 /// Free blocks by size class, at most [`BLOCKS_KEPT`] of each.
-#[derive(Default)]
 pub struct Pool {
     kept: [Vec<Vec<u8>>; BLOCK_CLASSES.len()],
     allocated: u64,
@@ -12,9 +11,9 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool, whose lists of kept blocks never have to grow.
     pub fn new() -> Pool {
-        Pool::default()
+        Pool { kept: BLOCKS_KEPT.map(Vec::with_capacity), allocated: 0, lent: 0 }
     }
 
     /// An empty block for at least `capacity` bytes. More than the largest class is a plain
@@ -82,6 +81,12 @@ impl Pool {
     /// Bytes of the blocks that wait for reuse.
     pub fn kept_bytes(&self) -> usize {
         self.kept.iter().flatten().map(Vec::capacity).sum()
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool::new()
     }
 }
 

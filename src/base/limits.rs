@@ -87,6 +87,10 @@ pub const LINK_DUTY_ENTRIES: usize = 4096;
 pub const BLOCK_CLASSES: [usize; 5] = [1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10];
 /// Blocks of each class that a shard keeps for reuse.
 pub const BLOCKS_KEPT: [usize; 5] = [4096, 4096, 1024, 256, 64];
+/// Bytes of one block of last responses that answer repeated requests (RFC 3261 §17.2.2).
+pub const TRAIL_BLOCK_BYTES: usize = BLOCK_CLASSES[4];
+/// Such blocks of one shard; beyond them each such response keeps a block of its own.
+pub const TRAIL_BLOCKS_MAX: usize = 4 * 1024;
 /// Entries of a shard's submission queue.
 pub const RING_SUBMISSIONS: u32 = 4096;
 /// Entries of a shard's completion queue; halved while memory is short.
@@ -223,8 +227,9 @@ pub const TOKENS_REMEMBERED: usize = 16 * 1024;
 /// Signatures that a shard checks for streams: a check takes 16 to 52 µs with the usual keys, so a
 /// sixth of its time at most. More tokens are refused with 500 and Retry-After, upgrades with 503.
 pub const TOKEN_CHECKS: Rate = Rate { interval: Duration::from_micros(300), burst: 32 };
-/// Signatures that it checks for datagrams, whose sources may be forged.
-pub const TOKEN_CHECKS_DATAGRAMS: Rate = Rate { interval: Duration::from_millis(1), burst: 8 };
+/// Signatures that it checks for datagrams, whose sources may be forged, and for what comes through
+/// another proxy, where no flow is one sender's.
+pub const TOKEN_CHECKS_SHARED: Rate = Rate { interval: Duration::from_millis(1), burst: 8 };
 /// Wrong tokens of one flow that are looked at.
 pub const TOKEN_FAULTS_OF_FLOW: Rate = Rate { interval: Duration::from_secs(5), burst: 8 };
 /// Longest wait until the expiry of a flow's token is looked at again: the wall clock may be set.
@@ -357,6 +362,7 @@ impl Default for Limits {
 
 const _: () = {
     assert!(BLOCK_CLASSES.len() == BLOCKS_KEPT.len());
+    assert!(TRAIL_BLOCK_BYTES >= DATAGRAM_BYTES_MAX && TRAIL_BLOCK_BYTES <= u32::MAX as usize);
     assert!(LINK_WORK_ENTRIES.is_power_of_two() && LINK_DUTY_ENTRIES.is_power_of_two());
     assert!(COMPLETIONS_A_TURN <= RING_COMPLETIONS_MIN as usize);
     assert!(RING_COMPLETIONS.is_power_of_two() && RING_SUBMISSIONS <= RING_COMPLETIONS_MIN);

@@ -16,5 +16,6 @@ pub mod metrics;
 pub mod rng;
 pub mod slab;
 pub mod time;
+pub mod trail;
 pub mod users;
 pub mod wheel;

@@ -38,6 +38,8 @@ pub struct Slab<T> {
     max: usize,
 }
 
+/// The generation stands before the value, on the cache line of the value's first fields.
+#[repr(C)]
 struct Entry<T> {
     /// Of the entry in it, or of the next one when it is empty.
     generation: u32,
@@ -106,19 +108,19 @@ impl<T> Slab<T> {
 
     /// The entry in that slot, whatever its generation. Panics when the slot is empty: for links
     /// within one structure, which never dangle.
-    pub(super) fn at(&self, index: u32) -> &T {
+    pub(crate) fn at(&self, index: u32) -> &T {
         let entry = self.entry(index);
         entry.and_then(|entry| entry.value.as_ref()).expect("a link names a living entry")
     }
 
     /// As [`Slab::at`].
-    pub(super) fn at_mut(&mut self, index: u32) -> &mut T {
+    pub(crate) fn at_mut(&mut self, index: u32) -> &mut T {
         let entry = self.entry_mut(index);
         entry.and_then(|entry| entry.value.as_mut()).expect("a link names a living entry")
     }
 
     /// The key of whatever is or comes next in that slot. Panics when there never was such a slot.
-    pub(super) fn key_at(&self, index: u32) -> SlabKey {
+    pub(crate) fn key_at(&self, index: u32) -> SlabKey {
         let generation = self.entry(index).expect("a slot that was used").generation;
         SlabKey { index, generation }
     }

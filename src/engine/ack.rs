@@ -15,7 +15,7 @@ use crate::transaction::ack_key;
 use super::Engine;
 use super::connect::Waiter;
 use super::seek::{HeldWhat, Sent};
-use super::transactions::{ClientMachine, ClientTransaction, Way};
+use super::transactions::{ClientMachine, ClientTransaction, ServerName, Way};
 
 /// What became of a copy of an ACK.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +93,7 @@ impl Engine {
         targets.clear();
         let invite = ack_key(&self.placement, message)
             .and_then(|key| self.transactions.merged.get(&key))
-            .and_then(|invite| self.transactions.server.get(*invite));
+            .and_then(|name| self.transactions.server.get(name.living()?));
         let Some(invite) = invite else { return false };
         let mut parsed = self.parsed_kept.pop().unwrap_or_default();
         for client in &invite.branches {
@@ -117,7 +117,7 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         if transaction.merge.is_none() {
             transaction.merge = Some(key);
-            self.transactions.merged.insert(key, tx);
+            self.transactions.merged.insert(key, ServerName::Living(tx));
         }
     }
 

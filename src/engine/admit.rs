@@ -73,7 +73,7 @@ impl Engine {
 
     /// What the credentials of a request came to: one that is good is enough.
     fn judge(&mut self, arrival: &Arrival, message: Message<'_>, flow: Option<FlowId>) -> Verdict {
-        let verdict = self.judge_tokens(arrival, message, flow);
+        let verdict = self.judge_tokens(message, flow);
         let (now, unix) = (self.now, self.unix_secs());
         match self.config.auth.digest() {
             Some(digest) if !matches!(verdict, Verdict::Proven(_)) => {

@@ -40,6 +40,8 @@ pub(super) enum Alarm {
     Store,
     /// The next step of the walk over bindings that need pings.
     Pings,
+    /// The answered request that waits longest for repeats may have waited long enough.
+    Lingering,
 }
 
 impl Engine {
@@ -60,6 +62,7 @@ impl Engine {
                 Alarm::Probe(flow) => self.on_probe_over(flow),
                 Alarm::Store => self.on_store_alarm(),
                 Alarm::Pings => self.on_ping_alarm(),
+                Alarm::Lingering => self.on_linger_alarm(),
             }
         }
     }

@@ -89,26 +89,40 @@ impl Engine {
         self.scratch.lines = lines;
     }
 
-    /// Answers without a transaction: the request was too broken, or there was no room, to open
-    /// one.
+    /// Answers with what was found wrong, without a transaction: the request was too broken, or
+    /// there was no room, to open one.
     pub(super) fn answer_stateless(
         &mut self,
         arrival: &Arrival,
         message: Message<'_>,
         reject: &Reject,
     ) {
-        let tag = tag_text(self.own_tag(message));
-        let mut lines = Vec::new();
+        let mut lines = std::mem::take(&mut self.scratch.lines);
+        lines.clear();
         write_lines(&self.config.node.name, reject, &mut lines);
+        self.say_stateless(arrival, message, reject.status, reject.phrase, &lines);
+        self.scratch.lines = lines;
+    }
+
+    /// Answers without a transaction (RFC 3261 §8.2.7).
+    pub(super) fn say_stateless(
+        &mut self,
+        arrival: &Arrival,
+        message: Message<'_>,
+        status: u16,
+        phrase: Option<&str>,
+        lines: &[u8],
+    ) {
+        let tag = tag_text(self.own_tag(message));
         let parts = ResponseParts {
-            status: reject.status,
-            reason: reject.phrase,
+            status,
+            reason: phrase,
             to_tag: Some(&tag),
-            extra: &lines,
+            extra: lines,
             body: &[],
             via_params: via_params(arrival, message),
         };
-        let mut block = self.pool.take(1024);
+        let mut block = self.pool.take(sip::response_room(message, lines.len()));
         sip::response(message, &parts, &mut block);
         self.counters.requests_answered += 1;
         if self.deliver(reply_to(arrival, message), &block, None, ClientKey::NONE).is_err() {
@@ -117,8 +131,9 @@ impl Engine {
         self.pool.put(block);
     }
 
-    /// The To tag of what we say ourselves to an INVITE, with and without a transaction: equal
-    /// whenever it is asked for (RFC 3261 §8.2.7), so that the ACK shows whom it is for.
+    /// The To tag of what we say ourselves to an INVITE, and to all else without a transaction: equal
+    /// The To tag of what we say ourselves to an INVITE, and to anything without a transaction:
+    /// equal whenever it is asked for (RFC 3261 §8.2.7), so that the ACK shows whom it is for.
     pub(super) fn own_tag(&mut self, message: Message<'_>) -> u64 {
         let key = &mut self.scratch.key;
         key.clear();
@@ -241,10 +256,15 @@ impl Engine {
             Verdict::Forward => self.with_request(tx, |engine, request| {
                 if accepts {
                     engine.expect_ack(tx, request);
-                } else if trusted && request.method() == Method::Register {
-                    engine.keep_shadow(tx, request, message);
                 }
+                let moves = match trusted && request.method() == Method::Register {
+                    true => engine.keep_shadow(tx, request, message),
+                    false => None,
+                };
                 engine.forward_with(tx, request, message, trusted);
+                if let Some(moves) = moves {
+                    engine.follow_moves(&moves);
+                }
             }),
             Verdict::Gather => self.gather(tx, message),
             Verdict::Keep => {

@@ -18,6 +18,7 @@ use super::Engine;
 use super::blame::blaming;
 use super::mesh::{Handover, LinkMessage, Visit};
 use super::output::Output;
+use super::transactions::ServerName;
 
 impl Engine {
     /// One whole SIP message: header section and body.
@@ -163,12 +164,13 @@ impl Engine {
         };
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {
-            (Method::Ack, Some(tx)) if self.on_ack(tx, message) => {}
+            (Method::Ack, Some(ServerName::Living(tx))) if self.on_ack(tx, message) => {}
             (Method::Ack, _) => match self.next_place(arrival, message, visit) {
                 Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
                 None => self.forward_ack(arrival, message),
             },
-            (_, Some(tx)) => self.on_request_again(tx),
+            (_, Some(ServerName::Living(tx))) => self.on_request_again(tx),
+            (_, Some(ServerName::Lingering(id))) => self.on_request_after_answer(id),
             (_, None) => match self.next_place(arrival, message, visit) {
                 Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
                 None => self.open(arrival, bytes, parsed, key),

@@ -46,7 +46,7 @@ impl Engine {
             LinkMessage::Restarted { incarnation, at } => {
                 self.on_restarted(from, incarnation, at);
             }
-            LinkMessage::Vouched { flow, aor } => self.on_vouched(flow, aor),
+            LinkMessage::Vouched { flow, aor, ended } => self.on_vouched(flow, aor, ended),
             LinkMessage::Index(change) => self.change_index(*change),
         }
     }

@@ -71,6 +71,8 @@ pub enum LinkMessage {
         /// The upper half of the hash of the canonical address of record, under the key that all
         /// shards have.
         aor: u32,
+        /// It is not so any more.
+        ended: bool,
     },
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),

@@ -8,7 +8,8 @@
 //! become messages), `dispatch` (which shard, which transaction), `admit` and `tokens` (by whom, and
 //! may they), `serve` (what is asked), `targets` (where it may go), `search` (who is tried when),
 //! `fork` (copies and client transactions) and `ack` (which has none), `failover` and `standing`
-//! (servers that do not answer), `client` and `server` (what the machines want), `answer` (responses
+//! (servers that do not answer), `client` and `server` (what the machines want),
+//! `lingering` (what is left of answered requests), `answer` (responses
 //! up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked` (what other shards
 //! say), `seek` and `wait` (clients that lost their flow), `recall` (callers that came back, perhaps
 //! without their call), `alarm` (timers). Beside them: `reconfigure` (another configuration),
@@ -32,6 +33,7 @@ mod fork;
 pub mod fuzz;
 mod index;
 pub mod input;
+mod lingering;
 mod linked;
 pub mod mesh;
 mod options;
@@ -304,7 +306,7 @@ impl Engine {
             flows,
             bindings: self.location.len() as u64,
             aors: self.location.aors() as u64,
-            server_transactions: self.transactions.server.len() as u64,
+            server_transactions: self.transactions.servers() as u64,
             client_transactions: self.transactions.client.len() as u64,
             round_trips,
             targets_resting: self.standing.resting(self.now),

@@ -5,8 +5,9 @@
 //! changes nothing where the dialog is known and is answered 481 where it is not (RFC 3261 §12.2.2);
 //! OPTIONS would not do, since many a client answers it 200 outside any dialog.
 //!
-//! The last provisional response goes out before it once more: the old flow may have swallowed it, or
-//! it still waits for its turn, and with it the dialog that is asked for. The CSeq number is 0, so
+//! The last provisional response goes out before it once more: the old flow may have swallowed it, and
+//! with it the dialog that is asked for; a 100, too, without which the caller would give up (Timer B,
+//! RFC 3261 §17.1.1.2). The CSeq number is 0, so
 //! that the next request of the callee has a higher one (RFC 3261 §12.2.2); a caller that heard from
 //! the callee before refuses it with 500, and so knows the dialog. Absent on purpose: transactions,
 //! timers and retransmissions. The flow is a stream, one question is asked for each INVITE and each
@@ -43,7 +44,7 @@ impl Engine {
             return;
         }
         transaction.recall = Recall::Unsure;
-        if has_rung(transaction) {
+        if is_provisional(&transaction.last) {
             self.counters.retransmissions_sent += 1;
             self.with_request(tx, |engine, invite| {
                 engine.send_last(tx);
@@ -154,10 +155,14 @@ impl Engine {
     }
 }
 
+/// Whether a message is a provisional response.
+pub(super) fn is_provisional(message: &[u8]) -> bool {
+    message.starts_with(b"SIP/2.0 1")
+}
+
 /// Whether the last thing said was a provisional response other than 100.
 fn has_rung(transaction: &ServerTransaction) -> bool {
-    let status = transaction.last.strip_prefix(b"SIP/2.0 ").unwrap_or_default();
-    status.starts_with(b"1") && !status.starts_with(b"100")
+    is_provisional(&transaction.last) && !transaction.last.starts_with(b"SIP/2.0 100")
 }
 
 /// The URI under which the sender of an INVITE wants to be asked.

@@ -3,21 +3,33 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::base::config::Registrar;
-use crate::base::id::{FlowId, FlowRef, Transport};
+use crate::base::id::{ClientKey, FlowId, FlowRef, Transport};
 use crate::base::limits::Limits;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, admission, naming, place};
-use crate::registrar::{Binding, Grace, RegisterContext, Registered, register, shadow};
-use crate::sip::{Message, Uri};
+use crate::registrar::{
+    Binding, Came, Grace, RegisterContext, Registered, claimed_client, register, shadow,
+};
+use crate::sip::{HeaderName, Message, Method, Uri};
 
 use super::Engine;
 use super::alarm::Alarm;
 use super::index::Entry;
 use super::mesh::LinkMessage;
 use super::output::Output;
+
+/// Who came and who left by a REGISTER that a registrar behind us accepted.
+pub(super) struct Moves {
+    /// Where they came. The transaction may be gone with its answer.
+    source: FlowRef,
+    came: SmallVec<[Came; 1]>,
+    left: SmallVec<[ClientKey; 1]>,
+}
 
 impl Engine {
     /// RFC 3261 §10.3, the domain being ours.
@@ -63,13 +75,22 @@ impl Engine {
     }
 
     /// A registrar behind us answered a REGISTER with 2xx: what it says of the client's Contacts is
-    /// kept beside the flow that they were registered on.
-    pub(super) fn keep_shadow(&mut self, tx: SlabKey, request: Message<'_>, response: Message<'_>) {
-        let Some(transaction) = self.transactions.server.get(tx) else { return };
+    /// kept beside the flow that they were registered on, and whose the flow is. Returns who came
+    /// and who left by that: what waits for them goes on when they have heard the answer.
+    pub(super) fn keep_shadow(
+        &mut self,
+        tx: SlabKey,
+        request: Message<'_>,
+        response: Message<'_>,
+    ) -> Option<Moves> {
+        let transaction = self.transactions.server.get(tx)?;
         let arrival = transaction.arrival.clone();
-        if transaction.orphaned || Sender::of(&self.config, &arrival).is_upstream() {
-            return;
+        let is_away = transaction.orphaned || transaction.lost;
+        let sender = Sender::of(&self.config, &arrival);
+        if is_away || sender.is_upstream() {
+            return None;
         }
+        let is_known = self.may_register_elsewhere(&arrival, sender);
         let config = std::sync::Arc::clone(&self.config);
         let context = RegisterContext {
             now: self.now,
@@ -80,7 +101,7 @@ impl Engine {
             random: self.rng.next_u64(),
             gruu_key: &self.gruus,
             longest: None,
-            client_hash: None,
+            client_hash: is_known.then_some(&self.placement),
             flow_timer: None,
         };
         let mut outcome = std::mem::take(&mut self.scratch.registered);
@@ -91,26 +112,84 @@ impl Engine {
             let aor = admission::vouched(&self.placement, outcome.aor());
             self.vouch(arrival.source, aor);
         }
+        if let Some(flow) = arrival.source.stream().filter(|it| outcome.released.contains(it)) {
+            self.disown(flow, outcome.aor());
+        }
         self.index_contacts(arrival.source, &outcome);
+        self.on_came(arrival.source, &outcome.came);
         self.store_changes();
+        let moves = Moves {
+            source: arrival.source,
+            came: std::mem::take(&mut outcome.came),
+            left: std::mem::take(&mut outcome.left),
+        };
         self.scratch.registered = outcome;
         self.arm_expiry();
         self.arm_pings();
+        Some(moves)
+    }
+
+    /// The clients of a REGISTER have heard its answer.
+    pub(super) fn follow_moves(&mut self, moves: &Moves) {
+        self.wake(moves.source, &moves.came);
+        self.await_no_longer(&moves.left);
+    }
+
+    /// Which client a REGISTER for a registrar behind us says that its sender is.
+    pub(super) fn registrant(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival,
+        sender: Sender,
+    ) -> ClientKey {
+        let is_register = message.method() == Method::Register;
+        let is_own = is_register && !message.has_many(HeaderName::Via);
+        if !is_own || !self.may_register_elsewhere(arrival, sender) {
+            return ClientKey::NONE;
+        }
+        let to = message.to().ok().and_then(|to| Uri::parse(to.uri).ok());
+        let Some(uri) = to else { return ClientKey::NONE };
+        let aor = &mut self.scratch.key;
+        aor.clear();
+        uri.aor_into(aor);
+        claimed_client(&self.placement, aor, message)
+    }
+
+    /// Whether it is a client on a flow that it can lose, and is given time to come back, if a
+    /// registrar behind us says who it is.
+    fn may_register_elsewhere(&self, arrival: &Arrival, sender: Sender) -> bool {
+        let has_flow = arrival.accepted && arrival.source.stream().is_some();
+        has_flow && !sender.is_upstream() && !self.config.registrar.grace.is_zero()
     }
 
     /// Whose a flow is by the word of a registrar behind us. A datagram's source proves nothing.
     fn vouch(&mut self, source: FlowRef, aor: u32) {
         let Some(flow) = source.stream() else { return };
-        if flow.shard() == self.shard {
-            return self.on_vouched(flow, aor);
+        self.tell_vouched(flow, aor, false);
+    }
+
+    /// The registrar behind us has, on that flow, no Contact of the address of record any more.
+    fn disown(&mut self, flow: FlowId, aor: &[u8]) {
+        let has_one = |binding: &Binding| binding.stream() == Some(flow);
+        if !self.location.lookup(aor, self.now).any(has_one) {
+            self.tell_vouched(flow, admission::vouched(&self.placement, aor), true);
         }
-        let message = LinkMessage::Vouched { flow, aor };
+    }
+
+    fn tell_vouched(&mut self, flow: FlowId, aor: u32, ended: bool) {
+        if flow.shard() == self.shard {
+            return self.on_vouched(flow, aor, ended);
+        }
+        let message = LinkMessage::Vouched { flow, aor, ended };
         self.outputs.push_back(Output::Link { to: flow.shard(), message });
     }
 
-    pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32) {
-        if let Some(flow) = self.flows.get_mut(flow) {
+    pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32, ended: bool) {
+        let Some(flow) = self.flows.get_mut(flow) else { return };
+        if !ended {
             flow.vouched = aor;
+        } else if flow.vouched == aor {
+            flow.vouched = 0;
         }
     }
 
@@ -180,7 +259,11 @@ impl Engine {
     pub(super) fn expire_bindings(&mut self, max: usize) {
         let mut gone = Vec::new();
         let mut lost = 0;
+        let mut disowned = Vec::new();
         let removed = self.location.expire(self.now, max, |binding| {
+            if let Some(flow) = binding.stream().filter(|_| binding.is_shadow()) {
+                disowned.push((flow, binding.aor().to_vec()));
+            }
             match binding.is_suspended() {
                 // It left the index with its flow.
                 true => lost += 1,
@@ -191,6 +274,9 @@ impl Engine {
         self.counters.bindings_flow_closed += lost;
         self.store_losses();
         self.forget_contacts(gone);
+        for (flow, aor) in disowned {
+            self.disown(flow, &aor);
+        }
     }
 
     fn forget_contacts(&mut self, gone: Vec<Gone>) {

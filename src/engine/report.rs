@@ -7,6 +7,7 @@ use crate::base::event::{Event, TransactionEvent};
 use crate::base::id::FlowRef;
 use crate::base::limits::{LOG_CALL_ID_MAX, LOG_METHOD_MAX, LOG_URI_MAX};
 use crate::base::slab::SlabKey;
+use crate::flow::arrival::Arrival;
 use crate::sip::Message;
 
 use super::Engine;
@@ -21,6 +22,23 @@ impl Engine {
         }
         let took = self.now.saturating_since(transaction.started).as_millis();
         let (source, target) = (transaction.arrival.source, transaction.target);
+        let took_ms = u32::try_from(took).unwrap_or(u32::MAX);
+        self.report_request(message, source, target, status, took_ms);
+    }
+
+    /// The same of a request that had no transaction.
+    pub(super) fn report_answer(&mut self, arrival: &Arrival, message: Message<'_>, status: u16) {
+        self.report_request(message, arrival.source, None, status, 0);
+    }
+
+    fn report_request(
+        &mut self,
+        message: Message<'_>,
+        source: FlowRef,
+        target: Option<FlowRef>,
+        status: u16,
+        took_ms: u32,
+    ) {
         let method = self.note(message.method().as_bytes(), LOG_METHOD_MAX);
         let uri = self.note(message.uri(), LOG_URI_MAX);
         let call_id = self.note(message.call_id().unwrap_or_default(), LOG_CALL_ID_MAX);
@@ -31,7 +49,7 @@ impl Engine {
             source,
             target,
             status,
-            took_ms: u32::try_from(took).unwrap_or(u32::MAX),
+            took_ms,
         };
         self.outputs.push_back(Output::Event(Event::Transaction(event)));
     }

@@ -5,7 +5,9 @@
 //!
 //! A request that was written to the lost flow and of which nothing was heard is written once more,
 //! with its branch; of one that was heard of only the rest of its responses is taken from the next
-//! flow. Responses and ACKs, which no transaction repeats over a stream, wait as they are.
+//! flow. Final responses and ACKs, which no transaction repeats over a stream, wait as they are. A
+//! provisional response does not: its transaction sends the last one again (see `recall`), and one
+//! that waited in another shard could come after the final one.
 
 use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
 use crate::base::limits::HELD_MAX;
@@ -17,6 +19,7 @@ use crate::sip;
 use super::client::Failure;
 use super::mesh::LinkMessage;
 use super::output::Output;
+use super::recall::is_provisional;
 use super::transactions::{Cancel, CancelReason, ClientMachine, Way};
 use super::{Deferred, Engine};
 
@@ -167,7 +170,8 @@ impl Engine {
         }
     }
 
-    /// Keeps a message until its client is back. False when that cannot be.
+    /// Keeps a message until its client is back, unless its transaction does so. False when that
+    /// cannot be.
     pub(super) fn hold(
         &mut self,
         client: ClientKey,
@@ -177,6 +181,9 @@ impl Engine {
     ) -> bool {
         if !self.may_seek(client) {
             return false;
+        }
+        if what == HeldWhat::Response && is_provisional(message) {
+            return true;
         }
         if self.held.len() == HELD_MAX {
             self.counters.waits_refused += 1;

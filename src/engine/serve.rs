@@ -22,7 +22,7 @@ use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 use super::Engine;
 use super::admit::Errand;
 use super::recall::Recall;
-use super::transactions::{Armed, CancelReason, ServerMachine, ServerTransaction};
+use super::transactions::{Armed, CancelReason, ServerMachine, ServerName, ServerTransaction};
 
 impl Engine {
     /// Makes the server transaction and serves its request.
@@ -34,6 +34,9 @@ impl Engine {
         key: ServerKey,
     ) {
         let message = parsed.view(bytes);
+        if self.answer_options(arrival, message) {
+            return;
+        }
         if message.method() != Method::Cancel && self.has_too_many(arrival) {
             let full = Reject::retry_after(480, 5, "Too many requests wait");
             return self.answer_stateless(arrival, message, &full);
@@ -76,11 +79,10 @@ impl Engine {
             merge: None,
             reported: false,
         };
-        let Some(tx) = self.transactions.server.insert(transaction) else {
+        let Some(tx) = self.transactions.open(transaction) else {
             let full = Reject::retry_after(500, 5, "Too many transactions");
             return self.answer_stateless(arrival, message, &full);
         };
-        self.transactions.by_key.insert(key, tx);
         if let Some(flow) = arrival.source.stream() {
             let mark = self.transactions.by_source.add(flow, tx);
             self.transactions.server.get_mut(tx).expect("just made").mark = Some(mark);
@@ -143,14 +145,11 @@ impl Engine {
             Uri::parse(message.uri()).map_err(|fault| Reject::phrase(400, fault.kind.phrase()))?;
         let ours = naming::is_our_uri(&self.config, &uri);
         let errand = self.errand(message, &uri, ours);
-        let for_us = is_for_us(message, &uri, errand);
+        let for_us = is_for_us(errand);
         let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
         validate::validate(message, &uri, for_us, has_looped(message, hash))?;
         if for_us {
             self.refuse_merged(tx, message)?;
-        }
-        if for_us && message.method() == Method::Options {
-            return self.answer_options(tx, message);
         }
         let in_dialog = || message.to().ok().and_then(|to| to.tag()).is_some();
         if self.draining && !in_dialog() {
@@ -183,11 +182,10 @@ impl Engine {
     /// here.
     fn refuse_merged(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(key) = merge_key(&self.placement, message) else { return Ok(()) };
-        let first = self.transactions.merged.get(&key);
-        if first.is_some_and(|first| self.transactions.server.get(*first).is_some()) {
+        if self.transactions.merged.contains_key(&key) {
             return Err(Reject::because(482, "Merged request"));
         }
-        self.transactions.merged.insert(key, tx);
+        self.transactions.merged.insert(key, ServerName::Living(tx));
         if let Some(transaction) = self.transactions.server.get_mut(tx) {
             transaction.merge = Some(key);
         }
@@ -222,8 +220,13 @@ impl Engine {
     /// RFC 3261 §9.2 and §16.10: 200 at once when there is something to cancel, 481 otherwise.
     fn serve_cancel(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let key = self.cancelled_key(message);
-        let found = key.and_then(|key| self.transactions.by_key.get(&key).copied());
-        let Some(invite) = found.and_then(|invite| self.transactions.server.get_mut(invite)) else {
+        let found =
+            key.and_then(|key| self.transactions.by_key.get(&key)).and_then(|name| name.living());
+        let invite = found.and_then(|invite| self.transactions.server.get(invite));
+        let cancel = self.transactions.server.get(tx);
+        let Some(invite) =
+            invite.filter(|invite| cancel.is_some_and(|it| may_cancel(invite, &it.arrival)))
+        else {
             return Err(Reject::new(481));
         };
         let (tag, answered) = (invite.tag, invite.context.sent != 0);
@@ -242,16 +245,21 @@ impl Engine {
     }
 }
 
-/// An OPTIONS that names us without a user (RFC 3261 §11.2), or a REGISTER that no other registrar
-/// judges.
-fn is_for_us(message: Message<'_>, uri: &Uri<'_>, errand: Option<Errand>) -> bool {
-    match errand {
-        None | Some(Errand::Register) => true,
-        Some(Errand::RegisterElsewhere) => false,
-        Some(Errand::Request { to_us }) => {
-            to_us && message.method() == Method::Options && uri.user.is_none()
-        }
-    }
+/// A CANCEL is never challenged, but should come from where its INVITE came from (RFC 3261 §22.1).
+/// That can be asked of a client that is known and there: whoever else it is may have another
+/// address by now.
+fn may_cancel(invite: &ServerTransaction, arrival: &Arrival) -> bool {
+    let sender = &invite.arrival;
+    let is_there = sender.client.is_some() && !invite.lost && !invite.orphaned;
+    !is_there
+        || sender.client == arrival.client
+        || sender.source == arrival.source
+        || sender.remote.ip() == arrival.remote.ip()
+}
+
+/// A REGISTER that no other registrar judges.
+fn is_for_us(errand: Option<Errand>) -> bool {
+    matches!(errand, None | Some(Errand::Register))
 }
 
 /// RFC 3327 §6: a Path is for the servers behind us, who trust us, to send requests by. A client's

@@ -10,7 +10,7 @@ use super::Engine;
 use super::alarm::Alarm;
 use super::connect::Waiter;
 use super::seek::HeldWhat;
-use super::transactions::{ServerMachine, ServerTransaction};
+use super::transactions::{ServerMachine, ServerName, ServerTransaction};
 
 impl Engine {
     /// The same request once more: absorbed, the last response repeated.
@@ -110,6 +110,7 @@ impl Engine {
                 Step::SendTrying if message.method() != Method::Invite => {
                     self.answer_trying(tx, message);
                 }
+                Step::Arm(Timer::J, after) if self.let_linger(tx, self.now + after) => {}
                 Step::Arm(timer, after) => {
                     let id = self.wheel.arm(self.now + after, Alarm::Server(tx, timer));
                     let transaction = self.transactions.server.get_mut(tx);
@@ -173,26 +174,15 @@ impl Engine {
     /// Forgets a server transaction. Branches that still run end by themselves.
     pub(super) fn end_server(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.remove(tx) else { return };
-        let ServerTransaction {
-            key,
-            merge,
-            block,
-            parsed,
-            last,
-            best,
-            search,
-            mut timers,
-            mark,
-            ..
-        } = transaction;
-        if self.transactions.by_key.get(&key) == Some(&tx) {
-            self.transactions.by_key.remove(&key);
-        }
-        if let Some(merge) = merge
-            && self.transactions.merged.get(&merge) == Some(&tx)
-        {
-            self.transactions.merged.remove(&merge);
-        }
+        let name = ServerName::Living(tx);
+        self.transactions.forget(name, transaction.key, transaction.merge);
+        self.discard_server(transaction);
+    }
+
+    /// Gives back what a server transaction held that is in no table any more.
+    pub(super) fn discard_server(&mut self, transaction: ServerTransaction) {
+        let ServerTransaction { block, parsed, last, best, search, mut timers, mark, .. } =
+            transaction;
         if let Some(mark) = mark {
             self.transactions.by_source.remove(mark);
         }

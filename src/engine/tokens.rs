@@ -10,7 +10,6 @@ use crate::base::event::CloseReason;
 use crate::base::id::FlowId;
 use crate::base::identity::Identity;
 use crate::base::limits::TOKEN_LOOK_INTERVAL;
-use crate::flow::arrival::Arrival;
 use crate::flow::layers::Layer;
 use crate::sip::{HeaderName, Message};
 use crate::ws::frame::{CloseCode, write_close};
@@ -20,12 +19,7 @@ use super::alarm::Alarm;
 
 impl Engine {
     /// What the tokens of a request came to; `flow` is its sender's own, if it has one.
-    pub(super) fn judge_tokens(
-        &mut self,
-        arrival: &Arrival,
-        message: Message<'_>,
-        flow: Option<FlowId>,
-    ) -> Verdict {
+    pub(super) fn judge_tokens(&mut self, message: Message<'_>, flow: Option<FlowId>) -> Verdict {
         let Some(bearer) = self.config.auth.bearer() else { return Verdict::Absent };
         let is_there = message.header(HeaderName::Authorization).is_some()
             || message.header(HeaderName::ProxyAuthorization).is_some();
@@ -34,8 +28,7 @@ impl Engine {
         }
         let (now, unix) = (self.now, self.unix_secs());
         let own = flow.and_then(|flow| self.flows.get_mut(flow)).map(|flow| &mut flow.tokens);
-        let is_datagram = arrival.source.stream().is_none();
-        let mut bearing = Bearing { now, unix, own, is_datagram };
+        let mut bearing = Bearing { now, unix, own, is_shared: flow.is_none() };
         let verdict =
             bearer::judge(&mut self.shown_tokens, &self.config, bearer, message, &mut bearing);
         self.count_token(&verdict);

@@ -23,6 +23,7 @@ use crate::transaction::Timer;
 use crate::transaction::{MergeKey, ServerKey};
 
 use super::flow_index::{FlowIndex, FlowMark};
+use super::lingering::{LingerId, Lingering};
 use super::recall::Recall;
 use super::search::{Place, Search};
 
@@ -38,6 +39,25 @@ pub(super) enum ServerMachine {
 pub(super) enum ClientMachine {
     Invite(ClientInvite),
     Other(Client),
+}
+
+/// Which server transaction a key names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ServerName {
+    /// One with an entry of its own.
+    Living(SlabKey),
+    /// One of which only the response is left.
+    Lingering(LingerId),
+}
+
+impl ServerName {
+    /// The entry of one that has one.
+    pub fn living(self) -> Option<SlabKey> {
+        match self {
+            ServerName::Living(tx) => Some(tx),
+            ServerName::Lingering(_) => None,
+        }
+    }
 }
 
 /// One request that we received and have to answer.
@@ -220,11 +240,15 @@ impl Armed {
 pub(super) struct Transactions {
     pub server: Slab<ServerTransaction>,
     pub client: Slab<ClientTransaction>,
+    /// Server transactions that only repeat their response.
+    pub lingering: Lingering,
+    /// Most server transactions, those that linger included.
+    max: usize,
     /// Server transactions by key.
-    pub by_key: HashMap<ServerKey, SlabKey, BuildHashed>,
+    pub by_key: HashMap<ServerKey, ServerName, BuildHashed>,
     /// Server transactions for ourselves by what makes merged requests equal (RFC 3261 §8.2.2.2), and
     /// accepted INVITEs by what their ACK repeats.
-    pub merged: HashMap<MergeKey, SlabKey, BuildHashed>,
+    pub merged: HashMap<MergeKey, ServerName, BuildHashed>,
     /// Server transactions without a final response by the stream flow that their request came
     /// on.
     pub by_source: FlowIndex,
@@ -238,6 +262,8 @@ impl Transactions {
         Transactions {
             server: Slab::new(max),
             client: Slab::new(max.saturating_mul(2)),
+            lingering: Lingering::new(),
+            max,
             by_key: HashMap::default(),
             merged: HashMap::default(),
             by_source: FlowIndex::new(max, hash),
@@ -247,9 +273,43 @@ impl Transactions {
 
     /// Moves the bound of server transactions. Those beyond a lower one live on until they end.
     pub fn set_max(&mut self, max: usize) {
+        self.max = max;
         self.server.set_max(max);
         self.by_source.set_max(max);
         self.client.set_max(max.saturating_mul(2));
         self.by_target.set_max(max.saturating_mul(2));
+    }
+
+    /// How many server transactions there are.
+    pub fn servers(&self) -> usize {
+        self.server.len() + self.lingering.len()
+    }
+
+    /// Whether there are as many as there may be.
+    pub fn is_full(&self) -> bool {
+        self.servers() >= self.max
+    }
+
+    /// Adds a server transaction. `None`: there are as many as there may be.
+    pub fn open(&mut self, transaction: ServerTransaction) -> Option<SlabKey> {
+        if self.is_full() {
+            return None;
+        }
+        let key = transaction.key;
+        let tx = self.server.insert(transaction)?;
+        self.by_key.insert(key, ServerName::Living(tx));
+        Some(tx)
+    }
+
+    /// Takes the keys back that still name the transaction.
+    pub fn forget(&mut self, name: ServerName, key: ServerKey, merge: Option<MergeKey>) {
+        if self.by_key.get(&key) == Some(&name) {
+            self.by_key.remove(&key);
+        }
+        if let Some(merge) = merge
+            && self.merged.get(&merge) == Some(&name)
+        {
+            self.merged.remove(&merge);
+        }
     }
 }

@@ -135,7 +135,7 @@ impl Engine {
             return if is_needed { Err(Unwelcome::Unproven(None)) } else { Ok(None) };
         };
         let mut bearing =
-            Bearing { now: self.now, unix: self.unix_secs(), own: None, is_datagram: false };
+            Bearing { now: self.now, unix: self.unix_secs(), own: None, is_shared: false };
         let verdict = self.shown_tokens.judge(&self.config, bearer, token, &mut bearing);
         self.count_token(&verdict);
         match verdict {

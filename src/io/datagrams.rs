@@ -9,7 +9,7 @@ use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::RawFd;
 
-use io_uring::{opcode, types};
+use io_uring::{opcode, squeue, types};
 use socket2::SockAddr;
 
 use super::buffers::Buffers;
@@ -177,10 +177,7 @@ impl Datagrams {
         let send = &mut self.sends[index as usize];
         send.prepare(path.remote, source, payload);
         let tag = Tag::new(Op::DatagramOut, 0, index);
-        let entry = opcode::SendMsg::new(types::Fd(socket.fd), &raw const send.header)
-            .flags(libc::MSG_NOSIGNAL as u32)
-            .build()
-            .user_data(tag.to_user_data());
+        let entry = send.entry(types::Fd(socket.fd)).user_data(tag.to_user_data());
         // SAFETY: the boxed send is not touched before its completion frees it; the descriptor
         // outlives the ring.
         unsafe { ring.push(entry) };
@@ -242,6 +239,21 @@ impl Send {
         self.header.msg_controllen = length as _;
         self.header.msg_control =
             if length == 0 { std::ptr::null_mut() } else { self.control.0.as_mut_ptr().cast() };
+    }
+
+    /// The entry that sends what was filled in. Without control data it names payload and address
+    /// themselves, which spares the kernel the header and the vector.
+    fn entry(&self, fd: types::Fd) -> squeue::Entry {
+        if self.header.msg_controllen > 0 {
+            return opcode::SendMsg::new(fd, &raw const self.header)
+                .flags(libc::MSG_NOSIGNAL as u32)
+                .build();
+        }
+        opcode::Send::new(fd, self.payload.as_ptr(), self.payload.len() as u32)
+            .dest_addr(self.name.as_ptr().cast())
+            .dest_addr_len(self.name.len())
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Onward<'a> {
     pub callee: Option<FlowRef>,
     /// Which client that is, over its connections.
     pub callee_key: ClientKey,
+    /// Which client a REGISTER says that its sender is; the registrar behind us judges that.
+    pub registrant: ClientKey,
     /// The address that is dialled, if later requests of the dialog need to be told.
     pub dialled: Option<(Transport, SocketAddr)>,
     /// The first Route value that stays is of a strict router (RFC 3261 §16.6 step 6).
@@ -202,7 +204,7 @@ fn path(
     onward: &Onward<'_>,
     out: &mut Vec<u8>,
 ) {
-    let (caller_key, callee_key) = (ClientKey::NONE, ClientKey::NONE);
+    let (caller_key, callee_key) = (onward.registrant, ClientKey::NONE);
     let (kind, caller) = (TokenKind::Path, onward.caller);
     let claims = Claims { kind, caller, callee: None, dialled: None, caller_key, callee_key };
     out.extend_from_slice(b"Path: <");

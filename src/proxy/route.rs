@@ -182,21 +182,15 @@ fn follow(
         Err(TokenError::Forged) => return Err(Reject::because(403, "Flow token refused")),
         Err(TokenError::Epoch(claims)) => {
             match outdated_path(config, &claims, sender) {
-                Some(flow) => {
-                    let end = End { flow, client: ClientKey::NONE };
-                    routing.way = Way::Flow(end, TokenKind::Path);
-                }
-                None => follow_outdated(&claims, message, arrival, routing),
+                Some(end) => routing.way = Way::Flow(end, TokenKind::Path),
+                None => follow_outdated(config, &claims, message, (arrival, sender), routing),
             }
             return Ok(());
         }
     };
     match claims.kind {
-        TokenKind::Path if sender.is_upstream() => match claims.caller.or(claims.callee) {
-            Some(flow) => {
-                let end = End { flow, client: ClientKey::NONE };
-                routing.way = Way::Flow(end, TokenKind::Path);
-            }
+        TokenKind::Path if sender.is_upstream() => match registrant(&claims) {
+            Some(end) => routing.way = Way::Flow(end, TokenKind::Path),
             None => return Err(Reject::because(403, "Flow token refused")),
         },
         TokenKind::Path => return Err(Reject::because(403, "Path tokens are for servers")),
@@ -213,13 +207,27 @@ fn follow(
     Ok(())
 }
 
-/// Where a server's request goes by a Path of another run: to a datagram client, whose flow is its
-/// address and ours and has not ended with the process, as long as we have that address.
-fn outdated_path(config: &Config, claims: &Claims, sender: Sender) -> Option<FlowRef> {
-    let FlowRef::Datagram(path) = claims.caller.or(claims.callee)? else { return None };
+/// Who registered by a Path.
+fn registrant(claims: &Claims) -> Option<End> {
+    let [caller, callee] = ends(claims);
+    caller.or(callee)
+}
+
+/// Where a server's request goes by a Path of another run: to a datagram client, or to the client
+/// that has the key.
+fn outdated_path(config: &Config, claims: &Claims, sender: Sender) -> Option<End> {
     if claims.kind != TokenKind::Path || !sender.is_upstream() {
         return None;
     }
+    outlived(config, registrant(claims)?)
+}
+
+/// What is left of an end that another run named: a datagram flow is its address and ours and has
+/// not ended with the process, as long as we have that address; of a stream, the client that had it.
+fn outlived(config: &Config, end: End) -> Option<End> {
+    let FlowRef::Datagram(path) = end.flow else {
+        return Some(end).filter(|it| it.client.is_some());
+    };
     let has_address = |it: &Listener| {
         let is_wildcard = it.address.ip().is_unspecified()
             && it.address.is_ipv4() == path.local.is_ipv4()
@@ -228,30 +236,35 @@ fn outdated_path(config: &Config, claims: &Claims, sender: Sender) -> Option<Flo
     };
     let listener = config.listeners.iter().position(has_address)?;
     let listener = ListenerId(u16::try_from(listener).ok()?);
-    Some(FlowRef::Datagram(DatagramPath { listener, ..path }))
+    Some(End { flow: FlowRef::Datagram(DatagramPath { listener, ..path }), ..end })
 }
 
 /// A token of another run: no stream flow that it names is followed, but clients are found by their
-/// keys when they have registered again.
+/// keys when they have registered again, and datagram clients where they were.
 fn follow_outdated(
+    config: &Config,
     claims: &Claims,
     message: Message<'_>,
-    arrival: &Arrival,
+    (arrival, sender): (&Arrival, Sender),
     routing: &mut Routing,
 ) {
     let has_tag = message.to().ok().and_then(|to| to.tag()).is_some();
     let in_dialog = has_tag && claims.kind == TokenKind::Dialog;
+    let ends = ends(claims).map(|end| end.map(|end| outlived(config, end).unwrap_or(end)));
     let is_sender = |end: &Option<End>| end.is_some_and(|end| end.is_sender(arrival));
-    let ends = ends(claims);
+    // The first token that a client shows may be its own, from an address that it left.
+    let may_be_own = routing.way == Way::Initial && !sender.is_upstream();
     let other = match ends {
         _ if !in_dialog => None,
         [caller, callee] if is_sender(&caller) => callee,
         [caller, callee] if is_sender(&callee) => caller,
-        [Some(end), None] | [None, Some(end)] => Some(end),
+        [Some(end), None] | [None, Some(end)] => {
+            Some(end).filter(|end| end.client.is_some() || !may_be_own)
+        }
         _ => None,
     };
     routing.is_party |= in_dialog && ends.iter().any(is_sender);
-    match other.filter(|end| end.client.is_some()) {
+    match other.and_then(|end| outlived(config, end)) {
         Some(end) => routing.way = Way::Flow(end, TokenKind::Dialog),
         None if routing.way == Way::Initial => routing.way = Way::Stale,
         None => {}

@@ -16,7 +16,7 @@ use crate::base::config::{Config, Route, RouteTo};
 use crate::base::host::same;
 use crate::base::id::{ClientKey, FlowRef, StreamPath, Transport};
 use crate::base::limits::{BRANCHES_MAX, TARGETS_MAX};
-use crate::sip::{Message, Scheme, Uri};
+use crate::sip::{Message, Scheme, Uri, unescape_into};
 
 /// Preference of a target for which nobody named one, in thousandths: the highest.
 pub const Q_MAX: u16 = 1000;
@@ -289,17 +289,23 @@ fn matches(route: &Route, message: Message<'_>, uri: &Uri<'_>) -> bool {
     method_fits && domain_fits && user_fits(route, uri)
 }
 
-/// The expression sees the user as it stands in the URI, the number of a `tel:` URI without its
-/// visual separators (RFC 3966 §5.1.1); bytes that are not UTF-8 match nothing.
+/// The expression sees the user without escapes, since URIs that differ in those are equal (RFC 3261
+/// §19.1.4), the number of a `tel:` URI without its visual separators (RFC 3966 §5.1.1), and of
+/// bytes that are not UTF-8 that something was there.
 fn user_fits(route: &Route, uri: &Uri<'_>) -> bool {
     let Some(expression) = &route.user else { return true };
     let user = uri.user.unwrap_or_default();
     let is_separator = |byte: &u8| matches!(byte, b'-' | b'.' | b'(' | b')');
     if uri.scheme == Scheme::Tel && user.iter().any(is_separator) {
         let number: Vec<u8> = user.iter().copied().filter(|byte| !is_separator(byte)).collect();
-        return std::str::from_utf8(&number).is_ok_and(|user| expression.is_match(user));
+        return expression.is_match(&String::from_utf8_lossy(&number));
     }
-    std::str::from_utf8(user).is_ok_and(|user| expression.is_match(user))
+    if user.contains(&b'%') {
+        let mut plain = Vec::new();
+        unescape_into(user, &mut plain);
+        return expression.is_match(&String::from_utf8_lossy(&plain));
+    }
+    expression.is_match(&String::from_utf8_lossy(user))
 }
 
 #[cfg(test)]

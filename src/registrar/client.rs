@@ -1,10 +1,14 @@
 //! Who a client is over its connections: the key under which it is found again. Absent on purpose:
-//! what is done for a client that was lost (the engine's `seek` and `wait`).
+//! what is done for a client that was lost (the engine's `seek` and `wait`), and whether somebody is
+//! who it says.
 
 use smallvec::SmallVec;
 
 use crate::base::hash::KeyedHash;
 use crate::base::id::ClientKey;
+use crate::sip::{HeaderName, Message};
+
+use super::contact::Wanted;
 
 /// The key of the client that has proved to be the user of the canonical address of record `aor`
 /// (nobody else may register it), by its instance and reg-id (RFC 5626 §4.2), or without a reg-id
@@ -27,6 +31,16 @@ pub fn client_key(
         None => own.extend_from_slice(name),
     }
     ClientKey::new(hash.of(aor), hash.of(&own))
+}
+
+/// The key that a REGISTER asks to be known by, proved or not: none if it has no Contact or several.
+/// `aor` is its canonical address of record. A key finds a binding, and only who proved to be that
+/// user has one under it.
+pub fn claimed_client(hash: &KeyedHash, aor: &[u8], register: Message<'_>) -> ClientKey {
+    let mut values = register.values(HeaderName::Contact);
+    let (Some(value), None) = (values.next(), values.next()) else { return ClientKey::NONE };
+    let Ok(wanted) = Wanted::parse(value.text) else { return ClientKey::NONE };
+    wanted.client(hash, aor)
 }
 
 #[cfg(test)]
@@ -64,6 +78,31 @@ mod tests {
     fn a_new_contact_of_the_same_instance_is_the_same_client() {
         let lower = URN.to_ascii_lowercase();
         assert_eq!(key(AOR, Some((URN, 1)), CONTACT), key(AOR, Some((&lower, 1)), b"sip:new@z"));
+    }
+
+    #[test]
+    fn a_register_claims_the_key_that_its_binding_would_get() {
+        let hash = KeyedHash::new([3; 16]);
+        let (one, two) = ("<sip:x@y.invalid;transport=ws>", "<sip:z@y.invalid>");
+        let urn = std::str::from_utf8(URN).unwrap();
+        let with_flow = format!("{two};reg-id=1;+sip.instance=\"{urn}\"");
+        for (contact, expected) in [
+            (one.to_owned(), key(AOR, None, CONTACT)),
+            (with_flow, key(AOR, Some((URN, 1)), CONTACT)),
+            (format!("{one}, {two}"), ClientKey::NONE),
+            ("*".to_owned(), ClientKey::NONE),
+            ("<".to_owned(), ClientKey::NONE),
+        ] {
+            let text = format!(
+                "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
+                 To: <sip:alice@example.com>\r\nFrom: <sip:alice@example.com>;tag=1\r\n\
+                 Call-ID: 1\r\nCSeq: 1 REGISTER\r\nContact: {contact}\r\n\r\n"
+            );
+            let mut parsed = crate::sip::Parsed::default();
+            crate::sip::parse(text.as_bytes(), &mut parsed).unwrap();
+            let claimed = claimed_client(&hash, AOR, parsed.view(text.as_bytes()));
+            assert_eq!(claimed, expected, "{contact}");
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Reading a REGISTER's Contact values (RFC 3261 §10.2.1, §20.10, RFC 5626 §4.2) and comparing
 //! Contacts. Absent on purpose: what becomes of them.
 
+use crate::base::hash::KeyedHash;
+use crate::base::id::ClientKey;
 use crate::sip::{NameAddr, ParseError, Scheme, Uri};
 
 use super::answer::push_unfolded;
 use super::binding::Binding;
+use super::client::client_key;
 
 /// What a malformed `expires` counts as (RFC 3261 §20.10).
 pub(super) const EXPIRES_IF_MALFORMED: u32 = 3600;
@@ -60,6 +63,12 @@ impl<'a> Wanted<'a> {
             wanted.reg_id = 0;
         }
         Ok(wanted)
+    }
+
+    /// The client that has this Contact of the canonical address of record `aor`.
+    pub(super) fn client(&self, hash: &KeyedHash, aor: &[u8]) -> ClientKey {
+        let flow = self.instance.filter(|_| self.reg_id != 0).map(|it| (it, self.reg_id));
+        client_key(hash, aor, flow, self.address.uri)
     }
 
     /// Whether this Contact means the binding: equal instance and reg-id (RFC 5626 §6), or equal

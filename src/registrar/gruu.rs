@@ -104,10 +104,13 @@ impl GruuKey {
         }
     }
 
-    /// Appends the user part of a new temporary GRUU. `nonce` should differ each time; if it ever
-    /// does not, only equal records look equal.
-    pub(super) fn seal(&self, binding: &Binding, nonce: [u8; NONCE], out: &mut Vec<u8>) {
+    /// Appends the user part of a new temporary GRUU. `seed` should differ each time; if it ever
+    /// does not, only equal records look equal. The nonce tells nothing of it: GRUUs of one answer
+    /// are as unlike as any others (RFC 5627 §5.1).
+    pub(super) fn seal(&self, binding: &Binding, seed: [u8; NONCE], out: &mut Vec<u8>) {
         let Some(instance) = binding.instance() else { return };
+        let whole = self.instances.tag(&[b"nonce", &seed]);
+        let nonce: [u8; NONCE] = std::array::from_fn(|i| whole[i]);
         let mut record: SmallVec<[u8; RECORD_USUAL]> = SmallVec::from_slice(&nonce);
         record.extend_from_slice(&binding.registration().to_be_bytes());
         record.extend_from_slice(&self.hash(instance).to_be_bytes());
@@ -155,7 +158,7 @@ pub(super) fn params_into(
     key: &GruuKey,
     aor: &Uri<'_>,
     binding: &Binding,
-    nonce: [u8; NONCE],
+    seed: [u8; NONCE],
     out: &mut Vec<u8>,
 ) {
     let Some(instance) = binding.instance() else { return };
@@ -169,7 +172,7 @@ pub(super) fn params_into(
     escape_into(bare(instance), out);
     out.extend_from_slice(b"\";temp-gruu=\"");
     out.extend_from_slice(scheme);
-    key.seal(binding, nonce, out);
+    key.seal(binding, seed, out);
     out.push(b'@');
     out.extend_from_slice(aor.host);
     out.extend_from_slice(b";gr\"");
@@ -284,6 +287,18 @@ mod tests {
         desk.random = 100 << 32;
         desk.register(ALICE, ("d", 3), &contact("h", "")).unwrap();
         assert!(read(&desk, &last).unwrap().2, "its registration had ended");
+    }
+
+    #[test]
+    fn temporary_gruus_of_one_answer_have_nothing_in_common() {
+        let mut desk = Desk::new();
+        desk.register(ALICE, ("c", 1), &contact("h", "")).unwrap();
+        desk.register(ALICE, ("d", 1), &contact("i", "").replace("f81d4fae", "00000000")).unwrap();
+        let start = ";temp-gruu=\"sip:tgruu.";
+        let sealed = |line: &String| line.split_once(start).unwrap().1.as_bytes()[..16].to_vec();
+        let nonces: Vec<Vec<u8>> = desk.listed().iter().map(sealed).collect();
+        assert_eq!(nonces.len(), 2);
+        assert_ne!(nonces[0][..8], nonces[1][..8]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Doubly linked lists through the bindings of a slab: one list an address of record, flow, Contact
-//! and expiry bucket. A list's head lives in a map of [`super::location::Location`].
+//! and expiry bucket. A list's head lives in a map of [`super::location::Location`]. Links are slots
+//! without generations: a binding leaves its lists before it leaves the table.
 
 use crate::base::slab::{Slab, SlabKey};
 
@@ -8,14 +9,14 @@ use super::binding::Binding;
 /// Which of the lists that a binding can stand in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum List {
-    /// Bindings of one address of record, newest first.
-    Aor,
-    /// Bindings that go with one stream flow.
-    Flow,
-    /// Bindings whose Contact has one canonical form.
-    Contact,
     /// Bindings whose expiry is looked at in one bucket of time.
     Expiry,
+    /// Bindings whose Contact has one canonical form.
+    Contact,
+    /// Bindings that go with one stream flow.
+    Flow,
+    /// Bindings of one address of record, newest first. Last, beside what else a look-up reads.
+    Aor,
 }
 
 /// How many lists there are.
@@ -24,16 +25,16 @@ pub(super) const LISTS: usize = 4;
 /// The end of a list: a key that finds nothing, because generation 0 is never given out.
 pub(super) const END: SlabKey = SlabKey { index: u32::MAX, generation: 0 };
 
-/// A binding's neighbours in one list.
+/// The slots of a binding's neighbours in one list, or that of [`END`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Links {
-    pub(super) previous: SlabKey,
-    pub(super) next: SlabKey,
+    previous: u32,
+    next: u32,
 }
 
 impl Links {
     /// Of a binding that stands in no list.
-    pub(super) const NONE: Links = Links { previous: END, next: END };
+    pub(super) const NONE: Links = Links { previous: END.index, next: END.index };
 }
 
 /// Puts the binding under `key` before `head` and returns it as the new head.
@@ -43,11 +44,11 @@ pub(super) fn push(
     head: SlabKey,
     key: SlabKey,
 ) -> SlabKey {
-    if let Some(first) = bindings.get_mut(head) {
-        first.links[list as usize].previous = key;
+    if head != END {
+        bindings.at_mut(head.index).links[list as usize].previous = key.index;
     }
     let binding = bindings.get_mut(key).expect("a living binding");
-    binding.links[list as usize] = Links { previous: END, next: head };
+    binding.links[list as usize] = Links { previous: END.index, next: head.index };
     key
 }
 
@@ -62,16 +63,23 @@ pub(super) fn unlink(
     let binding = bindings.get_mut(key).expect("a living binding");
     let Links { previous, next } =
         std::mem::replace(&mut binding.links[list as usize], Links::NONE);
-    if let Some(after) = bindings.get_mut(next) {
-        after.links[list as usize].previous = previous;
+    if next != END.index {
+        bindings.at_mut(next).links[list as usize].previous = previous;
     }
-    match bindings.get_mut(previous) {
-        Some(before) => {
-            before.links[list as usize].next = next;
-            head
-        }
-        None => next,
+    if previous == END.index {
+        return key_at(bindings, next);
     }
+    bindings.at_mut(previous).links[list as usize].next = next;
+    head
+}
+
+/// The binding behind the one of `key` in a list; [`END`] behind the last.
+pub(super) fn next(bindings: &Slab<Binding>, list: List, key: SlabKey) -> SlabKey {
+    key_at(bindings, bindings.at(key.index).links[list as usize].next)
+}
+
+fn key_at(bindings: &Slab<Binding>, slot: u32) -> SlabKey {
+    if slot == END.index { END } else { bindings.key_at(slot) }
 }
 
 /// The bindings of a list, from its head on.
@@ -80,10 +88,12 @@ pub(super) fn walk(
     list: List,
     head: SlabKey,
 ) -> impl Iterator<Item = (SlabKey, &Binding)> {
-    let mut next = head;
+    let mut next = head.index;
     std::iter::from_fn(move || {
-        let key = next;
-        let binding = bindings.get(key)?;
+        if next == END.index {
+            return None;
+        }
+        let (key, binding) = (bindings.key_at(next), bindings.at(next));
         next = binding.links[list as usize].next;
         Some((key, binding))
     })

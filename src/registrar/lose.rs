@@ -7,7 +7,7 @@ use crate::base::time::Time;
 
 use super::binding::{Binding, BindingFlow, Facts, Tenure, Way};
 use super::expiry::bucket_of;
-use super::links::List;
+use super::links::{self, List};
 use super::location::Location;
 
 /// What a client whose flow was lost is given.
@@ -44,7 +44,7 @@ impl Location {
         let mut next = self.flow_head(flow);
         while let Some(binding) = self.bindings.get(next) {
             let key = next;
-            next = binding.links[List::Flow as usize].next;
+            next = links::next(&self.bindings, List::Flow, key);
             if binding.stream() != Some(flow) {
                 continue;
             }

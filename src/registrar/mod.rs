@@ -31,7 +31,7 @@ mod terms;
 mod way;
 
 pub use binding::{Binding, BindingFlow};
-pub use client::client_key;
+pub use client::{claimed_client, client_key};
 pub use contact::canonical_contact;
 pub use gruu::{Gruu, GruuKey};
 pub use journal::Change;

@@ -12,7 +12,6 @@ use crate::sip::{HeaderName, Uri};
 
 use super::answer::number_line;
 use super::binding::{Binding, BindingFlow, DraftParts, Facts, Tenure, Way, is_same_instance};
-use super::client::client_key;
 use super::contact::{Wanted, canonical_contact};
 use super::location::Location;
 use super::lose::former;
@@ -265,8 +264,7 @@ fn client(sender: &Sender<'_>, wanted: &Wanted<'_>, way: &Way, aor: &[u8]) -> Cl
     let (Some(hash), Way::Stream(_)) = (sender.context.client_hash, way) else {
         return ClientKey::NONE;
     };
-    let flow = wanted.instance.filter(|_| wanted.reg_id != 0).map(|it| (it, wanted.reg_id));
-    client_key(hash, aor, flow, wanted.address.uri)
+    wanted.client(hash, aor)
 }
 
 fn remove(location: &mut Location, key: SlabKey, out: &mut Registered) {
@@ -311,9 +309,14 @@ fn registration(
         binding.instance().is_some_and(|ours| is_same_instance(ours, instance))
     };
     let is_flow = |binding: &&Binding| wanted.reg_id == 0 || binding.reg_id() == wanted.reg_id;
-    let all = || location.remembered(aor, sender.context.now).filter(same);
+    let mut newest = None;
+    let mut all = location.remembered(aor, sender.context.now).filter(same);
+    let former = all.find(|binding| {
+        newest.get_or_insert(*binding);
+        is_flow(binding)
+    });
     let fresh = (sender.context.random >> 32) as u32;
-    match (all().find(is_flow), all().next()) {
+    match (former, newest) {
         (Some(former), _) if former.call_id() != sender.call_id => (fresh, true),
         (Some(one), _) | (None, Some(one)) => (one.registration(), false),
         (None, None) => (fresh, false),

@@ -280,11 +280,11 @@ impl<'a> Sender<'a> {
     }
 
     /// Another for each Contact and, but for a chance of 2^-64, for each REGISTER.
-    fn nonce(&self, index: usize) -> [u8; 12] {
-        let mut nonce = [0; 12];
-        nonce[..8].copy_from_slice(&self.context.random.to_be_bytes());
-        nonce[8..].copy_from_slice(&(index as u32).to_be_bytes());
-        nonce
+    fn seed(&self, index: usize) -> [u8; 12] {
+        let mut seed = [0; 12];
+        seed[..8].copy_from_slice(&self.context.random.to_be_bytes());
+        seed[8..].copy_from_slice(&(index as u32).to_be_bytes());
+        seed
     }
 
     /// Whether a REGISTER of ours may change the binding: another Call-ID, or a higher CSeq (RFC
@@ -358,8 +358,8 @@ fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut
     for (index, binding) in bindings.enumerate() {
         let gruus = |out: &mut Vec<u8>| {
             if let Some(aor) = &aor {
-                let nonce = sender.nonce(index);
-                gruu::params_into(sender.context.gruu_key, aor, binding, nonce, out);
+                let seed = sender.seed(index);
+                gruu::params_into(sender.context.gruu_key, aor, binding, seed, out);
             }
         };
         contact_line(binding, now, gruus, &mut out.headers);

@@ -331,6 +331,28 @@ fn checks_of_signatures_are_bounded() {
     lab.finish();
 }
 
+/// Nor do those who say that they speak for others: a second Via costs nothing, and no flow of
+/// theirs bounds them.
+#[test]
+fn who_comes_through_another_proxy_takes_no_checks_from_clients() {
+    let (issuer, forger) = (Issuer::default(), Issuer::default());
+    let mut lab = lab_of(1, &issuer);
+    let phone = Phone::connect(&mut lab, 0, Transport::Wss, ADDRESS);
+    let mut checked = 0;
+    for n in 0..200 {
+        let user = format!("u{n}");
+        let forged = register(&phone, &user, &user, 1)
+            .vias(&[&phone.via(&user), "Via: SIP/2.0/UDP 10.0.0.9:5060;branch=z9hG4bKinner"])
+            .line(&shown(&forger.token(&user, END)));
+        checked += usize::from(ask(&mut lab, &phone, &forged).status() == 401);
+    }
+    assert!((1..=8).contains(&checked), "{checked}");
+    let honest = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.6:40001");
+    let answer = log_in(&mut lab, &honest, "bob", &issuer.token("bob", END));
+    assert_eq!(answer.status(), 200);
+    lab.finish();
+}
+
 /// What a REGISTER shows to the registrar behind us is for that one, whoever could read it.
 #[test]
 fn a_token_for_a_registrar_behind_us_goes_there() {

@@ -353,6 +353,33 @@ fn strangers_may_register_at_the_core_and_are_none_afterwards() {
         let got = edge.core.take_method(&mut edge.lab, "MESSAGE");
         edge.core.send(&mut edge.lab, &got.response(200, "b", &[]));
         edge.client.take_status(&mut edge.lab, 200);
+        // One of two Contacts is still a registration; none is none, by whose will ever.
+        const SECOND: &str = "<sip:second@aa.invalid;transport=ws>";
+        let both =
+            |seconds: u32| format!("Contact: {CONTACT};expires={seconds}, {SECOND};expires=60");
+        edge.register(&[CONTACT, SECOND], &[&both(600)]);
+        for (name, is_known) in [("left", true), ("expired", false)] {
+            match is_known {
+                true => edge.register(&[&format!("{CONTACT};expires=0")], &[]),
+                false => edge.lab.pass(Duration::from_secs(70)),
+            }
+            let text = message(&edge, name);
+            edge.client.send(&mut edge.lab, &text);
+            for got in edge.core.take(&mut edge.lab) {
+                edge.core.send(&mut edge.lab, &got.response(200, "b", &[]));
+            }
+            edge.client.take_status(&mut edge.lab, if is_known { 200 } else { 403 });
+        }
+        edge.register(&[CONTACT], &[&format!("Contact: {CONTACT};expires=600")]);
+        let text = message(&edge, "again");
+        edge.client.send(&mut edge.lab, &text);
+        let got = edge.core.take_method(&mut edge.lab, "MESSAGE");
+        edge.core.send(&mut edge.lab, &got.response(200, "b", &[]));
+        edge.client.take_status(&mut edge.lab, 200);
+        edge.register(&[&format!("{CONTACT};expires=0")], &[]);
+        let text = message(&edge, "gone");
+        edge.client.send(&mut edge.lab, &text);
+        edge.client.take_status(&mut edge.lab, 403);
         // Another flow of the same address proves nothing.
         let other = Phone::connect(&mut edge.lab, at.flow, Transport::Wss, "203.0.113.5:40002");
         let draft = request(&other, "MESSAGE", "sip:bob@example.com", "other");

@@ -1,7 +1,7 @@
 //! Which URIs mean this proxy (RFC 3261 §16.4, §19.1.2, RFC 3263 §4): every listener and every name,
 //! in every form; and `maddr`, which says where a request goes whatever the host is.
 
-use sipring::base::config::{Config, HostPort, Listener};
+use sipring::base::config::{Config, HostPort, Listener, Route, RouteTo};
 use sipring::base::id::Transport;
 
 use crate::lab::call::Call;
@@ -213,4 +213,32 @@ fn a_foreign_maddr_is_where_the_request_goes_if_that_is_permitted() {
         core.heard_nothing(&mut lab);
         lab.finish();
     }
+}
+
+/// Escapes make no other URI (RFC 3261 §19.1.4), and no other rule.
+#[test]
+fn a_rule_is_not_evaded_by_escapes() {
+    let mut config = lab::config();
+    let user = |text: &str| Some(regex::Regex::new(text).expect("an expression"));
+    let premium =
+        Route { user: user("^900"), to: RouteTo::Reject(603), ..config.routes[0].clone() };
+    config.routes.insert(0, premium);
+    let mut lab = Lab::new(1, config);
+    let client = Phone::connect(&mut lab, 0, Transport::Wss, "203.0.113.5:40001");
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+    for (nth, name) in ["900", "%3900", "9%300", "9%30%30%31", "900%FF", "900\u{e9}", "%39%30%30"]
+        .iter()
+        .enumerate()
+    {
+        let uri = format!("sip:{name}@example.com");
+        client.send(&mut lab, &request(&client, "MESSAGE", &uri, &format!("e{nth}")).text());
+        client.take_status(&mut lab, 603);
+        core.heard_nothing(&mut lab);
+    }
+    client.send(&mut lab, &request(&client, "MESSAGE", "sip:%3911@example.com", "ok").text());
+    let got = core.take_method(&mut lab, "MESSAGE");
+    assert_eq!(got.uri(), "sip:%3911@example.com", "as it was written");
+    core.send(&mut lab, &got.response(200, "c", &[]));
+    client.take_status(&mut lab, 200);
+    lab.finish();
 }

@@ -177,3 +177,71 @@ fn an_answer_of_our_own_is_repeated_too() {
         lab.finish();
     }
 }
+
+/// RFC 3261 §8.2.7: without state the answer, its To tag included, is a function of the request.
+#[test]
+fn an_options_for_us_is_answered_alike_again_and_leaves_nothing() {
+    for at in lab::placements() {
+        let mut lab = Lab::new(at.shards, lab::config());
+        let core = Phone::connect(&mut lab, at.arrival, Transport::Udp, CORE);
+        for name in ["o1", "o2"] {
+            let options = request(&core, "OPTIONS", "sip:example.com", name);
+            core.send(&mut lab, &options.text());
+            let first = core.take_status(&mut lab, 200);
+            assert!(first.tag("To").is_some(), "{first:#?}");
+            for shard in 0..at.shards {
+                core.at_shard(shard).send(&mut lab, &options.text());
+                assert_eq!(core.take_one(&mut lab), first);
+            }
+            assert_eq!(left(&lab), (0, 0, 0));
+        }
+        assert_eq!(lab.ended().count(), 2 * (1 + usize::from(at.shards)), "one line an answer");
+        lab.finish();
+    }
+}
+
+/// Timer J (RFC 3261 §17.2.2): until then the response is all that is kept, many in one block.
+#[test]
+fn of_an_answered_request_the_response_stays_for_timer_j() {
+    for at in lab::placements() {
+        let Scene { mut lab, core, client, uri } = scene(at, Transport::Wss);
+        let before = left(&lab);
+        let message = request(&core, "MESSAGE", &uri, "m");
+        let ask = |lab: &mut Lab, name: &str| {
+            core.send(lab, &request(&core, "MESSAGE", &uri, name).text());
+            let got = client.take_method(lab, "MESSAGE");
+            client.send(lab, &got.response(202, "c", &[]));
+            core.take_status(lab, 202)
+        };
+        let first = ask(&mut lab, "m");
+        for n in 0..49 {
+            lab.pass(ms(1));
+            ask(&mut lab, &format!("n{n}"));
+        }
+        let (servers, keys, blocks) = left(&lab);
+        let more = (servers - before.0, keys - before.1, blocks - before.2);
+        assert_eq!(more, (50, 50, 1), "fifty responses in one block");
+        lab.pass(ms(31_999 - 49));
+        core.send(&mut lab, &message.text());
+        assert_eq!(core.take_one(&mut lab), first);
+        client.heard_nothing(&mut lab);
+        lab.pass(ms(1));
+        assert_eq!(left(&lab).0, before.0 + 49, "Timer J fired for the first");
+        core.send(&mut lab, &message.text());
+        client.take_method(&mut lab, "MESSAGE");
+        lab.finish();
+        assert_eq!(left(&lab), before);
+    }
+}
+
+/// Server transactions, their keys, and pooled blocks, of all shards.
+fn left(lab: &Lab) -> (u64, usize, i64) {
+    let each = lab.engines.iter().map(|engine| (engine.gauges(), engine.resources()));
+    each.fold((0, 0, 0), |(servers, keys, blocks), (gauges, resources)| {
+        (
+            servers + gauges.server_transactions,
+            keys + resources.transaction_keys,
+            blocks + resources.blocks,
+        )
+    })
+}

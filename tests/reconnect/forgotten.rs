@@ -143,7 +143,7 @@ fn who_heard_100_alone_is_asked_when_it_rings() {
             caller.take_status(&mut lab, 100);
             caller.lose(&mut lab, End::Reset);
             caller.come_back(&mut lab, shards - 1, End::Reset);
-            caller.heard_nothing(&mut lab);
+            caller.take_status(&mut lab, 100);
             let contact = format!("Contact: <{}>", callee.contact);
             for (status, tag, lines) in [(180, "", vec![&*contact]), (183, "callee", vec![])] {
                 callee.send(&mut lab, &request.response(status, tag, &lines));
@@ -171,8 +171,8 @@ fn who_heard_100_alone_is_asked_when_it_rings() {
     }
 }
 
-/// What rang while the caller was away is said when it is back: the last of it before the question,
-/// so that the dialog is known that is asked for, then all of it as it waited.
+/// What rang while the caller was away is said when it is back: the last of it, once, before the
+/// question, so that the dialog is known that is asked for.
 #[test]
 fn what_rings_meanwhile_is_said_before_the_question() {
     for shards in [1, 2, 3] {
@@ -186,11 +186,38 @@ fn what_rings_meanwhile_is_said_before_the_question() {
         caller.come_back(&mut lab, shards - 1, End::Reset);
         let got = caller.take(&mut lab);
         let what: Vec<_> = got.iter().map(|it| (it.status(), it.method())).collect();
-        assert_eq!(what, [(180, ""), (0, "INFO"), (183, ""), (180, "")]);
+        assert_eq!(what, [(180, ""), (0, "INFO")]);
         caller.send(&mut lab, &got[1].response(481, "", &[]));
         obey(&mut lab, &callee, &request, "callee");
         caller.take_status(&mut lab, 487);
         lab.finish();
+    }
+}
+
+/// A provisional response after the final one is for no transaction (RFC 3261 §17.1.1.2, RFC 6026
+/// §7.2): what rang while the caller was away is nothing to it once there is an answer.
+#[test]
+fn an_answer_that_waited_is_the_last_word() {
+    for shards in [1, 2, 3] {
+        for status in [200, 486] {
+            let (mut lab, mut caller, callee) = two(shards, Known::ByRegId);
+            let draft = invite(&caller, &callee, "n");
+            caller.send(&mut lab, &draft.text());
+            let request = callee.take_method(&mut lab, "INVITE");
+            caller.take_status(&mut lab, 100);
+            caller.lose(&mut lab, End::Reset);
+            callee.send(&mut lab, &request.response(183, "callee", &[]));
+            callee.send(&mut lab, &ringing(&request, &callee, "callee"));
+            let contact = format!("Contact: <{}>", callee.contact);
+            callee.send(&mut lab, &request.response(status, "callee", &[&contact]));
+            callee.take(&mut lab);
+            caller.come_back(&mut lab, shards - 1, End::Reset);
+            caller.take_status(&mut lab, status);
+            if status == 486 {
+                caller.send(&mut lab, &draft.method("ACK").text());
+            }
+            lab.finish();
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sipring::base::id::Transport;
 
-use crate::client::{Client, End, Known, Talk, lab_of, of_user};
+use crate::client::{Client, End, Known, Talk, invite, lab_of, of_user};
+use crate::lab::phone::Phone;
+use crate::lab::text::Sip;
 use crate::lab::{Lab, user_of};
 
 const NAMES: usize = 3;
@@ -138,6 +140,40 @@ fn a_captured_token_opens_nothing() {
         talk.caller.heard_nothing(&mut lab);
         talk.exchange(&mut lab, "BYE", true);
         lab.finish();
+    }
+}
+
+/// Whoever gets an INVITE reads its branch, and may be anywhere: a known client's is cancelled by
+/// that client (RFC 3261 §22.1), be it on its next flow.
+#[test]
+fn nobody_else_cancels_an_invite() {
+    for shards in [1, 2] {
+        for comes_back in [false, true] {
+            let (mut lab, names) = three(shards);
+            let caller = Client::new(&mut lab, 0, &names[0], Known::ByRegId);
+            let callee = Client::new(&mut lab, shards - 1, &names[1], Known::ByRegId);
+            caller.take(&mut lab);
+            callee.take(&mut lab);
+            let mut talk = Talk::ring(&mut lab, caller, callee);
+            let cancel = invite(&talk.caller, &talk.callee, &talk.name()).method("CANCEL").text();
+            let other = Phone::connect(&mut lab, shards - 1, Transport::Tcp, "203.0.113.66:6");
+            other.send(&mut lab, &cancel);
+            other.take_status(&mut lab, 481);
+            talk.callee.heard_nothing(&mut lab);
+            talk.caller.heard_nothing(&mut lab);
+            if comes_back {
+                talk.caller.lose(&mut lab, End::Reset);
+                talk.caller.phone =
+                    Phone::connect(&mut lab, shards - 1, Transport::Wss, "198.18.0.1:7");
+                talk.caller.log_in(&mut lab);
+                talk.caller.take(&mut lab);
+            }
+            talk.caller.send(&mut lab, &cancel);
+            talk.callee.take_method(&mut lab, "CANCEL");
+            talk.callee.send(&mut lab, &talk.invite.response(487, "callee", &[]));
+            let told: Vec<u16> = talk.caller.take(&mut lab).iter().map(Sip::status).collect();
+            assert_eq!(told, [200, 487]);
+        }
     }
 }
 

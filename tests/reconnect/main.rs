@@ -6,6 +6,9 @@ mod lab;
 
 mod bounds;
 mod client;
+mod datagrams;
+mod edge;
+mod edge_rules;
 mod forgotten;
 mod impostors;
 mod matrix;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, ENDS, End, GRACE, KNOWN, Known, Talk, invite, lab_of, of_user};
+use crate::client::{
+    Client, ENDS, End, GRACE, KNOWN, Known, Talk, invite, lab_of, of_user, ringing,
+};
 use crate::lab::draft::request;
 use crate::lab::text::Sip;
 use crate::lab::{CORE, Lab, user_of};
@@ -188,6 +190,27 @@ fn a_caller_that_does_not_come_back_stops_the_ringing() {
             talk.callee.take_method(&mut lab, "ACK");
             lab.finish();
         }
+    }
+}
+
+/// Nor must it begin to ring: who has said nothing yet is cancelled as soon as it says that it rings
+/// (RFC 3261 §9.1).
+#[test]
+fn a_callee_that_rings_after_the_caller_is_gone_is_cancelled() {
+    for shards in [1, 2, 3] {
+        let (mut lab, caller, callee) = two(shards, Known::ByContact);
+        caller.send(&mut lab, &invite(&caller, &callee, "n").text());
+        let request = callee.take_method(&mut lab, "INVITE");
+        caller.lose(&mut lab, End::Reset);
+        lab.pass(GRACE + Duration::from_secs(1));
+        callee.heard_nothing(&mut lab);
+        callee.send(&mut lab, &ringing(&request, &callee, "callee"));
+        let cancel = callee.take_method(&mut lab, "CANCEL");
+        assert_eq!(cancel.header("Reason"), "SIP;cause=487;text=\"The caller is gone\"");
+        callee.send(&mut lab, &cancel.response(200, "callee", &[]));
+        callee.send(&mut lab, &request.response(487, "callee", &[]));
+        callee.take_method(&mut lab, "ACK");
+        lab.finish();
     }
 }
 

@@ -237,8 +237,9 @@ impl Books {
             asked.reached = Some((now, from));
         }
         if let Aim::Register(wish) = &asked.aim {
-            let wish = wish.clone();
+            let (wish, sender) = (wish.clone(), asked.sender);
             self.registrar.asked(serial, &wish, from, now);
+            self.ways.asked(sender, &wish, now);
         }
     }
 
@@ -384,7 +385,7 @@ impl Books {
         }
         let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
         let wish = if let Aim::Register(wish) = &asked.aim { Some(wish.clone()) } else { None };
-        let (sender, from) = (asked.sender, asked.reached.map(|(_, from)| from));
+        let (sender, from) = (asked.sender, asked.reached);
         if let (Some(wish), Some(from), 200..300) = (&wish, from, status) {
             self.ways.registered(sender, wish, from, now);
         }

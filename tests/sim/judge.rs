@@ -119,13 +119,14 @@ impl Books {
         let first = asked.final_status;
         let is_invite = asked.sip.method() == "INVITE";
         let is_2xx = |status: u16| (200..300).contains(&status);
+        let is_for_us = asked.sip.start().starts_with("OPTIONS sip:example.com ");
         let fits = match (first, status) {
             (0, _) => true,
             _ if asked.forgotten => true,
             // Who has no room keeps no transaction: a repeat may fare otherwise.
             _ if self.lenient && by == Transport::Udp && asked.copies_in > 1 => true,
-            // What waited for a lost caller on two shards comes in any order.
-            (_, 0..200) => is_invite && self.ways.are_kept() && asked.left_at.is_some(),
+            // Nothing stays of it (RFC 3261 §8.2.7): a repeat may hear of a drain.
+            (200, 503) if is_for_us && by == Transport::Udp => asked.finals < asked.copies_in,
             _ if is_invite && is_2xx(first) => is_2xx(status),
             _ if is_invite => first == status && by == Transport::Udp,
             _ => first == status && asked.finals < asked.copies_in,

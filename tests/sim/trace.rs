@@ -62,5 +62,6 @@ fn first_line(text: &str) -> String {
     if start.is_empty() {
         return if text.is_empty() { String::new() } else { format!("({} bytes)", text.len()) };
     }
-    format!("{} [{call} {cseq} #{number}]", &start[at..])
+    let expires = field("Expires: ").map(|it| format!(" for {it}")).unwrap_or_default();
+    format!("{} [{call} {cseq} #{number}]{expires}", &start[at..])
 }

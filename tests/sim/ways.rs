@@ -18,14 +18,15 @@ const WAIT_SLACK: Duration = Duration::from_millis(250);
 /// Longest that a request other than INVITE goes without outcome (Timer F), with its wait.
 const BRIEF_OUTCOME: Duration = Duration::from_secs(32 + 10);
 
-/// One REGISTER that was granted.
+/// One REGISTER that was granted, and did not take the binding out.
 struct Granted {
     phone: usize,
     /// What tells the client from others: its instance or its Contact.
     key: String,
     end: End,
+    /// When it came, and when its answer left.
+    asked: Time,
     at: Time,
-    is_removal: bool,
 }
 
 /// What the proxy heard of one branch.
@@ -48,6 +49,10 @@ pub struct Ways {
     owners: BTreeMap<End, usize>,
     ended: BTreeMap<End, Time>,
     granted: Vec<Granted>,
+    /// Who asked when to be taken out. Whether or not the answer still found them.
+    removals: Vec<(usize, Time)>,
+    /// When something might not wait for want of room.
+    refused: Vec<Time>,
     heard: BTreeMap<String, Heard>,
     cancelled: BTreeMap<String, Time>,
 }
@@ -82,13 +87,26 @@ impl Ways {
         }
     }
 
-    /// A REGISTER was granted.
-    pub fn registered(&mut self, phone: usize, wish: &Wish, end: End, at: Time) {
-        if !self.are_kept() {
+    /// A REGISTER reached the proxy.
+    pub fn asked(&mut self, phone: usize, wish: &Wish, now: Time) {
+        if self.are_kept() && wish.expires == 0 {
+            self.removals.push((phone, now));
+        }
+    }
+
+    /// A REGISTER that came then on that flow was granted.
+    pub fn registered(&mut self, phone: usize, wish: &Wish, from: (Time, End), at: Time) {
+        if !self.are_kept() || wish.expires == 0 {
             return;
         }
         let key = wish.instance.clone().unwrap_or_else(|| wish.contact.clone());
-        self.granted.push(Granted { phone, key, end, at, is_removal: wish.expires == 0 });
+        let (asked, end) = from;
+        self.granted.push(Granted { phone, key, end, asked, at });
+    }
+
+    /// Something was not let wait, as it would have been one too many.
+    pub fn refused(&mut self, now: Time) {
+        self.refused.push(now);
     }
 
     /// The proxy cancels a branch.
@@ -115,7 +133,7 @@ impl Ways {
     /// the other flow.
     fn came_back(&self, phone: usize, end: End, since: Time) -> Option<(Time, End)> {
         let mine = || self.granted.iter().filter(|it| it.phone == phone);
-        let key = &mine().find(|it| it.end == end && !it.is_removal)?.key;
+        let key = &mine().find(|it| it.end == end)?.key;
         let next = mine().find(|it| it.end != end && it.at >= since && it.key == *key)?;
         Some((next.at, next.end))
     }
@@ -125,8 +143,19 @@ impl Ways {
         self.granted.iter().any(is_it)
     }
 
-    fn left(&self, phone: usize) -> bool {
-        self.granted.iter().any(|it| it.phone == phone && it.is_removal)
+    /// Whether a client took itself out after it had registered last before `left_at`, and before
+    /// `back_at`. What comes by two shards within the `slack` may overtake.
+    fn went(&self, phone: usize, left_at: Time, back_at: Time, slack: Duration) -> bool {
+        let before = self.granted.iter().filter(|it| it.phone == phone && it.at <= left_at);
+        let Some(since) = before.map(|it| it.asked).max() else { return false };
+        let is_within = |at: Time| at + slack >= since && at <= left_at.max(back_at) + slack;
+        self.removals.iter().any(|(whose, at)| *whose == phone && is_within(*at))
+    }
+
+    /// Whether there was room for all that waited between these times.
+    fn had_room(&self, left_at: Time, back_at: Time, slack: Duration) -> bool {
+        let is_within = |at: &Time| *at >= left_at && *at <= left_at.max(back_at) + slack;
+        !self.refused.iter().any(is_within)
     }
 }
 
@@ -228,13 +257,19 @@ impl Books {
         };
         let ways = &self.ways;
         let was_known = ways.are_kept() && ways.was_known(asked.sender, from, reached);
-        if !was_known || self.lenient || ways.left(asked.sender) {
+        if !was_known || self.lenient {
             return false;
         }
         let Some((back_at, end)) = ways.came_back(asked.sender, from, reached) else {
             return false;
         };
-        let in_time = back_at + self.slack * 2 + WAIT_SLACK < left_at + ways.grace;
+        let slack = self.slack * 2 + WAIT_SLACK;
+        let is_awaited = !ways.went(asked.sender, left_at, back_at, slack)
+            && ways.had_room(left_at, back_at, slack);
+        if !is_awaited {
+            return false;
+        }
+        let in_time = back_at + slack < left_at + ways.grace;
         let is_invite = asked.sip.method() == "INVITE";
         let outcome = reached + if is_invite { OUTCOME_TIME } else { BRIEF_OUTCOME };
         in_time && ways.ended.get(&end).is_none_or(|ended| *ended > outcome)

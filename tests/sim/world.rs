@@ -139,6 +139,8 @@ pub struct World {
     /// What shards gave to the store.
     pub shelf: Shelf,
     pub reloads: usize,
+    /// What each shard counted of them at its last event.
+    waits_refused: Vec<u64>,
     /// What engines that failed had counted.
     pub buried: Vec<Counters>,
     pub conns: Vec<Conn>,
@@ -191,6 +193,7 @@ impl World {
             incarnations: vec![0; usize::from(shards)],
             shelf: Shelf::default(),
             reloads: 0,
+            waits_refused: vec![0; usize::from(shards)],
             buried: Vec::new(),
             conns: Vec::new(),
             by_flow: BTreeMap::new(),
@@ -301,6 +304,7 @@ impl World {
             let Some((to, message)) = refused.pop() else { break };
             self.engines[shard].handle(self.now, Input::LinkRefused { to, message });
         }
+        self.note_refused_waits(shard);
         self.check_bounds(shard);
     }
 
@@ -424,6 +428,15 @@ impl World {
             let shard = ShardId(shard);
             self.after(Duration::from_millis(1), Happening::Restore { shard });
         }
+    }
+
+    /// Who was refused a place among those that wait is answered as if nobody came back.
+    fn note_refused_waits(&mut self, shard: usize) {
+        let refused = self.engines[shard].counters().waits_refused;
+        if refused > self.waits_refused[shard] {
+            self.books.ways.refused(self.now);
+        }
+        self.waits_refused[shard] = refused;
     }
 
     fn check_bounds(&mut self, shard: usize) {

@@ -40,6 +40,7 @@ pub use fault::{Fault, Severity};
 
 use fault::Faults;
 use raw::Section;
+use tables::Knows;
 
 /// A configuration without errors.
 #[derive(Clone, Debug)]
@@ -172,7 +173,12 @@ fn read_table(
     let mut upstreams = upstream::upstreams(root.sections("upstream"), resolve);
     let routes = route::routes(root.sections("route"), &upstreams);
     let auth = auth::auth(root.section("auth"), &node.node.domains, folder);
-    let registrar = tables::registrar(root.section("registrar"), folder, auth.auth.has_method());
+    let knows = match () {
+        () if auth.auth.has_method() => Knows::Ourselves,
+        () if route::has_registrar(&routes, &node.node.domains) => Knows::Upstream,
+        () => Knows::Nobody,
+    };
+    let registrar = tables::registrar(root.section("registrar"), folder, knows);
     let timers = tables::timers(root.section("timers"));
     let limits = tables::limits(root.section("limits"));
     let upstream_ca = tables::tls(root.section("tls"), folder);

@@ -49,6 +49,17 @@ impl Drafted {
     }
 }
 
+/// Whether a REGISTER for one of our `domains` may go to a registrar behind us.
+pub(super) fn has_registrar(routes: &[Drafted], domains: &[String]) -> bool {
+    routes.iter().any(|route| {
+        let is_taken = route.methods.is_empty() || route.methods.iter().any(|it| it == "REGISTER");
+        let is_ours = route.domain.as_ref().is_none_or(|domain| domains.contains(&domain.value));
+        // Its Request-URI has no user (RFC 3261 §10.2).
+        let is_meant = is_taken && is_ours && route.user.is_none();
+        is_meant && matches!(route.to, Some(RouteTo::Upstream(_)))
+    })
+}
+
 /// Reads every entry, in the order of the file.
 pub(super) fn routes(sections: Vec<Section<'_>>, upstreams: &[upstream::Drafted]) -> Vec<Drafted> {
     sections.into_iter().map(|section| route(section, upstreams)).collect()

@@ -99,15 +99,30 @@ fn domains(section: &Section<'_>) -> Vec<String> {
     domains
 }
 
-/// Who lost its flow is known again by what it proved: without users there is nobody to wait for.
-fn grace(section: &Section<'_>, has_users: bool) -> Duration {
-    let usual = if has_users { GRACE_USUAL } else { Duration::ZERO };
+/// Who can know clients again that lost their flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Knows {
+    /// Nobody: nobody proves who it is.
+    Nobody,
+    /// A registrar behind us, if it asks for passwords, which its operator knows.
+    Upstream,
+    /// We.
+    Ourselves,
+}
+
+/// Who lost its flow is known again by what it proved: else there is nobody to wait for.
+fn grace(section: &Section<'_>, knows: Knows) -> Duration {
+    let usual = if knows == Knows::Ourselves { GRACE_USUAL } else { Duration::ZERO };
     let grace = section.duration("grace", Duration::ZERO..=GRACE_MAX, usual);
-    if !has_users && !grace.value.is_zero() {
-        let hint = "a client that comes back is known by its password: set `method` in [auth]";
+    if knows != Knows::Nobody {
+        return grace.value;
+    }
+    if !grace.value.is_zero() {
+        let hint = "a client that comes back is known by its password: set `method` in [auth], or \
+                    have a [[route]] send REGISTER to the registrar that asks for it";
         section.faults.warning(&grace.at, "`grace` has no effect without authentication", hint);
     }
-    if has_users { grace.value } else { Duration::ZERO }
+    Duration::ZERO
 }
 
 /// The `[registrar]` table.
@@ -116,7 +131,7 @@ pub(super) struct RegistrarTable {
     pub(super) store: Option<StoreFile>,
 }
 
-pub(super) fn registrar(section: Section<'_>, folder: &Path, has_users: bool) -> RegistrarTable {
+pub(super) fn registrar(section: Section<'_>, folder: &Path, knows: Knows) -> RegistrarTable {
     let default = Registrar::default();
     let second = Duration::from_secs(1);
     let min = section.duration("expires_min", second..=YEAR, default.expires_min);
@@ -138,7 +153,7 @@ pub(super) fn registrar(section: Section<'_>, folder: &Path, has_users: bool) ->
     let foreign_contacts = section.boolean("foreign_contacts", default.foreign_contacts).value;
     let sips_to_sip_contact =
         section.boolean("sips_to_sip_contact", default.sips_to_sip_contact).value;
-    let grace = grace(&section, has_users);
+    let grace = grace(&section, knows);
     let (store, persistence) = store::read(&section, folder);
     let service_route = service_route(&section);
     section.finish();

@@ -167,6 +167,33 @@ fn the_grace_needs_somebody_who_can_be_known_again() {
 }
 
 #[test]
+fn a_registrar_behind_us_knows_clients_again() {
+    let upstream = "[[upstream]]\nname = \"core\"\ntargets = [\"sip:192.0.2.9\"]\n";
+    for (route, seconds) in [
+        ("methods = [\"REGISTER\"]", 7),
+        ("", 7),
+        ("domain = \"example.com\"", 7),
+        ("domain = \"example.org\"", 0),
+        ("methods = [\"INVITE\"]", 0),
+        ("user = '^9'", 0),
+    ] {
+        for is_wanted in [true, false] {
+            let grace = if is_wanted { "[registrar]\ngrace = 7\n" } else { "" };
+            let text = LEAST.replace(
+                "[[route]]\nto = \"location\"\n",
+                &format!(
+                    "[[route]]\n{route}\nto = \"upstream:core\"\n\
+                     [[route]]\nmethods = [\"PUBLISH\"]\nto = \"location\"\n{upstream}{grace}"
+                ),
+            );
+            let (loaded, _) = judge(&text).expect("it can run");
+            let expected = if is_wanted { seconds } else { 0 };
+            assert_eq!(loaded.config.registrar.grace.as_secs(), expected, "{text}");
+        }
+    }
+}
+
+#[test]
 fn what_does_not_exist_yet_is_not_ignored() {
     assert_cases(&[
         ("[registrar]\nstore = \"redis://x\"\n", Error, 9, "is not supported", "file:"),

@@ -103,13 +103,10 @@ impl Cell {
                 talk.hear(180);
                 talk.answer();
             }
-            // Provisional responses are not reliable (RFC 3261 §13.2.2.1); a 2xx its sender repeats
-            // until it hears the ACK, over every transport (§13.3.1.4).
+            // A 2xx its sender repeats until it hears the ACK, over every transport (RFC 3261
+            // §13.3.1.4); a 180 is unreliable, and says nothing after it (§13.2.2.1).
             (State::Ringing, Side::Caller) if self.end == End::Silent => talk.answer(),
-            (State::Ringing, Side::Caller) => {
-                talk.hear(180);
-                talk.acknowledge();
-            }
+            (State::Ringing, Side::Caller) => talk.acknowledge(),
             _ => talk.serve(asked.expect("a request waits")),
         }
     }

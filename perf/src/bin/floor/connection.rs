@@ -1,7 +1,10 @@
 //! One TCP connection of the floor: what it speaks, whose it is, and what waits in it. It keeps no
 //! buffers while nothing is under way.
 
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use socket2::SockRef;
 
 use crate::tls::Session;
 use crate::ws;
@@ -69,6 +72,12 @@ impl Connection {
     /// Its descriptor.
     pub fn socket(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// Makes its receive end.
+    pub fn shut(&self) {
+        // The peer may be gone already.
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
     }
 
     /// Whether messages are framed by WebSocket.

@@ -4,16 +4,17 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{Shutdown, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use socket2::SockRef;
 
 use crate::connection::{Connection, Layer};
+use crate::connections::Connections;
 use crate::datagrams::Datagrams;
 use crate::ring::{self, Buffers, Completion, Op, Ring};
+use crate::spares::Spares;
 use crate::text::{self, Kind, Pieces};
 use crate::tls::Session;
 use crate::ways::{Place, Ways};
@@ -23,9 +24,6 @@ use crate::ws::{self, Front};
 const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 2048;
 const GROUP: u16 = 0;
-/// Output memory that is kept for the next send, and how much of it at a time.
-const SPARES_MAX: usize = 4096;
-const SPARE_BYTES_MAX: usize = 16 * 1024;
 
 /// A listening socket and what is spoken on it.
 pub struct Listening {
@@ -41,11 +39,8 @@ pub struct Floor {
     listeners: Vec<Listening>,
     tls: Arc<ServerConfig>,
     datagrams: Option<Datagrams>,
-    connections: Vec<Option<Box<Connection>>>,
-    free: Vec<u32>,
+    connections: Connections,
     ways: Ways,
-    /// Connections with something to send; each carries `is_dirty`.
-    dirty: Vec<u32>,
     /// Connections whose receive has ended although they have not.
     starved: Vec<u32>,
     /// Connections that have ended, to be freed at the end of the turn once the kernel lets go.
@@ -53,7 +48,7 @@ pub struct Floor {
     plain: Vec<u8>,
     sealed: Vec<u8>,
     answer: Vec<u8>,
-    spares: Vec<Vec<u8>>,
+    spares: Spares,
 }
 
 impl Floor {
@@ -70,16 +65,14 @@ impl Floor {
             ring,
             listeners,
             tls,
-            connections: Vec::new(),
-            free: Vec::new(),
+            connections: Connections::default(),
             ways: Ways::new(),
-            dirty: Vec::new(),
             starved: Vec::new(),
             ended: Vec::new(),
             plain: Vec::new(),
             sealed: Vec::new(),
             answer: Vec::new(),
-            spares: Vec::new(),
+            spares: Spares::default(),
         })
     }
 
@@ -112,15 +105,15 @@ impl Floor {
     }
 
     fn end_turn(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = self.connections.take_dirty();
         dirty.drain(..).for_each(|index| self.send(index));
-        self.dirty = dirty;
+        self.connections.reuse_dirty(dirty);
         self.buffers.publish();
         if let Some(datagrams) = &mut self.datagrams {
             datagrams.arm(&mut self.ring);
         }
         for index in std::mem::take(&mut self.starved) {
-            if let Some(connection) = &mut self.connections[index as usize]
+            if let Some(connection) = self.connections.get(index)
                 && !connection.is_gone
             {
                 connection.is_receiving = true;
@@ -128,7 +121,7 @@ impl Floor {
             }
         }
         for index in std::mem::take(&mut self.ended) {
-            self.release(index);
+            self.connections.release(index);
         }
     }
 
@@ -145,13 +138,10 @@ impl Floor {
         let session =
             is_secure.then(|| Session::new(&self.tls).expect("the default fragment size"));
         let mut connection = Box::new(Connection::new(socket, *layer, session));
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.connections.push(None);
-            (self.connections.len() - 1) as u32
-        });
         connection.is_receiving = true;
-        self.ring.receive(connection.socket(), GROUP, index);
-        self.connections[index as usize] = Some(connection);
+        let socket = connection.socket();
+        let index = self.connections.insert(connection);
+        self.ring.receive(socket, GROUP, index);
     }
 
     fn on_receive(&mut self, completion: &Completion) {
@@ -171,6 +161,10 @@ impl Floor {
             if !completion.has_more() {
                 self.starved.push(index);
             }
+        } else if completion.result == 0 && self.connection(index).session.is_some() {
+            // Whoever ends TCP without a word is still owed a close_notify (RFC 8446 §6.1).
+            self.connection(index).is_closing = true;
+            self.connections.mark_dirty(index);
         } else {
             self.end(index);
         }
@@ -189,14 +183,14 @@ impl Floor {
         connection.session = Some(session);
         if !sealed.is_empty() {
             connection.sealed.extend_from_slice(&sealed);
-            self.mark_dirty(index);
+            self.connections.mark_dirty(index);
         }
         if !plain.is_empty() {
             self.on_plain(index, &mut plain);
         }
         if opened.is_err() {
             self.connection(index).is_closing = true;
-            self.mark_dirty(index);
+            self.connections.mark_dirty(index);
         }
         plain.clear();
         sealed.clear();
@@ -249,7 +243,7 @@ impl Floor {
                 let connection = self.connection(index);
                 connection.layer = Layer::Frames;
                 ws::accept(&upgrade, &mut connection.output);
-                self.mark_dirty(index);
+                self.connections.mark_dirty(index);
                 upgrade.number.into_iter().for_each(|number| self.name(index, number));
                 Some(upgrade.length)
             }
@@ -279,7 +273,7 @@ impl Floor {
                 connection.is_closing |= frame.opcode == ws::CLOSE;
                 ws::write_header(opcode, payload.len(), &mut connection.output);
                 connection.output.extend_from_slice(payload);
-                self.mark_dirty(index);
+                self.connections.mark_dirty(index);
             }
             0x1 | 0x2 => self.on_message(Place::Connection(index), payload),
             _ => {}
@@ -379,30 +373,21 @@ impl Floor {
                 }
             }
             Some(Place::Connection(index)) => {
-                let connection = self.connections[index as usize].as_mut();
-                let connection = connection.expect("ways lead to living connections");
+                let connection = self.connections.at(index);
                 if connection.is_closing || connection.is_gone {
                     return;
                 }
                 if connection.output.capacity() == 0 {
-                    connection.output = self.spares.pop().unwrap_or_default();
+                    connection.output = self.spares.take();
                 }
                 connection.write(pieces.parts());
-                self.mark_dirty(index);
+                self.connections.mark_dirty(index);
             }
         }
     }
 
-    fn mark_dirty(&mut self, index: u32) {
-        let connection = self.connection(index);
-        if !connection.is_dirty {
-            connection.is_dirty = true;
-            self.dirty.push(index);
-        }
-    }
-
     fn send(&mut self, index: u32) {
-        let mut flight = self.spares.pop().unwrap_or_default();
+        let mut flight = self.spares.take();
         let connection = self.connection(index);
         connection.is_dirty = false;
         let mut is_whole = true;
@@ -412,12 +397,12 @@ impl Floor {
                 connection.is_sending = true;
                 let socket = connection.socket();
                 let output = std::mem::take(&mut connection.output);
-                self.keep(output);
+                self.spares.keep(output);
                 return self.ring.send(socket, index, flight);
             }
             is_whole &= !connection.is_closing;
         }
-        self.keep(flight);
+        self.spares.keep(flight);
         if !is_whole {
             self.end(index);
             self.settle(index);
@@ -428,24 +413,16 @@ impl Floor {
         let flight = self.ring.take_flight(completion);
         let index = completion.index;
         let is_taken = usize::try_from(completion.result) == Ok(flight.len());
-        self.keep(flight);
+        self.spares.keep(flight);
         let connection = self.connection(index);
         connection.is_sending = false;
         let has_more = !connection.output.is_empty() || !connection.sealed.is_empty();
         if !is_taken || (connection.is_closing && !has_more) {
             self.end(index);
         } else if has_more {
-            self.mark_dirty(index);
+            self.connections.mark_dirty(index);
         }
         self.settle(index);
-    }
-
-    /// Keeps output memory for the next send.
-    fn keep(&mut self, mut memory: Vec<u8>) {
-        memory.clear();
-        if (1..=SPARE_BYTES_MAX).contains(&memory.capacity()) && self.spares.len() < SPARES_MAX {
-            self.spares.push(memory);
-        }
     }
 
     /// Ends a connection: nothing goes to it or comes from it any more.
@@ -454,7 +431,7 @@ impl Floor {
         if std::mem::replace(&mut connection.is_gone, true) {
             return;
         }
-        shut(connection.socket());
+        connection.shut();
         let number = connection.number.take();
         number.into_iter().for_each(|number| self.ways.clear(number, index));
     }
@@ -468,23 +445,7 @@ impl Floor {
         }
     }
 
-    fn release(&mut self, index: u32) {
-        let slot = &mut self.connections[index as usize];
-        // It may have ended in two ways in one turn.
-        if slot.take().is_some() {
-            self.free.push(index);
-        }
-    }
-
     fn connection(&mut self, index: u32) -> &mut Connection {
-        self.connections[index as usize].as_mut().expect("the kernel has something of it")
+        self.connections.at(index)
     }
-}
-
-/// Makes the receive of a socket end.
-fn shut(socket: RawFd) {
-    // SAFETY: the connection that gave the descriptor keeps it open for the duration of the call.
-    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
-    // The peer may be gone already.
-    let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
 }

@@ -4,9 +4,11 @@
 //! of this load costs on this machine; the proxy is compared with that. Linux, IPv4, one thread.
 
 mod connection;
+mod connections;
 mod datagrams;
 mod floor;
 mod ring;
+mod spares;
 mod text;
 mod tls;
 mod ways;

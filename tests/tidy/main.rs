@@ -2,8 +2,12 @@
 //! `io`, files stay short. Each rule is tried on a planted fault first, so that none can pass by
 //! never looking.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod readme;
+mod source;
+
+use std::path::Path;
+
+use source::{Source, code, source, sources, words};
 
 /// Lines of a file, tests included.
 const FILE_LINES_MAX: usize = 600;
@@ -44,12 +48,6 @@ const WORLD_IN_ADMIN: [&str; 4] = ["tokio", "tokio_uring", "TcpListener", "TcpSt
 
 const MARKS: [&str; 6] = ["TODO", "FIXME", "XXX", "dbg!", "todo!", "unimplemented!"];
 
-/// One source file, named by its path below `src/`.
-struct Source {
-    name: String,
-    text: String,
-}
-
 #[test]
 fn the_sources_keep_the_rules() {
     let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
@@ -73,55 +71,13 @@ fn tests_and_benches_keep_the_rules_of_form() {
     let mut faults = Vec::new();
     for folder in ["tests", "benches", "fuzz", "examples", "perf"] {
         // This file names what it forbids.
-        for source in sources(&root.join(folder)).iter().filter(|s| s.name != "tidy.rs") {
+        for source in sources(&root.join(folder)).iter().filter(|s| s.name != "tidy/main.rs") {
             for rule in [opens_with_a_description, is_narrow, has_no_marks] {
                 rule(source, &mut faults);
             }
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-}
-
-#[test]
-fn the_readme_names_files_and_functions_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).expect("the readme can be read");
-    let faults = readme_faults(&readme, &sources(&root.join("src")));
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-    let planted = [source("sip/parse.rs", "//! A.\npub fn parse() {}")];
-    assert_eq!(readme_faults("`sip/parse` `parse`, `parse(`", &planted), [""; 0]);
-    assert_eq!(readme_faults("`sip/prase`", &planted).len(), 1);
-    assert_eq!(readme_faults("`sip/parse` `prase`", &planted).len(), 1);
-    assert_eq!(readme_faults("`sip/parse`\n   `prase`", &planted).len(), 1);
-}
-
-/// In code quotes, `room/file` is a source file, and a name right behind it is a function there.
-fn readme_faults(readme: &str, sources: &[Source]) -> Vec<String> {
-    let mut faults = Vec::new();
-    let parts: Vec<&str> = readme.split('`').collect();
-    for (position, quoted) in parts.iter().enumerate().skip(1).step_by(2) {
-        let Some((room, _)) = quoted.split_once('/') else { continue };
-        if level_of(room).is_none() || quoted.ends_with('/') {
-            continue;
-        }
-        let folder = format!("{quoted}/");
-        let is_it = |s: &&Source| s.name == format!("{quoted}.rs") || s.name.starts_with(&folder);
-        let files: Vec<&Source> = sources.iter().filter(is_it).collect();
-        if files.is_empty() {
-            faults.push(format!("README.md: there is no {quoted}"));
-            continue;
-        }
-        let is_adjacent = parts.get(position + 1).is_some_and(|between| between.trim().is_empty());
-        let function = parts.get(position + 2).filter(|_| is_adjacent);
-        if let Some(function) = function.filter(|name| !name.contains('/')) {
-            let definitions = [format!("fn {function}("), format!("fn {function}<")];
-            let is_defined = |s: &&Source| definitions.iter().any(|d| s.text.contains(d));
-            if !files.iter().any(is_defined) {
-                faults.push(format!("README.md: {quoted} has no function {function}"));
-            }
-        }
-    }
-    faults
 }
 
 type Rule = fn(&Source, &mut Vec<String>);
@@ -326,160 +282,10 @@ fn prints_in_main_only(source: &Source, faults: &mut Vec<String>) {
     }
 }
 
-impl Source {
-    /// The folder below `src/`, or the file's own name.
-    fn room(&self) -> &str {
-        self.name.split('/').next().unwrap_or("").trim_end_matches(".rs")
-    }
-
-    /// The first part of a path that starts at the crate's root, which is a room or a name of
-    /// `lib.rs`.
-    fn room_in<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let from_root = match path.strip_prefix("crate::") {
-            Some(rest) => rest,
-            None => {
-                let rest = path.trim_start_matches("super::");
-                let steps = (path.len() - rest.len()) / "super::".len();
-                let is_at_top = !self.name.contains('/') || self.name.ends_with("/mod.rs");
-                let steps_to_root = if is_at_top { 1 } else { 2 };
-                (steps >= steps_to_root).then_some(rest)?
-            }
-        };
-        from_root.split("::").next()
-    }
-
-    /// Every path in the code, `use` trees taken apart: `std::{a, b::C}` is `std::a` and
-    /// `std::b::C`.
-    fn paths(&self) -> Vec<String> {
-        let code = code(&self.text);
-        let mut found = Vec::new();
-        let mut rest = code.as_str();
-        while let Some(start) = rest.find(|c: char| c.is_alphabetic() || c == '_') {
-            rest = &rest[start..];
-            let used = take_path(rest, "", &mut found);
-            rest = &rest[used.max(1)..];
-            rest = rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
-        }
-        found
-    }
-}
-
-/// Reads one path or `use` tree at the start of `text` and tells how long it is.
-fn take_path(text: &str, prefix: &str, found: &mut Vec<String>) -> usize {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    let mut path = prefix.to_owned();
-    let mut at = 0;
-    loop {
-        let part = text[at..].find(|c| !is_part(c)).unwrap_or(text.len() - at);
-        path.push_str(&text[at..at + part]);
-        at += part;
-        if !text[at..].starts_with("::") {
-            found.push(path);
-            return at;
-        }
-        path.push_str("::");
-        at += 2;
-        if text[at..].starts_with('{') {
-            return at + take_tree(&text[at..], &path, found);
-        }
-        if !text[at..].starts_with(is_part) {
-            found.push(path);
-            return at;
-        }
-    }
-}
-
-/// Reads `{a, b::{c, d}}` at the start of `text` and tells how long it is.
-fn take_tree(text: &str, prefix: &str, found: &mut Vec<String>) -> usize {
-    let mut at = 1;
-    while at < text.len() {
-        let next = text[at..].chars().next().unwrap_or('}');
-        if next == '}' {
-            return at + 1;
-        }
-        if next.is_alphabetic() || next == '_' {
-            at += take_path(&text[at..], prefix, found);
-        } else {
-            at += next.len_utf8();
-        }
-    }
-    at
-}
-
-/// The text with comments and the insides of strings blanked, line for line.
-fn code(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        let used = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if let Some(raw) = rest.strip_prefix("r#\"") {
-            raw.find("\"#").map_or(rest.len(), |end| end + 5)
-        } else if next == '"' {
-            string_end(rest)
-        } else if rest.starts_with("'\"'") {
-            3
-        } else if rest.starts_with("'\\\"'") || rest.starts_with("'\\\\'") {
-            4
-        } else {
-            out.push(next);
-            rest = &rest[next.len_utf8()..];
-            continue;
-        };
-        out.extend(rest[..used].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
-        rest = &rest[used..];
-    }
-    out
-}
-
-/// Length of the string literal that `text` starts with, quotes included.
-fn string_end(text: &str) -> usize {
-    let mut is_escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split(|c: char| !c.is_alphanumeric() && c != '_')
-}
-
 fn level_of(room: &str) -> Option<usize> {
     LEVELS.iter().position(|rooms| rooms.contains(&room))
 }
 
 fn code_lines(text: &str) -> usize {
     text.lines().position(|line| line == "#[cfg(test)]").unwrap_or(text.lines().count())
-}
-
-fn source(name: &str, text: &str) -> Source {
-    Source { name: name.to_owned(), text: text.to_owned() }
-}
-
-/// Every Rust file below `root`; none when there is no such folder.
-fn sources(root: &Path) -> Vec<Source> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries {
-            let path: PathBuf = entry.expect("the folder can be read").path();
-            let is_foreign = path.ends_with("node_modules") || path.ends_with("target");
-            if path.is_dir() && !is_foreign {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(root).expect("below the root").display().to_string();
-                let text = fs::read_to_string(&path).expect("the file can be read");
-                found.push(Source { name, text });
-            }
-        }
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
 }
