@@ -46,7 +46,7 @@ enum Kind {
     /// INVITE, 100, 180, 200, ACK, BYE, 200.
     Call(scenario::run::Pairs),
     /// REGISTER again on living connections, with digest when there is a --password.
-    Register(scenario::run::Side),
+    Register(scenario::run::Again),
     /// OPTIONS that the server answers itself.
     Options(scenario::run::Side),
     /// Connections come, register and go.
@@ -67,7 +67,7 @@ fn main() -> Result<()> {
         Kind::Relay(pairs) => scenario::run::relay("relay", Method::Message, &pairs, [Wss, Wss]),
         Kind::Notify(pairs) => scenario::run::relay("notify", Method::Notify, &pairs, [Udp, Wss]),
         Kind::Call(pairs) => scenario::run::call(&pairs, [Wss, Udp]),
-        Kind::Register(side) => scenario::run::register(&side),
+        Kind::Register(again) => scenario::run::register(&again),
         Kind::Options(side) => scenario::run::ask(&side),
         Kind::Handshake(handshake) => handshake.run(),
         Kind::Idle(idle) => idle.run(),

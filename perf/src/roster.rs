@@ -39,6 +39,8 @@ struct User {
     cseq: u32,
     /// Whether its latest REGISTER has credentials.
     has_answered: bool,
+    /// What it answers with unasked, where nonces are kept.
+    kept: Option<Credentials>,
 }
 
 /// Names and secrets that all users have in common.
@@ -57,6 +59,7 @@ pub struct Roster {
     web: [Template; 2],
     ready: usize,
     next_numbers: [u32; 2],
+    keeps_nonces: bool,
     /// Names this run in Call-IDs and branches.
     run: u64,
     text: Vec<u8>,
@@ -73,6 +76,7 @@ impl Roster {
             web,
             ready: 0,
             next_numbers: [first, SERVERS_FIRST + first],
+            keeps_nonces: false,
             run: first_serial(),
             text: Vec::new(),
         }
@@ -94,9 +98,21 @@ impl Roster {
                 standing: Standing::Away,
                 cseq: CSEQ_FIRST,
                 has_answered: false,
+                kept: None,
             });
         }
         start..self.users.len()
+    }
+
+    /// Lets users answer with the nonce of their first challenge from then on, counting its uses
+    /// (RFC 2617 §3.2.2), so that the server need not ask again.
+    pub fn keep_nonces(&mut self) {
+        self.keeps_nonces = true;
+    }
+
+    /// Whether a user has a nonce to answer with.
+    pub fn has_nonce(&self, end: usize) -> bool {
+        self.users[end].kept.is_some()
     }
 
     /// Number of users who are registered or need not be.
@@ -146,7 +162,7 @@ impl Roster {
         Values { from: network.number(end), cseq: user.cseq, id: self.run, to: 0 }
     }
 
-    /// Sends a REGISTER, in answer to a challenge when there is one.
+    /// Sends a REGISTER, in answer to a challenge when there is one, or with a nonce that was kept.
     pub fn send_register(
         &mut self,
         network: &mut Network,
@@ -154,7 +170,8 @@ impl Roster {
         challenge: Option<&[u8]>,
     ) -> Result<()> {
         let values = self.next_values(network, end);
-        self.users[end].has_answered = challenge.is_some();
+        let line = self.authorization(end, values.from, challenge)?;
+        self.users[end].has_answered = line.is_some();
         let transport = network.transport(end);
         let mut own;
         let template = match transport {
@@ -167,17 +184,34 @@ impl Roster {
             }
         };
         let text = template.fill(&values);
-        let Some(challenge) = challenge else {
+        let Some(line) = line else {
             network.send(end, text);
             return Ok(());
         };
         self.text.clear();
         self.text.extend_from_slice(&text[..text.len() - NO_BODY.len()]);
-        let line = self.realm.answer(values.from, challenge)?;
         self.text.extend_from_slice(line.as_bytes());
         self.text.extend_from_slice(NO_BODY.as_bytes());
         network.send(end, &self.text);
         Ok(())
+    }
+
+    fn authorization(
+        &mut self,
+        end: usize,
+        number: u32,
+        challenge: Option<&[u8]>,
+    ) -> Result<Option<String>> {
+        let user = &mut self.users[end];
+        let Some(challenge) = challenge else {
+            return Ok(user.kept.as_mut().map(Credentials::answer));
+        };
+        let mut credentials = self.realm.credentials(number, challenge)?;
+        let line = credentials.answer();
+        if self.keeps_nonces {
+            user.kept = Some(credentials);
+        }
+        Ok(Some(line))
     }
 
     /// Takes the answer to a first REGISTER: true when the user is registered. A refusal is an
@@ -201,30 +235,51 @@ impl Roster {
 }
 
 impl Realm {
-    /// The Authorization line for a challenge (RFC 2617 §3.2.2) with `qop=auth`, and a count of 1,
-    /// since each challenge is answered once.
-    fn answer(&self, number: u32, challenge: &[u8]) -> Result<String> {
-        const CNONCE: &str = "6c6f6164";
+    /// What a user answers a challenge with (RFC 2617 §3.2.2).
+    fn credentials(&self, number: u32, challenge: &[u8]) -> Result<Credentials> {
         let password = self.password.as_ref().context("the server wants a password")?;
         let value = |name| {
             let value = sip::parameter(challenge, name).with_context(|| format!("no {name}"))?;
-            Ok::<_, anyhow::Error>(str::from_utf8(value)?)
+            Ok::<_, anyhow::Error>(str::from_utf8(value)?.to_owned())
         };
         let (realm, nonce) = (value("realm")?, value("nonce")?);
-        let algorithm = value("algorithm").unwrap_or("MD5");
+        let algorithm = value("algorithm").unwrap_or_else(|_| "MD5".to_owned());
         if !algorithm.eq_ignore_ascii_case("MD5") {
             bail!("the server's last challenge is {algorithm}");
         }
-        let uri = format!("sip:{}", self.domain);
         let user = format!("u{number:07}");
-        let secret = digest(&[&user, realm, password]);
-        let request = digest(&["REGISTER", &uri]);
-        let response = digest(&[&secret, nonce, "00000001", CNONCE, "auth", &request]);
-        Ok(format!(
+        let secret = digest(&[&user, &realm, password]);
+        let uri = format!("sip:{}", self.domain);
+        Ok(Credentials { user, realm, nonce, secret, uri, uses: 0 })
+    }
+}
+
+/// What a user proves its password with.
+struct Credentials {
+    user: String,
+    realm: String,
+    nonce: String,
+    /// Digest of user, realm and password.
+    secret: String,
+    uri: String,
+    /// Requests that had the nonce.
+    uses: u32,
+}
+
+impl Credentials {
+    /// The Authorization line of the next request, with `qop=auth`.
+    fn answer(&mut self) -> String {
+        const CNONCE: &str = "6c6f6164";
+        self.uses += 1;
+        let Credentials { user, realm, nonce, secret, uri, uses } = self;
+        let count = format!("{uses:08x}");
+        let request = digest(&["REGISTER", uri]);
+        let response = digest(&[secret, nonce, &count, CNONCE, "auth", &request]);
+        format!(
             "Authorization: Digest algorithm=MD5, username=\"{user}\", realm=\"{realm}\", \
              nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", qop=auth, \
-             cnonce=\"{CNONCE}\", nc=00000001\r\n"
-        ))
+             cnonce=\"{CNONCE}\", nc={count}\r\n"
+        )
     }
 }
 
@@ -297,12 +352,17 @@ mod tests {
         let response = digest(&[&secret, nonce, "00000001", "0a4f113b", "auth", &request]);
         assert_eq!(response, "6629fae49393a05397450978507c4ef1");
         let realm = Realm { domain: "example.com".into(), password: Some("secret".into()) };
-        let line = realm.answer(7, br#"Digest realm="r", nonce="n", qop="auth""#).unwrap();
+        let mut kept = realm.credentials(7, br#"Digest realm="r", nonce="n", qop="auth""#).unwrap();
+        let (line, next) = (kept.answer(), kept.answer());
         assert!(
             line.contains(r#"username="u0000007", realm="r", nonce="n", uri="sip:example.com""#)
         );
-        assert!(realm.answer(7, br#"Digest realm="r", nonce="n", algorithm=SHA-256"#).is_err());
+        assert!(line.contains("nc=00000001") && next.contains("nc=00000002"));
+        let proof = |line: &str| line.split("response=").nth(1).map(|rest| rest[..34].to_owned());
+        assert_ne!(proof(&line), proof(&next));
+        let other = br#"Digest realm="r", nonce="n", algorithm=SHA-256"#;
+        assert!(realm.credentials(7, other).is_err());
         let nobody = Realm { password: None, ..realm };
-        assert!(nobody.answer(7, br#"Digest realm="r", nonce="n""#).is_err());
+        assert!(nobody.credentials(7, br#"Digest realm="r", nonce="n""#).is_err());
     }
 }

@@ -192,12 +192,20 @@ fn the_server_is_asked() {
         server.clean_load(&format!("options --connections 6 --in-flight 4 --from {from}"));
     }
     server.clean_load("register --connections 20 --in-flight 4");
+    let line = "register --connections 20 --in-flight 4 --seconds 0.1 --password secret";
+    if server.is_proxy {
+        let report = server.load(line);
+        assert!(report["errors"]["a 200 without a challenge"].as_u64().unwrap() > 0, "{report}");
+        let error = server.try_load(&format!("{line} --keep-nonce")).unwrap_err();
+        assert!(error.contains("a nonce is kept: false"), "{error}");
+    }
 }
 
 #[test]
 fn a_password_is_proved_and_a_wrong_one_ends_the_run() {
     let Some(server) = Server::start_with_digest() else { return };
     server.clean_load("register --connections 20 --in-flight 4 --password secret");
+    server.clean_load("register --connections 20 --in-flight 4 --password secret --keep-nonce");
     let line = "relay --connections 4 --seconds 0.1 --warmup 0";
     let error = server.try_load(&format!("{line} --password wrong")).unwrap_err();
     assert!(error.contains("401"), "{error}");
@@ -240,6 +248,7 @@ fn those_who_are_gone_are_answered_for() {
     }
     let line = "slow --connections 10 --apart 5 --part 0.5 --rate 200 --patience 0.5";
     let report = server.clean_load(line);
+    assert!(report["memory"]["pss_after"].as_u64().unwrap() > 100_000, "{report}");
     assert!(report["apart"]["unanswered"].as_u64().unwrap() > 0, "{report}");
     assert!(report["meanwhile"]["transactions"].as_u64().unwrap() > 0, "{report}");
 }

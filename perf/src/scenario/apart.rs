@@ -20,6 +20,7 @@ use crate::roster::Standing;
 use crate::scenario::relay::{Method, Relay, find};
 use crate::sip::Head;
 use crate::transport::Transport;
+use crate::usage;
 
 /// Classes of exchanges, after that of the living alone: to those apart, and among the living at
 /// that time.
@@ -136,17 +137,21 @@ impl Common {
         let mut report = report::make(&setting, &load.flights, &used);
         load.drain(&mut network)?;
 
+        let pss_before = memory(&setting.pids)?;
         others.clone().try_for_each(|end| leave(&mut load, &mut network, end, gone))?;
         load.scenario.relay.class = MEANWHILE;
         let window = Window::open(&network, &setting.pids)?;
         load.run(&mut network, seconds)?;
-        let time = window.close(&network, &setting.pids)?.time.as_secs_f64();
+        let used = window.close(&network, &setting.pids)?;
+        let time = used.time.as_secs_f64();
+        let pss_after = memory(&setting.pids)?;
         load.drain(&mut network)?;
         let tallies = &load.flights.tallies;
         let meanwhile = json!({
             "transactions": tallies[MEANWHILE].done,
             "rate": report::round(tallies[MEANWHILE].done as f64 / time),
             "latency_us": report::latency(&tallies[MEANWHILE].latency),
+            "busy": report::busy(&used),
         });
         let unreachable = json!({
             "clients": apart,
@@ -158,10 +163,17 @@ impl Common {
         });
         report.insert("meanwhile".into(), meanwhile);
         report.insert("apart".into(), unreachable);
+        let figures = json!({ "pss_before": pss_before, "pss_after": pss_after });
+        report.insert("memory".into(), figures);
         report.insert("errors".into(), json!(load.flights.errors));
         report::print(&report, server.json);
         Ok(())
     }
+}
+
+/// The server's memory, in bytes; none when it is unknown which processes it has.
+fn memory(pids: &[u32]) -> Result<u64> {
+    if pids.is_empty() { Ok(0) } else { usage::memory(pids) }
 }
 
 /// What a request for those apart is called that got no answer in time.

@@ -1,9 +1,10 @@
 //! REGISTER again, as clients do it before their binding expires: without credentials, and then
-//! with them when the server asks, as JsSIP does each time. The exchange ends with the 200.
+//! with them when the server asks, as JsSIP does each time, or with the nonce of the first
+//! challenge and a count that rises (RFC 2617 §3.2.2). The exchange ends with the 200.
 
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::load::{Scenario, Stage};
 use crate::sip::{self, Head};
@@ -11,9 +12,21 @@ use crate::sip::{self, Head};
 /// The challenge came, and was answered.
 const CHALLENGED: u32 = 1;
 
+/// How users prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The server asks nobody.
+    None,
+    /// It asks each time: a 200 without that is an error.
+    Asked,
+    /// By a nonce that was kept: to be asked again is an error.
+    Kept,
+}
+
 /// Who registers again, each in turn.
 pub struct Refresh {
     users: Range<usize>,
+    proof: Proof,
     next: usize,
     /// The exchange that each user is in.
     exchanges: Vec<u64>,
@@ -21,14 +34,16 @@ pub struct Refresh {
 
 impl Refresh {
     /// These users.
-    pub fn new(users: Range<usize>) -> Refresh {
-        Refresh { next: users.start, exchanges: vec![u64::MAX; users.len()], users }
+    pub fn new(users: Range<usize>, proof: Proof) -> Refresh {
+        Refresh { next: users.start, exchanges: vec![u64::MAX; users.len()], users, proof }
     }
 }
 
 impl Scenario for Refresh {
     fn start(&mut self, stage: Stage<'_>, slot: usize) -> Result<()> {
         let end = next_idle(&mut self.next, &self.users, &self.exchanges, &stage);
+        let has_nonce = stage.roster.has_nonce(end);
+        ensure!(has_nonce == (self.proof == Proof::Kept), "a nonce is kept: {has_nonce}");
         let flight = stage.flights.slot(slot);
         flight.from = end;
         self.exchanges[end - self.users.start] = flight.id;
@@ -48,17 +63,22 @@ impl Scenario for Refresh {
             return Ok(());
         };
         let number = stage.network.number(end);
+        let was_asked = stage.flights.slot(slot).phase & CHALLENGED != 0;
         let cseq = format!("{} REGISTER", stage.roster.cseq(end));
         let space = memchr::memchr(b' ', head.via).map_or(0, |at| at + 1);
         if head.cseq != cseq.as_bytes() {
             stage.flights.count("a response to an earlier REGISTER");
         } else if head.vias != 1 || sip::number(&head.via[space..]) != Some(number) {
             stage.flights.fail(slot, "a response with another Via");
-        } else if head.status == 401 && stage.flights.slot(slot).phase & CHALLENGED == 0 {
+        } else if head.status == 401 && self.proof == Proof::Kept {
+            stage.flights.fail(slot, "a nonce that was kept is refused");
+        } else if head.status == 401 && !was_asked {
             stage.flights.slot(slot).phase |= CHALLENGED;
             stage.roster.send_register(stage.network, end, Some(head.challenge))?;
         } else if head.status == 200 && sip::uri(head.contact).is_none() {
             stage.flights.fail(slot, "a 200 without Contact");
+        } else if head.status == 200 && was_asked != (self.proof == Proof::Asked) {
+            stage.flights.fail(slot, "a 200 without a challenge");
         } else if head.status == 200 {
             stage.flights.finish(slot);
         } else if head.status > 200 {

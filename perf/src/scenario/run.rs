@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -15,7 +15,7 @@ use crate::report::{self, Setting, Window};
 use crate::roster::Roster;
 use crate::scenario::ask::Ask;
 use crate::scenario::call::Call;
-use crate::scenario::register::Refresh;
+use crate::scenario::register::{Proof, Refresh};
 use crate::scenario::relay::{Method, Relay};
 use crate::transport::Transport;
 
@@ -105,11 +105,32 @@ pub struct Side {
     from: Transport,
 }
 
+/// Users who register again.
+#[derive(Args, Clone, Debug)]
+pub struct Again {
+    #[command(flatten)]
+    side: Side,
+    /// Answer with the nonce of the first challenge, counting its uses, instead of being asked
+    /// each time; needs --password.
+    #[arg(long)]
+    keep_nonce: bool,
+}
+
 /// REGISTER again.
-pub fn register(side: &Side) -> Result<()> {
-    let (network, roster, users) = side.users()?;
+pub fn register(again: &Again) -> Result<()> {
+    let Again { side, keep_nonce } = again;
+    let (network, mut roster, users) = side.users()?;
     ensure!(side.measure.in_flight() <= users.len(), "more in flight than users");
-    let load = Load::new(roster, side.measure.flights(1)?, Refresh::new(users.clone()));
+    let proof = match (&side.server.password, keep_nonce) {
+        (None, true) => bail!("--keep-nonce needs --password"),
+        (None, false) => Proof::None,
+        (Some(_), false) => Proof::Asked,
+        (Some(_), true) => Proof::Kept,
+    };
+    if *keep_nonce {
+        roster.keep_nonces();
+    }
+    let load = Load::new(roster, side.measure.flights(1)?, Refresh::new(users.clone(), proof));
     finish("register", load, network, users, &side.server, &side.measure, &[side.from])
 }
 

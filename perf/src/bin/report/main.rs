@@ -3,6 +3,8 @@
 //! One module a noun: `plan` says what is measured, `measure` does it, `results` holds it, `table`
 //! and `plot` show it, `regions` puts it where it belongs.
 
+mod capacity;
+mod events;
 mod machine;
 mod measure;
 mod plan;
@@ -42,7 +44,7 @@ enum Command {
     /// Measures, and writes report.json, report.md and the plots.
     Run(Measure),
     /// Replaces the regions between `<!-- perf:begin NAME -->` and `<!-- perf:end -->`: machine,
-    /// costs, whole, plots.
+    /// costs, whole, capacity, plots.
     Fill(Fill),
 }
 
@@ -169,6 +171,7 @@ fn fill_in(perf: &Path, arguments: Fill) -> Result<()> {
                 "machine" => Some(table::machine(&report)),
                 "costs" => Some(table::costs(&report)),
                 "whole" => Some(table::whole(&report)),
+                "capacity" => Some(capacity::text(&report)),
                 "plots" => Some(images.clone()),
                 _ => None,
             })?;

@@ -4,13 +4,14 @@
 //! is up, at least one.
 
 use std::io::{BufRead, BufReader, Read, Write, stderr};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::plan::{Cell, Kind, Server, servers};
+use crate::plan::{Cell, DIGEST_USERS, Kind, Server, servers};
 use crate::results::{Measured, Run};
 
 /// Load comes before what is measured: this part of its time.
@@ -51,8 +52,8 @@ impl Setup {
                     if round > 0 && Instant::now() >= self.deadline {
                         return Ok(());
                     }
-                    // What memory is taken does not change from round to round.
-                    if round == 0 || cell.kind != Kind::Memory {
+                    // What memory is taken does not change from round to round, and events take long.
+                    if round == 0 || !matches!(cell.kind, Kind::Memory | Kind::Event) {
                         keep(self.run(cell, server, round))?;
                     }
                 }
@@ -70,31 +71,46 @@ impl Setup {
             server: server.label.clone(),
             round,
             measured: None,
+            shares: Vec::new(),
             failure: None,
         };
         let started = Instant::now();
         match self.try_run(cell, server) {
-            Ok(measured) => run.measured = Some(measured),
+            Ok((measured, shares)) => (run.measured, run.shares) = (Some(measured), shares),
             Err(error) => run.failure = Some(format!("{error:#}")),
         }
         tell(&run, started.elapsed());
         run
     }
 
-    fn try_run(&self, cell: &Cell, server: &Server) -> Result<Measured> {
-        let mut running = Running::start(self, server)?;
+    /// What the load found out, and each shard's share of the messages where there are two.
+    fn try_run(&self, cell: &Cell, server: &Server) -> Result<(Measured, Vec<f64>)> {
+        let users = if cell.kind == Kind::Digest { DIGEST_USERS } else { 0 };
+        let mut running = Running::start(self, server, users)?;
         let text = self.load(cell, server, &running.pids);
+        let shares = match server.shards {
+            1 => Ok(Vec::new()),
+            _ => self.metrics().map(|text| shares(&text)),
+        };
         let ended = running.stop();
         let measured = serde_json::from_str(&text?).context("what the load printed")?;
         ended.with_context(|| format!("ending {}", server.label))?;
-        Ok(measured)
+        Ok((measured, shares?))
+    }
+
+    /// What sipring's admin page says.
+    fn metrics(&self) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port + 9)).context("admin page")?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: perf\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// Runs the load generator: what it prints.
     fn load(&self, cell: &Cell, server: &Server, pids: &[String]) -> Result<String> {
-        // With two CPUs a server of two shards shares one with the load, which costs it nothing but
-        // time.
-        let cpu = self.cpus.saturating_sub(1).min(server.shards);
+        // With two CPUs a server on both shares one with the load.
+        let cpu = self.cpus.saturating_sub(1).min(server.cpus);
         let mut command = Command::new("taskset");
         command.args(["-c", &cpu.to_string()]).arg(&self.generator).args(cell.load).arg("--json");
         for (transport, offset) in [("udp", 0), ("tcp", 0), ("tls", 1), ("ws", 2), ("wss", 3)] {
@@ -103,8 +119,9 @@ impl Setup {
         }
         if cell.kind != Kind::Memory {
             command.args(["--connections", &cell.connections.to_string()]);
-            let warmup = self.seconds / WARMUP_PART;
-            command.args(["--seconds", &self.seconds.to_string()]);
+            let usual = [self.seconds / WARMUP_PART, self.seconds];
+            let [warmup, seconds] = cell.seconds.unwrap_or(usual);
+            command.args(["--seconds", &seconds.to_string()]);
             command.args(["--warmup", &warmup.to_string()]);
         }
         cell.rate.iter().for_each(|rate| {
@@ -143,6 +160,26 @@ fn tell(run: &Run, took: Duration) {
     );
 }
 
+/// Each shard's part of the SIP messages that were received, as the metrics have them.
+fn shares(metrics: &str) -> Vec<f64> {
+    let mut counts: Vec<f64> = Vec::new();
+    for line in metrics.lines() {
+        let Some((name, rest)) = line.split_once("{shard=\"") else { continue };
+        if !["sipring_requests_received_total", "sipring_responses_received_total"].contains(&name)
+        {
+            continue;
+        }
+        let Some((shard, value)) = rest.split_once("\"} ") else { continue };
+        let (Ok(shard), Ok(value)) = (shard.parse::<usize>(), value.parse::<f64>()) else {
+            continue;
+        };
+        counts.resize(counts.len().max(shard + 1), 0.0);
+        counts[shard] += value;
+    }
+    let sum: f64 = counts.iter().sum();
+    counts.into_iter().map(|count| count / sum).collect()
+}
+
 /// A server that runs.
 struct Running {
     script: Child,
@@ -151,15 +188,16 @@ struct Running {
 }
 
 impl Running {
-    fn start(setup: &Setup, server: &Server) -> Result<Running> {
+    fn start(setup: &Setup, server: &Server, users: usize) -> Result<Running> {
         warm_memory();
-        let cpus = match server.shards {
+        let cpus = match server.cpus {
             1 => "0".to_owned(),
-            shards => format!("0-{}", shards - 1),
+            cpus => format!("0-{}", cpus - 1),
         };
         let mut script = Command::new(setup.perf.join("peers/start"))
             .args([&server.name, "127.0.0.1", &setup.port.to_string(), &cpus])
             .arg(server.shards.to_string())
+            .env("USERS", users.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -208,4 +246,21 @@ fn warm_memory() {
 pub fn built(root: &Path, name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     target.join("release").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_those_of_requests_and_responses() {
+        let text = "# TYPE sipring_requests_received counter\n\
+                    sipring_requests_received_total{shard=\"0\"} 10\n\
+                    sipring_requests_received_total{shard=\"1\"} 20\n\
+                    sipring_responses_received_total{shard=\"0\"} 20\n\
+                    sipring_responses_received_total{shard=\"1\"} 50\n\
+                    sipring_upgrades_total{shard=\"1\"} 7\n";
+        assert_eq!(shares(text), [0.3, 0.7]);
+        assert!(shares("nothing").is_empty());
+    }
 }

@@ -8,22 +8,30 @@ pub struct Server {
     pub name: String,
     /// Its column in tables and its line in plots, two shards told apart.
     pub label: String,
-    /// How many threads it has, and CPUs.
+    /// How many shards it has.
     pub shards: usize,
+    /// On how many CPUs, from the first.
+    pub cpus: usize,
 }
 
 impl Server {
     /// A server on one CPU.
     pub fn single(name: &str) -> Server {
-        Server { name: name.to_owned(), label: name.to_owned(), shards: 1 }
+        Server { name: name.to_owned(), label: name.to_owned(), shards: 1, cpus: 1 }
     }
 
-    /// sipring on so many CPUs.
-    pub fn shards(shards: usize) -> Server {
-        let label = format!("sipring, {shards} shards");
-        Server { name: "sipring".to_owned(), label, shards }
+    /// Two shards of sipring on that many CPUs.
+    pub fn two_shards(cpus: usize) -> Server {
+        let label = match cpus {
+            1 => CROSSING,
+            _ => "sipring, 2 shards",
+        };
+        Server { name: "sipring".to_owned(), label: label.to_owned(), shards: 2, cpus }
     }
 }
+
+/// Two shards that take turns on one CPU: what crossing costs, and going from thread to thread.
+pub const CROSSING: &str = "sipring, 2 shards on 1 CPU";
 
 /// What a cell is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +44,10 @@ pub enum Kind {
     Memory,
     /// CPU time with one shard and with two.
     Shards,
+    /// CPU time of REGISTER with digest: nothing for the floor.
+    Digest,
+    /// What becomes of those who go on when many are lost, gone or slow: once, of the proxies.
+    Event,
 }
 
 /// One load.
@@ -53,6 +65,8 @@ pub struct Cell {
     pub rate: Option<usize>,
     /// Scenario of the load generator and its options.
     pub load: &'static [&'static str],
+    /// Seconds before what is measured, and of it; of all cells the same when it is `None`.
+    pub seconds: Option<[f64; 2]>,
 }
 
 /// How much is measured.
@@ -72,7 +86,7 @@ struct Row {
     load: &'static [&'static str],
 }
 
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 13] = [
     Row {
         measure: "relay",
         title: "MESSAGE WSS to WSS",
@@ -97,6 +111,12 @@ const ROWS: [Row; 12] = [
         title: "re-REGISTER over WSS",
         connections: &[1_000],
         load: &["register"],
+    },
+    Row {
+        measure: "register-udp",
+        title: "re-REGISTER over UDP",
+        connections: &[1_000],
+        load: &["register", "--from", "udp", "--peers", "1000"],
     },
     Row {
         measure: "options-udp",
@@ -142,6 +162,121 @@ const ROWS: [Row; 12] = [
     },
 ];
 
+/// A flow that has proved who it is is not asked again by sipring; a datagram is, each time.
+const DIGEST: [Row; 2] = [
+    Row {
+        measure: "register-kept",
+        title: "re-REGISTER over WSS, digest with a kept nonce",
+        connections: &[1_000],
+        load: &["register", "--password", "secret", "--keep-nonce"],
+    },
+    Row {
+        measure: "register-asked",
+        title: "re-REGISTER over UDP, digest: 401 and again",
+        connections: &[1_000],
+        load: &["register", "--from", "udp", "--peers", "1000", "--password", "secret"],
+    },
+];
+
+const EVENTS: [Row; 6] = [
+    Row {
+        measure: "storm",
+        title: "100 of 200 clients lost",
+        connections: &[100],
+        load: &["storm", "--lost", "100", "--back-off", "0.5"],
+    },
+    Row {
+        measure: "storm",
+        title: "10,000 of 11,001 clients lost",
+        connections: &[1_001],
+        load: &["storm", "--lost", "10000", "--back-off", "10"],
+    },
+    Row {
+        measure: "slow",
+        title: "10 of 110 clients do not read, half of the messages of 4 KB is theirs",
+        connections: &[100],
+        load: &["slow", "--apart", "10", "--part", "0.5", "--body", "4000", "--patience", "2"],
+    },
+    Row {
+        measure: "dead",
+        title: "50 of 150 clients have closed, a tenth of the messages is theirs",
+        connections: &[100],
+        load: &["dead", "--patience", "2"],
+    },
+    Row {
+        measure: "mute",
+        title: "50 of 150 clients have frozen, a tenth of the messages is theirs",
+        connections: &[100],
+        load: &["dead", "--gone", "mute", "--patience", "2"],
+    },
+    Row {
+        measure: "steady",
+        title: "NOTIFY UDP to WSS, transactions ending as fast as they begin",
+        connections: &[1_000],
+        load: &["notify"],
+    },
+];
+
+const MEMORY: [Row; 3] = [
+    Row {
+        measure: "idle",
+        title: "memory of idle registered WSS clients",
+        connections: &[10_000],
+        load: &["idle", "--steps", "2500,10000"],
+    },
+    Row {
+        measure: "idle",
+        title: "memory of idle registered WSS clients",
+        connections: &[15_000],
+        load: &["idle", "--steps", "5000,15000"],
+    },
+    Row {
+        measure: "idle",
+        title: "memory of idle registered WSS clients",
+        connections: &[1_000],
+        load: &["idle", "--steps", "100,1000"],
+    },
+];
+
+const SHARDS: [Row; 2] = [
+    Row {
+        measure: "shards",
+        title: "MESSAGE WSS to WSS by shards",
+        connections: &[1_000],
+        load: &["relay"],
+    },
+    Row {
+        measure: "upstream",
+        title: "NOTIFY from one UDP socket to WSS by shards",
+        connections: &[1_000],
+        load: &["notify", "--peers", "1"],
+    },
+];
+
+/// Transactions a second among those who go on while others are lost, gone or slow.
+const EVENT_RATE: usize = 1_000;
+/// Transactions a second of the steady cell, which lasts longer than they linger (RFC 3261 §17.2.2).
+const STEADY_RATE: usize = 2_000;
+const STEADY_SECONDS: [f64; 2] = [34.0, 4.0];
+/// Users whom a server knows that wants digest, on each side.
+pub const DIGEST_USERS: usize = 1_000;
+
+/// The greatest ratio to the floor that is aimed at.
+pub fn aim(measure: &str) -> Option<f64> {
+    Some(match measure {
+        "relay" | "relay-ws" | "relay-tcp" => 1.5,
+        "notify" | "call-wss" | "call-udp" | "register" | "register-udp" => 1.6,
+        "options-udp" | "options-tls" | "options-wss" => 1.5,
+        "handshake" | "resume" => 1.25,
+        _ => return None,
+    })
+}
+
+/// What a measure is for, of those of any size.
+pub fn kind(measure: &str) -> Option<Kind> {
+    cells(Size::Full).into_iter().find(|cell| cell.measure == measure).map(|cell| cell.kind)
+}
+
 /// Rates at which latency is measured, transactions a second.
 const RATES: [usize; 5] = [500, 1_000, 2_000, 5_000, 10_000];
 /// Connections of the quick run at most.
@@ -150,17 +285,29 @@ const QUICK_CONNECTIONS_MAX: usize = 1_000;
 /// The cells, those first that matter most should time run out.
 pub fn cells(size: Size) -> Vec<Cell> {
     let is_quick = size == Size::Quick;
-    let rows = ROWS.iter().flat_map(|row| {
-        row.connections.iter().map(|&connections| Cell {
-            measure: row.measure,
-            title: row.title,
-            kind: Kind::Cost,
-            connections,
-            rate: None,
-            load: row.load,
-        })
-    });
-    let mut cells: Vec<Cell> = rows.collect();
+    let cell = |kind, row: &Row, connections| Cell {
+        measure: row.measure,
+        title: row.title,
+        kind,
+        connections,
+        rate: None,
+        load: row.load,
+        seconds: None,
+    };
+    let all = |kind, rows: &'static [Row]| {
+        rows.iter().flat_map(move |row| row.connections.iter().map(move |&n| cell(kind, row, n)))
+    };
+    let mut cells: Vec<Cell> = all(Kind::Cost, &ROWS).chain(all(Kind::Digest, &DIGEST)).collect();
+    cells.extend(all(Kind::Event, &EVENTS).map(|mut cell| {
+        let is_steady = cell.measure == "steady";
+        cell.rate = Some(if is_steady { STEADY_RATE } else { EVENT_RATE });
+        cell.seconds = Some(match (is_steady, is_quick) {
+            (true, false) => STEADY_SECONDS,
+            (_, false) => [1.0, 4.0],
+            (_, true) => [0.3, 1.0],
+        });
+        cell
+    }));
     cells.extend(RATES.iter().map(|&rate| Cell {
         measure: "latency",
         title: "latency of MESSAGE WSS to WSS",
@@ -168,25 +315,12 @@ pub fn cells(size: Size) -> Vec<Cell> {
         connections: 1_000,
         rate: Some(rate),
         load: &["relay"],
+        seconds: None,
     }));
-    cells.push(Cell {
-        measure: "idle",
-        title: "memory of idle registered WSS clients",
-        kind: Kind::Memory,
-        connections: 10_000,
-        rate: None,
-        load: &["idle", "--steps", "2500,10000"],
-    });
-    cells.push(Cell {
-        measure: "shards",
-        title: "MESSAGE WSS to WSS by shards",
-        kind: Kind::Shards,
-        connections: 1_000,
-        rate: None,
-        load: &["relay"],
-    });
+    cells.extend(all(Kind::Memory, &MEMORY));
+    cells.extend(all(Kind::Shards, &SHARDS));
     if is_quick {
-        cells.retain(|cell| cell.connections <= QUICK_CONNECTIONS_MAX);
+        cells.retain(|cell| cell.connections <= QUICK_CONNECTIONS_MAX && cell.measure != "steady");
     }
     cells
 }
@@ -195,7 +329,12 @@ pub fn cells(size: Size) -> Vec<Cell> {
 pub fn servers(cell: &Cell, all: &[Server], cpus: usize) -> Vec<Server> {
     match cell.kind {
         Kind::Shards if cpus < 2 => Vec::new(),
-        Kind::Shards => vec![Server::single("sipring"), Server::shards(2)],
+        Kind::Shards => {
+            vec![Server::single("sipring"), Server::two_shards(1), Server::two_shards(2)]
+        }
+        Kind::Digest | Kind::Event => {
+            all.iter().filter(|server| server.name != "floor").cloned().collect()
+        }
         Kind::Cost | Kind::Latency | Kind::Memory => all.to_vec(),
     }
 }
@@ -218,9 +357,11 @@ mod tests {
     #[test]
     fn a_quick_run_has_every_kind_that_needs_no_thousands() {
         let quick = cells(Size::Quick);
-        for kind in [Kind::Cost, Kind::Latency, Kind::Shards] {
+        for kind in [Kind::Cost, Kind::Latency, Kind::Shards, Kind::Digest, Kind::Event] {
             assert!(quick.iter().any(|cell| cell.kind == kind), "{kind:?}");
         }
+        let digest = quick.iter().filter(|cell| cell.kind == Kind::Digest);
+        assert!(digest.into_iter().all(|cell| cell.connections <= DIGEST_USERS));
         assert!(quick.len() < cells(Size::Full).len());
     }
 }

@@ -34,6 +34,9 @@ pub struct Run {
     pub round: usize,
     /// What the load generator found out.
     pub measured: Option<Measured>,
+    /// Each shard's part of the messages, where there are several.
+    #[serde(default)]
+    pub shares: Vec<f64>,
     /// Why it did not.
     pub failure: Option<String>,
 }
@@ -62,6 +65,55 @@ pub struct Measured {
     pub pss: Option<BTreeMap<String, u64>>,
     /// What was wrong, and how often.
     pub errors: BTreeMap<String, u64>,
+    /// Those who went on, while many came back.
+    pub storm: Option<Storm>,
+    /// Those who went on, while others were gone or slow.
+    pub meanwhile: Option<Meanwhile>,
+    /// The requests for those others.
+    pub apart: Option<Apart>,
+}
+
+/// Many lost their connection and came back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Storm {
+    /// Until the last was registered again.
+    pub seconds: f64,
+    /// Attempts that failed.
+    pub failed_attempts: u64,
+    /// Of the server and of the load.
+    pub busy: Busy,
+    /// Of the messages of the others, microseconds.
+    pub latency_us: Latency,
+}
+
+/// Others were gone or slow.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Meanwhile {
+    /// Of the messages of those who went on, microseconds.
+    pub latency_us: Latency,
+    /// Of the server and of the load.
+    pub busy: Busy,
+}
+
+/// Requests for those who are gone or slow.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Apart {
+    /// Final responses by status.
+    pub answers: BTreeMap<String, u64>,
+    /// Without one in time.
+    pub unanswered: u64,
+}
+
+/// Parts of the time that passed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct Busy {
+    pub server: Option<f64>,
+    pub client: f64,
 }
 
 /// CPU time of the server.
@@ -194,7 +246,7 @@ impl Report {
     }
 }
 
-impl CellRuns<'_> {
+impl<'a> CellRuns<'a> {
     /// A figure of one server over all rounds.
     pub fn figure(&self, server: &str, figure: Figure) -> Option<Spread> {
         Spread::of(self.good(server).filter_map(|(_, measured)| figure(measured)))
@@ -206,6 +258,18 @@ impl CellRuns<'_> {
             let (_, other) = self.good(to).find(|(other, _)| *other == round)?;
             Some(figure(measured)? / figure(other)?)
         }))
+    }
+
+    /// Each shard's part of the messages, in the last run that has it.
+    pub fn shares(&self, server: &str) -> &'a [f64] {
+        let runs = self.runs.iter().copied().filter(|run| run.server == server);
+        runs.map(|run| run.shares.as_slice()).rfind(|shares| !shares.is_empty()).unwrap_or_default()
+    }
+
+    /// What was measured last of a server.
+    pub fn last(&self, server: &str) -> Option<&'a Measured> {
+        let runs = self.runs.iter().copied().filter(|run| run.server == server);
+        runs.filter_map(|run| run.measured.as_ref()).last()
     }
 
     /// What went wrong with a server, each thing once.
@@ -223,7 +287,7 @@ impl CellRuns<'_> {
         faults
     }
 
-    fn good<'a>(&'a self, server: &'a str) -> impl Iterator<Item = (usize, &'a Measured)> {
+    fn good<'b>(&'b self, server: &'b str) -> impl Iterator<Item = (usize, &'b Measured)> {
         let runs = self.runs.iter().filter(move |run| run.server == server);
         runs.filter_map(|run| Some((run.round, run.measured.as_ref()?)))
     }
@@ -255,6 +319,7 @@ pub mod samples {
             rate: None,
             server: server.to_owned(),
             round,
+            shares: Vec::new(),
             measured: Some(Measured { server: server_cost, ..Measured::default() }),
             failure: None,
         }

@@ -3,12 +3,18 @@
 
 use std::fmt::Write;
 
+use crate::events;
+use crate::plan::{Kind, aim, kind};
 use crate::results::{CellRuns, Figure, Measured, Report, Run, Spread, cost};
 
 /// What all is compared with.
 const FLOOR: &str = "floor";
 /// What is compared.
 const OURS: &str = "sipring";
+
+/// Bytes of an idle client that are aimed at, and with how many it is looked at.
+const IDLE_AIM: f64 = 6144.0;
+const IDLE_AIMED: usize = 10_000;
 
 /// Where and of what a report is.
 pub fn machine(report: &Report) -> String {
@@ -32,13 +38,12 @@ pub fn machine(report: &Report) -> String {
 
 /// The costs alone: what the readme shows.
 pub fn costs(report: &Report) -> String {
-    let is_cost =
-        |run: &Run| run.rate.is_none() && run.measure != "idle" && run.measure != "shards";
+    let is_cost = |run: &Run| shows_cost(&run.measure);
     let servers = report.servers(is_cost);
     let peers: Vec<&str> =
         servers.iter().copied().filter(|server| ![FLOOR, OURS].contains(server)).collect();
-    let mut out = String::from("| measure | clients | floor | sipring | sipring / floor |");
-    let mut rule = String::from("|---|---|---|---|---|");
+    let mut out = String::from("| measure | clients | floor | sipring | sipring / floor | aim |");
+    let mut rule = String::from("|---|---|---|---|---|---|");
     for peer in &peers {
         let _ = write!(out, " {peer} | {peer} / sipring |");
         rule.push_str("---|---|");
@@ -46,16 +51,20 @@ pub fn costs(report: &Report) -> String {
     let _ = writeln!(out, "\n{rule}");
     for (measure, title, connections, rate) in report.cells() {
         let cell = report.cell(measure, connections, rate);
-        if rate.is_some() || measure == "idle" || measure == "shards" {
+        if !shows_cost(measure) {
             continue;
         }
         let _ = write!(
             out,
-            "| {title} | {} | {} | {} | {} |",
+            "| {title} | {} | {} | {} | {} | {} |",
             grouped(connections as f64),
             value(&cell, FLOOR, cost),
             value(&cell, OURS, cost),
-            ratio(&cell, OURS, FLOOR)
+            ratio(&cell, OURS, FLOOR),
+            aim(measure).map_or(String::new(), |aim| {
+                let median = cell.ratio(OURS, FLOOR, cost).map(|spread| spread.median);
+                verdict(&format!("{aim}"), median.map(|ratio| ratio <= aim))
+            })
         );
         for peer in &peers {
             let _ = write!(out, " {} | {} |", value(&cell, peer, cost), ratio(&cell, peer, OURS));
@@ -63,6 +72,20 @@ pub fn costs(report: &Report) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Whether a measure is one of CPU time, for servers of one shard.
+fn shows_cost(measure: &str) -> bool {
+    matches!(kind(measure), Some(Kind::Cost | Kind::Digest))
+}
+
+/// An aim, and whether it is reached.
+pub fn verdict(aim: &str, is_reached: Option<bool>) -> String {
+    match is_reached {
+        None => aim.to_owned(),
+        Some(true) => format!("{aim}: reached"),
+        Some(false) => format!("{aim}: **missed**"),
+    }
 }
 
 /// Everything.
@@ -81,7 +104,17 @@ pub fn whole(report: &Report) -> String {
             "Memory of an idle registered client, in bytes (PSS), and of the whole server in MB:",
             memory(report),
         ),
-        ("One shard and two, CPU of both:", shards(report)),
+        ("What digest adds to the REGISTER without it:", events::digest(report)),
+        (
+            "10 seconds of back-off at most, 1,000 messages a second among those who stay:",
+            events::storm(report),
+        ),
+        (
+            "Clients that are slow or gone, 1,000 messages a second, latency of the others' in microseconds:",
+            events::apart(report),
+        ),
+        ("Steady state, µs of CPU:", events::steady(report)),
+        ("One shard and two, CPU of both, and each shard's part of the messages:", shards(report)),
         ("Faults:", faults(report)),
     ] {
         if !text.is_empty() {
@@ -142,19 +175,36 @@ fn memory(report: &Report) -> String {
         lines.add(&grouped(connections as f64), &servers, |server| {
             let each = cell.figure(server, |it| it.memory.per_connection)?;
             let all = cell.figure(server, |it| Some(it.memory.pss_after as f64 / 1e6))?;
-            Some(format!("{}, {:.0}{}", grouped(each.median), all.median, mark(&cell, server)))
+            let is_ours = server == OURS && connections == IDLE_AIMED;
+            let aim = match is_ours {
+                true => verdict(" (6,144", Some(each.median <= IDLE_AIM)) + ")",
+                false => String::new(),
+            };
+            Some(format!("{}{aim}, {:.0}{}", grouped(each.median), all.median, mark(&cell, server)))
         });
     }
     lines.text
 }
 
 fn shards(report: &Report) -> String {
-    let servers = report.servers(|run| run.measure == "shards");
+    let servers = report.servers(|run| kind(&run.measure) == Some(Kind::Shards));
     let mut lines = Lines::new("measure", &servers);
     for (measure, title, connections, rate) in report.cells() {
-        if measure == "shards" {
+        if kind(measure) == Some(Kind::Shards) {
             let cell = report.cell(measure, connections, rate);
-            lines.add(title, &servers, |server| Some(value(&cell, server, cost)));
+            lines.add(title, &servers, |server| {
+                let parts: Vec<String> = cell
+                    .shares(server)
+                    .iter()
+                    .map(|share| format!("{:.0} %", share * 100.0))
+                    .collect();
+                let parts = if parts.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", parts.join(", "))
+                };
+                Some(value(&cell, server, cost) + &parts)
+            });
         }
     }
     lines.text
@@ -175,19 +225,22 @@ fn faults(report: &Report) -> String {
 }
 
 /// A table with a column for each server, empty until something is added.
-struct Lines {
+pub struct Lines {
     head: String,
-    text: String,
+    /// What it has so far.
+    pub text: String,
 }
 
 impl Lines {
-    fn new(first: &str, servers: &[&str]) -> Lines {
+    /// Titles of the first columns, and the servers.
+    pub fn new(first: &str, servers: &[&str]) -> Lines {
         let columns = first.split('|').count() + servers.len();
         let head = format!("| {first} | {} |\n|{}\n", servers.join(" | "), "---|".repeat(columns));
         Lines { head, text: String::new() }
     }
 
-    fn add(&mut self, first: &str, servers: &[&str], cell: impl Fn(&str) -> Option<String>) {
+    /// Adds a row: `cell` says what stands under a server.
+    pub fn add(&mut self, first: &str, servers: &[&str], cell: impl Fn(&str) -> Option<String>) {
         if self.text.is_empty() {
             self.text.push_str(&self.head);
         }
@@ -199,13 +252,15 @@ impl Lines {
     }
 }
 
-fn value(cell: &CellRuns<'_>, server: &str, figure: Figure) -> String {
+/// A median.
+pub fn value(cell: &CellRuns<'_>, server: &str, figure: Figure) -> String {
     let shown =
         cell.figure(server, figure).map_or(String::new(), |spread| significant(spread.median));
     shown + mark(cell, server)
 }
 
-fn mark(cell: &CellRuns<'_>, server: &str) -> &'static str {
+/// The sign of faults.
+pub fn mark(cell: &CellRuns<'_>, server: &str) -> &'static str {
     if cell.faults(server).is_empty() { "" } else { "†" }
 }
 
@@ -249,7 +304,7 @@ mod tests {
     #[test]
     fn a_row_has_medians_and_ratios_with_their_spread() {
         let text = costs(&samples::report());
-        let row = "| MESSAGE WSS to WSS | 1,000 | 11.0 | 16.5 | 1.50 (1.50 to 1.50) \
+        let row = "| MESSAGE WSS to WSS | 1,000 | 11.0 | 16.5 | 1.50 (1.50 to 1.50) | 1.5: reached \
                    | 44.0 | 2.67 (2.67 to 2.67) |";
         assert!(text.contains(row), "{text}");
         let widths: Vec<usize> = text.lines().map(|line| line.matches('|').count()).collect();
