@@ -73,6 +73,7 @@ fn forwarding(c: &mut Criterion) {
         caller: Some(client(1)),
         callee: Some(client(2)),
         callee_key: ClientKey::NONE,
+        registrant: ClientKey::NONE,
         breadth: 60,
         dialled: None,
         strict: false,
