@@ -269,7 +269,7 @@ impl<'a> CellRuns<'a> {
     /// What was measured last of a server.
     pub fn last(&self, server: &str) -> Option<&'a Measured> {
         let runs = self.runs.iter().copied().filter(|run| run.server == server);
-        runs.filter_map(|run| run.measured.as_ref()).last()
+        runs.filter_map(|run| run.measured.as_ref()).next_back()
     }
 
     /// What went wrong with a server, each thing once.
