@@ -84,11 +84,11 @@ pub const LINK_WORK_ENTRIES: usize = 1024;
 /// queue.
 pub const LINK_DUTY_ENTRIES: usize = 4096;
 /// Size classes of pooled blocks, in bytes.
-pub const BLOCK_CLASSES: [usize; 5] = [1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10];
+pub const BLOCK_CLASSES: [usize; 6] = [256, 1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10];
 /// Blocks of each class that a shard keeps for reuse.
-pub const BLOCKS_KEPT: [usize; 5] = [4096, 4096, 1024, 256, 64];
+pub const BLOCKS_KEPT: [usize; 6] = [4096, 4096, 4096, 1024, 256, 64];
 /// Bytes of one block of last responses that answer repeated requests (RFC 3261 §17.2.2).
-pub const TRAIL_BLOCK_BYTES: usize = BLOCK_CLASSES[4];
+pub const TRAIL_BLOCK_BYTES: usize = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
 /// Such blocks of one shard; beyond them each such response keeps a block of its own.
 pub const TRAIL_BLOCKS_MAX: usize = 4 * 1024;
 /// Entries of a shard's submission queue.
@@ -276,7 +276,7 @@ pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Time that the end of the process waits for the last log lines.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of incomplete records and handshake messages that a TLS session holds; more ends it.
-pub const TLS_HELD_BYTES_MAX: usize = BLOCK_CLASSES[4];
+pub const TLS_HELD_BYTES_MAX: usize = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
 /// Blocks for incomplete TLS records that a shard keeps for reuse.
 pub const TLS_BLOCKS_KEPT: usize = 64;
 /// Capacity of such a block that is worth keeping: the largest record that TLS 1.2 allows, rounded

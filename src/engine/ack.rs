@@ -99,8 +99,10 @@ impl Engine {
         for client in &invite.branches {
             let Some(branch) = self.transactions.client.get(*client) else { continue };
             let Some(hop) = accepted_by(branch) else { continue };
-            if sip::parse(&branch.block, &mut parsed).is_ok() {
-                let sent = parsed.view(&branch.block);
+            // Of the INVITE only its way is left, which lacks what a message must have.
+            let _ = sip::parse(&branch.block, &mut parsed);
+            let sent = parsed.view(&branch.block);
+            if !sent.uri().is_empty() {
                 let values: Vec<&[u8]> =
                     sent.values(HeaderName::Route).map(|value| value.text).collect();
                 targets.push(hop, sent.uri(), &values.join(b", ".as_slice()));

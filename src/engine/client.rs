@@ -143,7 +143,12 @@ impl Engine {
                     }
                 }
                 Step::Absorb => self.counters.responses_absorbed += 1,
-                Step::Arm(timer, after) => self.arm_client(client, timer, after),
+                Step::Arm(timer, after) => {
+                    self.arm_client(client, timer, after);
+                    if timer == Timer::M {
+                        self.abridge_accepted(client);
+                    }
+                }
                 Step::Cancel(timer) => {
                     let transaction = self.transactions.client.get_mut(client);
                     if let Some(id) = transaction.and_then(|it| it.timers.take(timer)) {
@@ -178,6 +183,23 @@ impl Engine {
             Err(Failure::Gone) => self.lose_target(client),
             Err(failure) => self.deferred.push_back(Deferred::Failed(client, failure)),
         }
+    }
+
+    /// After a 2xx the transaction resends, acknowledges and cancels nothing (RFC 6026 §8.4, RFC 3261
+    /// §9.1): of its INVITE only [where it went](sip::way_of) is needed, by ACKs that name the user.
+    fn abridge_accepted(&mut self, client: SlabKey) {
+        let Some(transaction) = self.transactions.client.get_mut(client) else { return };
+        if transaction.cancel == Cancel::Wanted {
+            transaction.cancel = Cancel::No;
+        }
+        let sent = std::mem::take(&mut transaction.block);
+        if transaction.authoritative {
+            let parts = sip::way_of(&sent);
+            let room = parts.clone().map(<[u8]>::len).sum();
+            transaction.block = self.pool.take(room);
+            parts.for_each(|part| transaction.block.extend_from_slice(part));
+        }
+        self.pool.put(sent);
     }
 
     /// ACK for a non-2xx, hop by hop (RFC 3261 §17.1.1.3).

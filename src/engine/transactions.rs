@@ -125,7 +125,8 @@ pub(super) struct ClientTransaction {
     pub moved: bool,
     /// The peer, if we dialled it: it may answer on any connection that we opened to it.
     pub dialled: Option<(Transport, SocketAddr)>,
-    /// The request as sent. Empty once nobody can need it any more.
+    /// The request as sent. Of an accepted INVITE only [its way](crate::sip::way_of), if an ACK can
+    /// need that.
     pub block: Vec<u8>,
     pub timers: Armed,
     /// Ends the patience with a target that says nothing, while there is another.

@@ -108,6 +108,33 @@ pub fn cancel(sent: Message<'_>, reason: Option<&[u8]>, out: &mut Vec<u8>) {
     finish(b"", out);
 }
 
+/// What says where the request went that was sent as `sent` (RFC 3261 §16.6): its request line, its
+/// Route header fields and the empty line, one after the other. As a message it lacks the rest.
+pub fn way_of(sent: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    let mut rest = sent;
+    let mut is_part = true;
+    std::iter::from_fn(move || {
+        loop {
+            let is_request_line = rest.len() == sent.len();
+            let (line, after) = rest.split_at(memchr::memchr(b'\n', rest)? + 1);
+            rest = if line == b"\r\n" { b"" } else { after };
+            is_part = match line[0] {
+                b' ' | b'\t' => is_part,
+                b'\r' => true,
+                _ => is_request_line || is_route(line),
+            };
+            if is_part {
+                return Some(line);
+            }
+        }
+    })
+}
+
+fn is_route(line: &[u8]) -> bool {
+    let rest = line.split_at_checked(5).filter(|(name, _)| name.eq_ignore_ascii_case(b"route"));
+    rest.is_some_and(|(_, rest)| rest.trim_ascii_start().starts_with(b":"))
+}
+
 /// Request line and the one Via, the topmost of `sent`.
 fn request_line(method: &[u8], sent: Message<'_>, out: &mut Vec<u8>) {
     assert!(sent.is_request(), "only a request is acknowledged or cancelled");
@@ -328,6 +355,26 @@ mod tests {
             Max-Forwards: 70\r\nRoute: <sip:r;lr>\r\nRoute: <sip:s;lr>\r\nReason: SIP;cause=200\r\n\
             Content-Length: 0\r\n\r\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_way_is_the_request_line_and_every_route() {
+        let folded = INVITE.replace("To: sip", "rOUTE \t: <sip:t>,\r\n <sip:u>\r\nTo: sip");
+        let sent = folded.replace("Call-ID", "Route-X: x\r\n y\r\nRout: z\r\nCall-ID");
+        let sent = sent.replace("body", "Route: <sip:body>\r\n");
+        let way = way_of(sent.as_bytes()).collect::<Vec<_>>().concat();
+        let expected = "INVITE sip:b@h SIP/2.0\r\nRoute: <sip:r;lr>\r\nRoute: <sip:s;lr>\r\n\
+            rOUTE \t: <sip:t>,\r\n <sip:u>\r\n\r\n";
+        assert_eq!(String::from_utf8(way.clone()).unwrap(), expected);
+        let (mut parsed, mut again) = (Parsed::default(), Parsed::default());
+        assert_eq!(parse(sent.as_bytes(), &mut parsed), Ok(()));
+        assert!(parse(&way, &mut again).is_err());
+        let (whole, way) = (parsed.view(sent.as_bytes()), again.view(&way));
+        let routes = |message: Message<'_>| -> Vec<Vec<u8>> {
+            message.values(HeaderName::Route).map(|value| value.text.to_vec()).collect()
+        };
+        assert_eq!((way.uri(), routes(way)), (whole.uri(), routes(whole)));
+        assert_eq!(way_of(b"").count(), 0);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub mod via;
 
 pub use address::NameAddr;
 pub use body::{datagram_body, looks_like_sip, websocket_body};
-pub use build::{ResponseParts, ViaParams, ack, cancel, response, response_room};
+pub use build::{ResponseParts, ViaParams, ack, cancel, response, response_room, way_of};
 pub use edit::Edits;
 pub use errors::{ParseError, ParseErrorKind};
 pub use frame::{Frame, FrameError, Scan, next};

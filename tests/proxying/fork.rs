@@ -229,6 +229,20 @@ fn a_2xx_after_the_callers_cancel_still_reaches_the_caller() {
 }
 
 #[test]
+fn a_provisional_that_its_2xx_overtook_brings_no_cancel() {
+    every_scene(|scene| {
+        let (one, two) = (scene.one, scene.two);
+        scene.cancel(&[]);
+        scene.ring(one, 200);
+        scene.caller.take_status(&mut scene.lab, 200);
+        scene.ring(one, 180);
+        one.heard_nothing(&mut scene.lab);
+        scene.ring(two, 180);
+        scene.cancelled(two, Some(ELSEWHERE));
+    });
+}
+
+#[test]
 fn a_caller_that_is_gone_leaves_nobody_ringing() {
     for at in lab::placements() {
         let mut scene = scene(at, Transport::Wss);

@@ -20,6 +20,9 @@ use crate::world::{End, Happening, World};
 
 pub type ConnId = usize;
 
+/// No request of a simulation is longer, as written.
+const REQUEST_MAX: usize = 4096;
+
 /// What the books call a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mark {
@@ -232,6 +235,9 @@ impl World {
         it.down.extend_from_slice(bytes);
         let is_server = self.phones[self.conns[conn].phone].is_server();
         self.check_queue(conn, bytes.len(), is_server);
+        if self.may_be_full(conn) {
+            self.books.registrar.doubt(Some(End::Flow(flow)), self.now);
+        }
         let it = &mut self.conns[conn];
         if it.stalled || it.dead {
             it.untaken.0 += bytes.len() as u32;
@@ -258,6 +264,14 @@ impl World {
             let text = format!("{bytes} bytes in {writes} writes wait for {conn}");
             self.books.fail(Checker::Bounded, text);
         }
+    }
+
+    /// Whether the next request may find no room, whoever registered here meanwhile.
+    fn may_be_full(&self, conn: ConnId) -> bool {
+        let limits = &self.config().limits;
+        let (bytes, writes) = self.conns[conn].queued;
+        writes >= limits.flow_queue_messages_max
+            || bytes + REQUEST_MAX > limits.flow_queue_bytes_max
     }
 
     fn out(&mut self, end: End, message: &[u8]) {
