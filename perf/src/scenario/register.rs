@@ -11,6 +11,8 @@ use crate::sip::{self, Head};
 
 /// The challenge came, and was answered.
 const CHALLENGED: u32 = 1;
+/// A challenge said that a nonce is stale.
+const STALE: u32 = 2;
 
 /// How users prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,10 @@ impl Scenario for Refresh {
             return Ok(());
         };
         let number = stage.network.number(end);
-        let was_asked = stage.flights.slot(slot).phase & CHALLENGED != 0;
+        let phase = stage.flights.slot(slot).phase;
+        let (was_asked, was_stale) = (phase & CHALLENGED != 0, phase & STALE != 0);
+        // Whose nonce the server had to forget is asked once more (RFC 7616 §3.3).
+        let is_stale = memchr::memmem::find(head.challenge, b"stale=true").is_some();
         let cseq = format!("{} REGISTER", stage.roster.cseq(end));
         let space = memchr::memchr(b' ', head.via).map_or(0, |at| at + 1);
         if head.cseq != cseq.as_bytes() {
@@ -72,8 +77,9 @@ impl Scenario for Refresh {
             stage.flights.fail(slot, "a response with another Via");
         } else if head.status == 401 && self.proof == Proof::Kept {
             stage.flights.fail(slot, "a nonce that was kept is refused");
-        } else if head.status == 401 && !was_asked {
-            stage.flights.slot(slot).phase |= CHALLENGED;
+        } else if head.status == 401 && (!was_asked || is_stale && !was_stale) {
+            let again = if is_stale { STALE } else { 0 };
+            stage.flights.slot(slot).phase |= CHALLENGED | again;
             stage.roster.send_register(stage.network, end, Some(head.challenge))?;
         } else if head.status == 200 && sip::uri(head.contact).is_none() {
             stage.flights.fail(slot, "a 200 without Contact");
