@@ -45,7 +45,7 @@ enum Waiting {
 fn gets_nothing(waiting: Waiting, come: impl Fn(&Scene) -> Client) {
     let mut scene = scene();
     let lost = scene.talk.side(Side::Callee).lose(&scene.server, End::Reset);
-    let asked = scene.talk.ask(Side::Caller, "INFO", "");
+    let asked = scene.talk.ask(Side::Caller, "INFO");
     still(&mut [&mut scene.talk.caller.phone]);
     let mut impostor = come(&scene);
     still(&mut [&mut impostor.phone]);

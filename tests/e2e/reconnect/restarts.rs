@@ -63,7 +63,7 @@ fn goes_on_after(end: impl Fn(&mut Server)) {
         SIDES.into_iter().for_each(|side| drop(talk.side(side).phone.detach()));
         // Who is back first need not wait for the other to speak: what it says does.
         come_back(&mut talk, &server, Side::Caller);
-        let asked = talk.ask(Side::Caller, "INFO", "");
+        let asked = talk.ask(Side::Caller, "INFO");
         still(&mut [&mut talk.caller.phone]);
         come_back(&mut talk, &server, Side::Callee);
         talk.serve(&asked);
@@ -96,7 +96,7 @@ fn a_client_that_was_away_at_the_kill_finds_its_call() {
         talk.exchange(Side::Caller, "INVITE");
         // In this run it is known again as in any other.
         let lost = talk.side(Side::Callee).lose(&server, End::Reset);
-        let asked = talk.ask(Side::Caller, "INFO", "");
+        let asked = talk.ask(Side::Caller, "INFO");
         still(&mut [&mut talk.caller.phone]);
         talk.callee.come_back(&server, Place::OtherShard, &lost);
         talk.serve(&asked);

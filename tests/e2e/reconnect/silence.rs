@@ -43,7 +43,7 @@ fn run(server: &Server, lost: Side, is_ringing: bool) {
             talk.say(200);
             None
         }
-        false => Some(talk.ask(lost.other(), "INFO", "")),
+        false => Some(talk.ask(lost.other(), "INFO")),
     };
     still(&mut [&mut talk.side(lost.other()).phone]);
     talk.side(lost).come_back(server, Place::OtherShard, &gone);
