@@ -62,7 +62,7 @@ fn a_large_request_goes_by_udp_to_a_server_that_takes_no_connection() {
 
 /// A proxy with two targets, the first of which is `first`.
 fn with_first(first: String, second: String) -> Server {
-    Setup::new().target(first).target(second).core("timeout = \"300ms\"").start()
+    Setup::new().target(first).target(second).core("timeout = \"2s\"").start()
 }
 
 #[test]

@@ -1,14 +1,11 @@
 //! The process is killed in the middle of calls and starts again with what its store knows: clients
 //! that connect again and register find their calls as they were.
 
-use std::time::Duration;
-
 use super::client::{Client, End, Known, Place, setup};
 use super::talk::{SIDES, Side, Talk};
+use crate::support::phone::PATIENCE;
 use crate::support::server::Server;
 use crate::support::still;
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn start(users: &[&str]) -> Server {
     let users: Vec<String> = users.iter().map(|user| user.to_string()).collect();

@@ -61,7 +61,7 @@ fn run(server: &Server, lost: Side, is_ringing: bool) {
 fn pings_find_out_who_is_silent() {
     let names: Vec<String> = SIDES.into_iter().flat_map(users).collect();
     let server =
-        setup(&names).limit("ping_interval", "\"1s\"").limit("pong_timeout", "\"1s\"").start();
+        setup(&names).limit("ping_interval", "\"1s\"").limit("pong_timeout", "\"4s\"").start();
     std::thread::scope(|scope| {
         scope.spawn(|| run(&server, Side::Caller, true));
         scope.spawn(|| run(&server, Side::Callee, false));
