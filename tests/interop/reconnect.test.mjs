@@ -8,6 +8,7 @@ import { Browser } from "../browser/support/browser.mjs";
 import { Proxy } from "../browser/support/proxy.mjs";
 import { cells, goesOn, phone, roamer } from "../browser/support/roamer.mjs";
 import { balance, metrics } from "./support/books.mjs";
+import { configure } from "./support/edge.mjs";
 import { Kamailio } from "./support/kamailio.mjs";
 import { host } from "./support/network.mjs";
 
@@ -59,26 +60,7 @@ test("what the core sent went to another connection than it named, and the books
 });
 
 function configuration() {
-  return `
-[node]
-name = "interop-reconnect"
-domains = ["private.example.com"]
-shards = 2
-
-[[listen]]
-transport = "udp"
-address = "${EDGE}:5060"
-
-[[listen]]
-transport = "wss"
-address = "${EDGE}:8443"
-certificate = "local"
-
-[[certificate]]
-name = "local"
-cert = "cert.pem"
-key = "key.pem"
-
+  const more = `
 [[upstream]]
 name = "core"
 targets = ["sip:${CORE}:5060;transport=udp"]
@@ -90,11 +72,6 @@ to = "upstream:core"
 
 [registrar]
 grace = "30s"
-
-[timers]
-t1 = "100ms"
-
-[admin]
-address = "${EDGE}:9090"
 `;
+  return configure(EDGE, ["udp", "wss"], more, ["private.example.com"]);
 }

@@ -6,6 +6,7 @@ import { after, before, describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { Proxy } from "../browser/support/proxy.mjs";
 import { balance } from "./support/books.mjs";
+import { LOCATION, configure } from "./support/edge.mjs";
 import { host } from "./support/network.mjs";
 import { withPeers } from "./support/peer.mjs";
 import { Callee, Caller, registration } from "./support/scenario.mjs";
@@ -18,7 +19,7 @@ let proxy;
 let users = 0;
 
 before(async () => {
-  proxy = await Proxy.run(configuration(), { admin: `${EDGE}:9090` });
+  proxy = await Proxy.run(configure(EDGE, ["udp", "tcp"], LOCATION), { admin: `${EDGE}:9090` });
 });
 
 after(async () => {
@@ -203,31 +204,4 @@ test("the proxy's books balance", () => balance(proxy));
 /** What makes a NOTIFY one. */
 function notifying(state, event = "presence") {
   return { fields: [`Event: ${event}`, `Subscription-State: ${state}`] };
-}
-
-function configuration() {
-  return `
-[node]
-name = "interop-sipp"
-domains = ["example.com"]
-shards = 2
-
-[[listen]]
-transport = "udp"
-address = "${EDGE}:5060"
-
-[[listen]]
-transport = "tcp"
-address = "${EDGE}:5060"
-
-[[route]]
-domain = "example.com"
-to = "location"
-
-[timers]
-t1 = "100ms"
-
-[admin]
-address = "${EDGE}:9090"
-`;
 }

@@ -10,8 +10,8 @@ import { freePort } from "./ports.mjs";
 const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
 const BINARY =
   process.env.SIPRING_BINARY ?? join(process.env.CARGO_TARGET_DIR ?? join(REPOSITORY, "target"), "release/sipring");
-const START_MS = 15_000;
-const STOP_MS = 10_000;
+const START_MS = 60_000;
+const STOP_MS = 30_000;
 
 /** A running sipring. */
 export class Proxy {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::loss::{End, Known};
 use crate::support::digest::try_log_in;
 use crate::support::link::{Incoming, Link, Transport};
 use crate::support::log::Flow;
@@ -11,26 +12,6 @@ use crate::support::{Server, Setup};
 
 /// Everybody's.
 pub const PASSWORD: &str = "secret";
-
-/// How a flow ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Fin,
-    Reset,
-    /// It keeps the connection, but reads nothing and answers no ping.
-    Silent,
-}
-
-pub const ENDS: [End; 3] = [End::Fin, End::Reset, End::Silent];
-
-/// By what a client is known again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    ByRegId,
-    ByContact,
-}
-
-pub const KNOWN: [Known; 2] = [Known::ByRegId, Known::ByContact];
 
 /// Where it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

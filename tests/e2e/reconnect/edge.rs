@@ -4,8 +4,9 @@
 
 use std::thread;
 
-use super::client::{Client, ENDS, End, KNOWN, Known, Lost, PLACES, Place, patient};
+use super::client::{Client, Lost, PLACES, Place, patient};
 use super::talk::{SIDES, Side};
+use crate::loss::{ENDS, End, KNOWN, Known};
 use crate::support::call::{ask, call, call_by, serve, within};
 use crate::support::link::Transport;
 use crate::support::phone::{PATIENCE, Phone};

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::{Client, End, Known, Lost, Place, setup};
+use super::client::{Client, Lost, Place, setup};
 use super::talk::{Side, Talk};
+use crate::loss::{End, Known};
 use crate::support::digest::{again, try_log_in};
 use crate::support::link::{Incoming, Transport};
 use crate::support::phone::{PATIENCE, Phone};

@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::client::{Client, ENDS, End, KNOWN, Known, Lost, PLACES, Place, setup};
+use super::client::{Client, Lost, PLACES, Place, setup};
 use super::talk::{Asked, SIDES, Side, Talk};
+use crate::loss::{ENDS, End, KNOWN, Known};
 use crate::support::phone::PATIENCE;
 use crate::support::server::Server;
 use crate::support::still;

@@ -1,8 +1,9 @@
 //! The process is killed in the middle of calls and starts again with what its store knows: clients
 //! that connect again and register find their calls as they were.
 
-use super::client::{Client, End, Known, Place, setup};
+use super::client::{Client, Place, setup};
 use super::talk::{SIDES, Side, Talk};
+use crate::loss::{End, Known};
 use crate::support::phone::PATIENCE;
 use crate::support::server::Server;
 use crate::support::still;

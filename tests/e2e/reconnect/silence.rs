@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::client::{Client, End, Known, Place, setup};
+use super::client::{Client, Place, setup};
 use super::talk::{SIDES, Side, Talk};
+use crate::loss::{End, Known};
 use crate::support::server::Server;
 use crate::support::still;
 

@@ -116,10 +116,6 @@ impl Talk {
         }
     }
 
-    fn phone(&mut self, side: Side) -> &mut Phone {
-        &mut self.side(side).phone
-    }
-
     /// That side's view of the dialog.
     pub fn dialog(&mut self, side: Side) -> &mut Dialog {
         self.parts(side).0
@@ -168,17 +164,10 @@ impl Talk {
     /// A request outside the dialog, by address of record.
     #[track_caller]
     pub fn exchange_apart(&mut self, from: Side, method: &str) {
-        let (aor, contact) = {
-            let to = self.phone(from.other());
-            (to.aor(), to.contact.clone())
-        };
-        let draft = self.phone(from).draft(method, &aor).body("text/plain", "apart");
-        self.phone(from).send(&draft.build());
-        let heard = self.phone(from.other()).request(method);
-        forwarded(&draft.message(), &heard, Transport::Wss, &contact);
-        let ok = self.phone(from.other()).response(&heard, 200);
-        self.phone(from.other()).respond(&heard, &ok);
-        returned(&draft.message(), &ok.message(), &self.phone(from).final_response());
+        let (_, from, to) = self.parts(from);
+        let contact = to.contact.clone();
+        let draft = from.draft(method, &to.aor()).body("text/plain", "apart");
+        call::deliver(&draft, from, to, &contact);
     }
 
     /// Neither side has anything unread.

@@ -173,3 +173,17 @@ pub fn serve(dialog: &mut Dialog, asked: &Draft, from: &mut Phone, to: &mut Phon
         forwarded(&ack.message(), &got, to.transport, sent.uri());
     }
 }
+
+/// A request outside any call reaches a phone under that Contact, unchanged, and is answered 200. As
+/// it arrived.
+#[track_caller]
+pub fn deliver(draft: &Draft, from: &mut Phone, to: &mut Phone, contact: &str) -> Message {
+    let sent = draft.message();
+    from.send(&draft.build());
+    let heard = to.request(sent.method());
+    forwarded(&sent, &heard, to.transport, contact);
+    let ok = to.response(&heard, 200);
+    to.respond(&heard, &ok);
+    returned(&sent, &ok.message(), &from.final_response());
+    heard
+}
