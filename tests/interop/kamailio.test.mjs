@@ -358,5 +358,5 @@ ping_interval = "2s"
 pong_timeout = "1s"
 ${LOCATION}`;
   const domains = ["example.com", "core.example.com", "private.example.com"];
-  return configure(EDGE, ["udp", "tcp", "tls", "ws", "wss"], more, domains);
+  return configure(EDGE, ["udp", "tcp", "tls", "ws", "wss"], more, { domains });
 }

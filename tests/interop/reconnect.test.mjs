@@ -73,5 +73,5 @@ to = "upstream:core"
 [registrar]
 grace = "30s"
 `;
-  return configure(EDGE, ["udp", "wss"], more, ["private.example.com"]);
+  return configure(EDGE, ["udp", "wss"], more, { domains: ["private.example.com"] });
 }

@@ -14,12 +14,15 @@ import { Sipp } from "./support/sipp.mjs";
 
 const EDGE = host(1);
 const PAIRS = [["udp", "udp"], ["tcp", "tcp"], ["udp", "tcp"], ["tcp", "udp"]];
+// Who loses datagrams sends a BYE eight times before the proxy forgets that it was answered (Timer J, RFC 3261 §17.2.2) and
+// sends it to a callee that has hung up: less than one run in a thousand loses all of them in some call.
+const T1_MS = 250;
 
 let proxy;
 let users = 0;
 
 before(async () => {
-  proxy = await Proxy.run(configure(EDGE, ["udp", "tcp"], LOCATION), { admin: `${EDGE}:9090` });
+  proxy = await Proxy.run(configure(EDGE, ["udp", "tcp"], LOCATION, { t1_ms: T1_MS }), { admin: `${EDGE}:9090` });
 });
 
 after(async () => {

@@ -3,10 +3,10 @@
 const PORTS = { udp: 5060, tcp: 5060, tls: 5061, ws: 8080, wss: 8443 };
 
 /**
- * Two shards at `address`, with the usual ports of these transports and timers that close the books soon; `more` is what
- * else it says.
+ * Two shards at `address`, with the usual ports of these transports; `more` is what else it says. By default all timers are
+ * short, so that the books are closed soon.
  */
-export function configure(address, transports, more, domains = ["example.com"]) {
+export function configure(address, transports, more, { domains = ["example.com"], t1_ms = 100 } = {}) {
   const listeners = transports.map((transport) => `
 [[listen]]
 transport = "${transport}"
@@ -25,7 +25,7 @@ cert = "cert.pem"
 key = "key.pem"
 
 [timers]
-t1 = "100ms"
+t1 = "${t1_ms}ms"
 
 [admin]
 address = "${address}:9090"
