@@ -111,6 +111,7 @@ fn run_all(transport: Transport, end: End) {
     let mut core = core.connect(&server, "core");
     let mut moved = 0;
     for place in PLACES {
+        // Each side of a call once, and each way to be known again.
         for (known, client) in KNOWN.into_iter().zip(SIDES) {
             run(&server, &mut core, Cell { end, place, known, client });
             moved += 2 * METHODS.len() as u64;
