@@ -39,7 +39,7 @@ fn who_proves_nothing_in_time_is_closed_and_who_registered_or_was_served_stays()
         let mut caller = connect(transport);
         caller.send(&caller.draft("MESSAGE", "sip:bob@example.com").build());
         bob.serve("MESSAGE");
-        caller.status(200);
+        assert_eq!(caller.final_response().status(), 200);
         caller
     });
     let mut members = STREAMS.map(|transport| {
