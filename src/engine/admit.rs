@@ -9,7 +9,7 @@
 
 use crate::auth::{Challenge, Circumstances, Verdict, bearer};
 use crate::base::bearer::TokenFault;
-use crate::base::id::{ClientKey, FlowId};
+use crate::base::id::{ClientKey, FlowId, FlowRef};
 use crate::base::identity::Identity;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::{Arrival, Standing};
@@ -198,6 +198,13 @@ impl Engine {
                 || client.is_some() && client == end.client
         };
         reached.peek().is_some() && !reached.any(is_end)
+    }
+
+    /// A REGISTER whose sender is known answers a nonce that is too old for what it changes.
+    pub(super) fn challenge_again(&mut self, tx: SlabKey, message: Message<'_>, to: FlowRef) {
+        let (name, random) = (HeaderName::WwwAuthenticate, self.rng.next_u64());
+        let challenge = Challenge { name, stale: true, now: self.now, random, to };
+        self.challenge(tx, message, 401, &challenge, None);
     }
 
     /// RFC 3261 §26.3.2.4: said once for each request that comes, and not again by a timer, or we

@@ -68,6 +68,9 @@ impl Engine {
                 self.arm_expiry();
                 self.arm_pings();
             }
+            Err(reject) if reject.status == 401 => {
+                self.challenge_again(tx, message, arrival.source);
+            }
             Err(reject) => {
                 self.answer(tx, message, reject.status, reject.phrase, outcome.headers());
             }

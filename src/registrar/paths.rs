@@ -238,7 +238,7 @@ mod tests {
     fn several_contacts_claim_nothing() {
         let mut desk = Desk::new();
         desk.source = datagram(HERE);
-        desk.answers = Some(0);
+        desk.answers = Some(seconds(desk.now));
         let two = "Contact: <sip:1@10.0.0.1>, <sip:1@10.0.0.2>\n";
         desk.register("sip:1@example.com", ("c", 1), two).unwrap();
         assert!(desk.out.claim.is_none());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::id::{ClientKey, FlowId, FlowRef, Transport};
-use crate::base::limits::VALUES_MAX;
+use crate::base::limits::{NONCE_FRESH, VALUES_MAX};
 use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Uri};
 
@@ -78,6 +78,9 @@ impl<'a> Plan<'a> {
             plan.add(sender, location, wanted, seconds, out)?;
         }
         plan.check(sender, location, out)?;
+        if plan.needs_fresh_nonce(sender, location) {
+            return Err(reject(sender.context, 401, "Who is at that address now", out));
+        }
         Ok(plan)
     }
 
@@ -179,13 +182,35 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// What a Contact says of who is at the other end of the association that it came by. Several
-    /// Contacts are not all of whoever sent them.
-    fn claim(&self, sender: &Sender<'_>, wanted: &Wanted<'_>, aor: &[u8]) -> Option<PathClaim> {
-        let lasting = self.changes.iter().filter(|change| change.seconds > 0).count();
-        match (sender.context.source, sender.context.answers) {
-            (FlowRef::Datagram(path), Some(heard)) if lasting == 1 => {
-                Some(PathClaim::new(path, heard, aor, wanted))
+    /// The one Contact that stays. Several are not all of the device that sent them.
+    fn only(&self) -> Option<&Change<'a>> {
+        let mut lasting = self.changes.iter().filter(|change| change.seconds > 0);
+        lasting.next().filter(|_| lasting.next().is_none())
+    }
+
+    /// Whether the client is new on an association where, since it answered a nonce there, another
+    /// may have come and gone.
+    fn needs_fresh_nonce(&self, sender: &Sender<'_>, location: &Location) -> bool {
+        let context = sender.context;
+        let (FlowRef::Datagram(path), Some(heard)) = (context.source, context.answers) else {
+            return false;
+        };
+        let age = u64::from(seconds(context.now).saturating_sub(heard));
+        if !sender.is_direct || sender.has_path || age <= NONCE_FRESH.as_secs() {
+            return false;
+        }
+        let is_there = |key: &SlabKey| match &location.get(*key).facts.way {
+            Way::Datagram(former) => **former == path,
+            way => matches!(way, Way::Dial | Way::Path),
+        };
+        self.only().is_some_and(|change| !change.meant.first().is_some_and(is_there))
+    }
+
+    /// What the client's Contact says of who is at the other end of the association that it came by.
+    fn claim(&self, sender: &Sender<'_>, aor: &[u8]) -> Option<PathClaim> {
+        match (sender.context.source, sender.context.answers, self.only()) {
+            (FlowRef::Datagram(path), Some(heard), Some(change)) => {
+                Some(PathClaim::new(path, heard, aor, &change.wanted))
             }
             _ => None,
         }
@@ -204,7 +229,7 @@ impl<'a> Plan<'a> {
         for change in &self.changes {
             let mut meant = change.meant.iter().copied();
             if change.seconds > 0 && keep(sender, location, change, meant.next(), out) {
-                out.claim = self.claim(sender, &change.wanted, out.aor());
+                out.claim = self.claim(sender, out.aor());
             }
             for key in meant {
                 remove(location, key, out);

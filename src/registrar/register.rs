@@ -137,7 +137,8 @@ impl Registered {
 }
 
 /// Applies a REGISTER to the table that owns its address of record. On success the answer is 200
-/// with [`Registered::headers`]; on [`Reject`] nothing has changed.
+/// with [`Registered::headers`]; on [`Reject`] nothing has changed. 401: its nonce proves who it is,
+/// but not where; it is to be challenged again.
 pub fn register(
     location: &mut Location,
     request: Message<'_>,

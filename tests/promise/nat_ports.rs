@@ -261,6 +261,39 @@ fn a_later_registration_is_not_ended_by_an_earlier_one() {
     assert_eq!(lab.count(|it| it.bindings_path_taken), 1);
 }
 
+/// Who comes back to a port with the nonce that it was sent there long ago shows nothing: another may
+/// have it by now. It is challenged again, and then shows it.
+#[test]
+fn an_old_nonce_shows_nobody() {
+    for shards in [1, 3] {
+        let mut lab = Lab::new(shards, guarded());
+        let (alice, bob) = (user_of(0, shards, 0), user_of(shards - 1, shards, 1));
+        let phone = Phone::connect(&mut lab, 0, Transport::Udp, ADDRESS);
+        let old = log_in(&mut lab, &phone, &bob, (TWO, ""));
+        lab.pass(Duration::from_secs(600));
+        log_in(&mut lab, &phone, &alice, (ONE, ""));
+        lab.pass(Duration::from_secs(600));
+        let again = registration(&phone, &bob, (TWO, ""), 900);
+        let answer = ask(&mut lab, &phone, &again.line(&authorization(&old, &bob, 2)));
+        let fresh = Challenge::last(&answer);
+        assert!(fresh.stale && fresh.nonce != old.nonce);
+        assert_eq!(outcome(&mut lab, 0, &alice, &phone), 0);
+        lab.pass(Duration::from_secs(30));
+        let again = registration(&phone, &bob, (TWO, ""), 901);
+        let again = again.line(&authorization(&fresh, &bob, 1));
+        assert_eq!(ask(&mut lab, &phone, &again).status(), 200);
+        assert_eq!(outcome(&mut lab, 0, &alice, &phone), 480);
+        assert_eq!(outcome(&mut lab, 0, &bob, &phone), 0);
+        // Where it is, it refreshes with a nonce of any age.
+        lab.pass(Duration::from_secs(600));
+        let again = registration(&phone, &bob, (TWO, ""), 902);
+        let again = again.line(&authorization(&fresh, &bob, 2));
+        assert_eq!(ask(&mut lab, &phone, &again).status(), 200);
+        assert_eq!(lab.count(|it| it.bindings_path_taken), 2);
+        lab.finish();
+    }
+}
+
 /// Without translation the Contact is dialled at its own address, which is given to another machine,
 /// or to a translator with many behind it.
 #[test]
