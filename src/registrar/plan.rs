@@ -79,7 +79,7 @@ impl<'a> Plan<'a> {
         }
         plan.check(sender, location, out)?;
         if plan.needs_fresh_nonce(sender, location) {
-            return Err(reject(sender.context, 401, "Who is at that address now", out));
+            return Err(reject(sender.context, 401, "Show that you are at that address", out));
         }
         Ok(plan)
     }

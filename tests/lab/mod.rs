@@ -192,7 +192,7 @@ pub struct Lab {
     slots: Vec<(Vec<u32>, u32)>,
     generation: u32,
     serial: u32,
-    links: VecDeque<(ShardId, ShardId, LinkMessage)>,
+    pub links: VecDeque<(ShardId, ShardId, LinkMessage)>,
 }
 
 impl Lab {

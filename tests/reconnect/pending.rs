@@ -290,3 +290,24 @@ fn a_server_behind_us_reaches_a_client_on_its_next_flow() {
         lab.finish();
     }
 }
+
+/// What the proxy itself says to a request waits for its sender as what others say does.
+#[test]
+fn an_answer_of_ours_waits_for_its_sender() {
+    let mut waited = 0;
+    for n in 0..8 {
+        let (mut lab, mut caller, _) = two(2, Known::ByRegId);
+        lab.hold = true;
+        let name = format!("o{n}");
+        caller.send(&mut lab, &request(&caller.phone, "OPTIONS", "sip:example.com", &name).text());
+        waited += usize::from(!lab.links.is_empty());
+        let at_once = caller.take(&mut lab);
+        caller.lose(&mut lab, End::Reset);
+        lab.release();
+        caller.come_back(&mut lab, 0, End::Reset);
+        let answers = at_once.into_iter().chain(caller.take(&mut lab));
+        assert_eq!(answers.map(|it| it.status()).collect::<Vec<_>>(), [200]);
+        lab.finish();
+    }
+    assert!(waited > 0, "no request crossed");
+}
