@@ -162,6 +162,7 @@ mod tests {
     use super::super::harness::{Desk, datagram};
     use super::*;
     use crate::base::hash::KeyedHash;
+    use crate::base::id::FlowRef;
 
     const HERE: &str = "203.0.113.1:4000";
 
@@ -198,6 +199,20 @@ mod tests {
         assert_eq!(ended(&mut desk), ["1@example.com"]);
         desk.register("sip:2@example.com", ("d", 3), "Contact: *\nExpires: 0\n").unwrap();
         assert!(desk.location.is_empty() && desk.location.by_flow.is_empty());
+    }
+
+    /// A translator may give one port to two clients that speak to two addresses of ours (RFC 4787
+    /// §4.1): neither is where the other is.
+    #[test]
+    fn another_address_of_ours_is_another_association() {
+        let mut desk = Desk::new();
+        register(&mut desk, 1, HERE, "10.0.0.1", ("c", 1));
+        let FlowRef::Datagram(path) = datagram(HERE) else { panic!("a datagram's") };
+        let local = "192.0.2.101:5060".parse().unwrap();
+        desk.source = FlowRef::Datagram(DatagramPath { local, ..path });
+        let second = "Contact: <sip:2@10.0.0.2>\n";
+        desk.register("sip:2@example.com", ("d", 1), second).unwrap();
+        assert_eq!(ended(&mut desk), [""; 0]);
     }
 
     #[test]
