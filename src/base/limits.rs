@@ -196,6 +196,12 @@ pub const STORE_COMPACT_BYTES: u64 = 64 << 20;
 pub const STORE_BATCH_BYTES_KEPT: usize = 1 << 20;
 /// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
 pub const CONTACT_CANDIDATES_MAX: usize = 32;
+/// Age of a nonce that shows who is at an address for datagrams: as long as a request may take (RFC
+/// 3261 §17.1.2.2, Timer F). Who is new there with an older one is challenged again.
+pub const NONCE_FRESH: Duration = Duration::from_secs(32);
+/// Bindings at one address for datagrams that are looked at, newest first, when somebody new is
+/// there. Those behind them were looked at when these came.
+pub const PATH_CANDIDATES_MAX: usize = 256;
 /// Bytes of an Authorization or Proxy-Authorization value; more is malformed.
 pub const CREDENTIALS_BYTES_MAX: usize = 4 * 1024;
 /// Parameters in it.

@@ -173,6 +173,8 @@ counters! {
     bindings_expired;
     /// Bindings removed because their client answered no pings.
     bindings_unanswered;
+    /// Bindings over UDP that ended because another device proved to be at their address.
+    bindings_path_taken;
     /// OPTIONS sent to keep the way to a client open.
     pings_sent;
     /// Answers to them.
