@@ -16,6 +16,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use lab::loss::{End, KNOWN, Known};
 use sipring::base::config::{Config, Persistence};
 use sipring::base::limits::{BLOCK_CLASSES, HANDOVERS_KEPT};
 use stage::Stage;
@@ -245,7 +246,7 @@ fn a_miss_allocates_nothing() {
 #[test]
 fn clients_that_come_back_cost_what_they_did() {
     for shards in [1, 2] {
-        for known in client::KNOWN {
+        for known in KNOWN {
             let [before, after, later] = [0, 24, 36].map(|rounds| held(shards, known, rounds));
             println!("{shards} shards, {known:?}: {before} bytes, {after}, {later}");
             assert!(after - before < i64::from(shards) * KEPT_BYTES, "{before} {after}");
@@ -259,7 +260,7 @@ const CLIENTS: i64 = 100;
 const KEPT_BYTES: i64 = 1024 * HANDOVERS_KEPT as i64;
 
 /// Bytes that the engines hold after so many rounds.
-fn held(shards: u16, known: client::Known, rounds: u16) -> i64 {
+fn held(shards: u16, known: Known, rounds: u16) -> i64 {
     let users: Vec<String> = (0..CLIENTS).map(|n| format!("user{n}")).collect();
     let names: Vec<&str> = users.iter().map(String::as_str).collect();
     let mut lab = client::lab_of(shards, &names);
@@ -268,7 +269,7 @@ fn held(shards: u16, known: client::Known, rounds: u16) -> i64 {
         .map(|(n, user)| client::Client::new(&mut lab, n % shards, user, known))
         .collect();
     for round in 1..=rounds {
-        let end = if round % 2 == 0 { client::End::Fin } else { client::End::Reset };
+        let end = if round % 2 == 0 { End::Fin } else { End::Reset };
         clients.iter().for_each(|it| it.lose(&mut lab, end));
         lab.pass(Duration::from_secs(1));
         for (n, client) in (round..).zip(&mut clients) {

@@ -1,6 +1,5 @@
 //! Responses toward the sender of a request: our own, and those of branches (RFC 3261 §16.7).
 
-use crate::base::id::ClientKey;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::{Consequence, Verdict};
@@ -10,6 +9,7 @@ use crate::proxy::{Reject, naming, response};
 use crate::sip::{self, Message, Method, ResponseParts, ViaParams};
 
 use super::Engine;
+use super::seek::HeldWhat;
 use super::serve::reply_to;
 use super::transactions::{CancelReason, ServerMachine};
 
@@ -125,13 +125,13 @@ impl Engine {
         let mut block = self.pool.take(sip::response_room(message, lines.len()));
         sip::response(message, &parts, &mut block);
         self.counters.requests_answered += 1;
-        if self.deliver(reply_to(arrival, message), &block, None, ClientKey::NONE).is_err() {
+        let (to, client) = (reply_to(arrival, message), arrival.client);
+        if self.deliver_or_hold(to, client, &block, HeldWhat::Response).is_none() {
             self.counters.dropped_response_flow_gone += 1;
         }
         self.pool.put(block);
     }
 
-    /// The To tag of what we say ourselves to an INVITE, and to all else without a transaction: equal
     /// The To tag of what we say ourselves to an INVITE, and to anything without a transaction:
     /// equal whenever it is asked for (RFC 3261 §8.2.7), so that the ACK shows whom it is for.
     pub(super) fn own_tag(&mut self, message: Message<'_>) -> u64 {

@@ -139,9 +139,26 @@ impl Registrar {
         all.any(|it| it.wish.contact == contact && it.maybe.0 <= until && it.kept >= from)
     }
 
-    /// Who surely was registered from `from` until `until`.
+    /// Who surely was registered before `from` and until after `until`. What the proxy reads at one
+    /// moment, a request and the REGISTER behind it in one segment, has an order that times do not
+    /// tell.
     pub fn must_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
         let all = self.bound.get(&user).into_iter().flatten();
-        all.filter(move |it| it.sure.0 <= from && it.sure.1 > until)
+        all.filter(move |it| it.sure.0 < from && it.sure.1 > until)
     }
+}
+
+#[test]
+fn a_request_of_the_same_moment_may_have_come_before() {
+    let end = End::Datagram("203.0.113.2:5060".parse().unwrap());
+    let contact = "sip:c2@203.0.113.2".to_string();
+    let wish =
+        Wish { user: 0, contact, instance: None, expires: 60, secure: false, dialable: false };
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    let mut registrar = Registrar::default();
+    registrar.asked(0, &wish, end, at(100));
+    registrar.answered(0, &wish, 200, at(100), Duration::ZERO);
+    assert_eq!(registrar.may_get(0, at(100), at(100)).count(), 1);
+    assert_eq!(registrar.must_get(0, at(100), at(200)).count(), 0);
+    assert_eq!(registrar.must_get(0, at(101), at(200)).count(), 1);
 }
