@@ -180,6 +180,34 @@ fn an_accepted_call_keeps_none_of_its_messages() {
     assert!((1..=BYTES_MAX).contains(&each), "{each}");
 }
 
+/// A large request that waits for its answer keeps its body once, in the copy that is sent once more
+/// if the client comes back on another flow; all else of it fits beside.
+#[test]
+fn a_request_that_waits_keeps_its_body_once() {
+    for body in [4000, 14_000, 60_000] {
+        let script = scripts::unanswered(body);
+        let each = waiting(&script);
+        println!("{each} bytes a request with {body} that waits");
+        let bytes = body as i64 + HEAD_BYTES;
+        assert!((bytes..=2 * bytes).contains(&each), "{each} for {bytes}");
+    }
+}
+
+/// The rest of such a request.
+const HEAD_BYTES: i64 = 450;
+
+/// Bytes that each of many requests keeps to which there is no answer yet.
+fn waiting(script: &[Act]) -> i64 {
+    const REQUESTS: u32 = 2048;
+    let mut play = Play::new(Stage::new(1), 64, script);
+    play.stage.step = Duration::from_micros(1);
+    let before = LIVE.get();
+    for _ in 0..REQUESTS {
+        play.round();
+    }
+    (LIVE.get() - before) / i64::from(REQUESTS)
+}
+
 /// Bytes that each of many plays leaves behind that end before any timer that waits for repeats.
 fn lingering(script: &[Act]) -> i64 {
     const REQUESTS: u32 = 8000;

@@ -7,8 +7,8 @@
 //! cargo test --test sim                                          # some hundred seeds
 //! SEED=7 cargo test --test sim replay -- --nocapture             # one, an event a line
 //! SIM_SECONDS=60 cargo test --test sim fresh -- --ignored --nocapture     # seeds never seen
-//! tests/run sim                                                  # the large runs, optimized
-//! tests/run fresh                                                # seeds never seen, optimized
+//! tests/run sim                                  # optimized: the large runs, the same each time
+//! tests/run fresh                                # optimized: seeds never seen, for SIM_SECONDS
 //! ```
 //!
 //! `SIM_FIRST_SEED` is where fresh seeds start (the clock otherwise), `SIM_ACTS` how much happens in

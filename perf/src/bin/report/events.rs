@@ -66,7 +66,7 @@ pub fn storm(report: &Report) -> String {
     lines.text
 }
 
-/// Clients that are slow or gone.
+/// Clients that are slow or gone: medians of windows in turn.
 pub fn apart(report: &Report) -> String {
     let is_apart = |measure: &str| ["slow", "dead", "mute"].contains(&measure);
     let servers = report.servers(|run| is_apart(&run.measure));
@@ -74,9 +74,7 @@ pub fn apart(report: &Report) -> String {
     for cell in report.cells(is_apart) {
         let title = cell.title;
         lines.add(&format!("{title} | 99 % without and with, ratio"), &servers, |server| {
-            let measured = cell.last(server)?;
-            let (before, then) =
-                (measured.latency_us.p99, measured.meanwhile.as_ref()?.latency_us.p99);
+            let [before, then] = cell.last(server)?.meanwhile.as_ref()?.p99_us()?;
             let ratio = then / before;
             let shown = format!("{}, {}, {ratio:.2}", grouped(before), grouped(then));
             let has_aim = server == OURS && cell.measure == "slow";
@@ -85,6 +83,12 @@ pub fn apart(report: &Report) -> String {
                 true => format!("{shown} ({})", verdict("2", Some(ratio <= SLOW_AIM))),
                 false => shown,
             })
+        });
+        lines.add(&format!("{title} | CPU of a message, µs"), &servers, |server| {
+            let measured = cell.last(server)?;
+            let before = measured.server.us_per_transaction?;
+            let then = measured.meanwhile.as_ref()?.us_per_message?;
+            Some(format!("{before:.0}, {then:.0}"))
         });
         lines.add(&format!("{title} | server grows by MB"), &servers, |server| {
             let memory = &cell.last(server)?.memory;
@@ -154,13 +158,16 @@ mod tests {
                 latency_us: latency_us.clone(),
                 ..Storm::default()
             });
-            measured.meanwhile = Some(Meanwhile { latency_us, busy });
+            let rounds_p99_us = vec![[4_000.0, 900.0], [9.0, 30_000.0], [5_000.0, 99_000.0]];
+            let us_per_message = Some(44.0);
+            measured.meanwhile =
+                Some(Meanwhile { latency_us, rounds_p99_us, us_per_message, busy });
         }
         let text = storm(&report);
         assert!(text.contains("4,000, 30,000 µs (20 ms: **missed**)"), "{text}");
         assert!(text.contains("7.0, 0 failed") && text.contains("50 %, 25 %"), "{text}");
         let text = apart(&report);
         assert!(text.contains("4,000, 30,000, 7.50 (2: **missed**)"), "{text}");
-        assert!(text.contains("by MB | 2.5 |"), "{text}");
+        assert!(text.contains(", 44 |") && text.contains("by MB | 2.5 |"), "{text}");
     }
 }

@@ -93,8 +93,24 @@ pub struct Storm {
 pub struct Meanwhile {
     /// Of the messages of those who went on, microseconds.
     pub latency_us: Latency,
+    /// The latency of 99 % of them without and with the others, of each round.
+    pub rounds_p99_us: Vec<[f64; 2]>,
+    /// CPU time of the server for a message, those for the others included.
+    pub us_per_message: Option<f64>,
     /// Of the server and of the load.
     pub busy: Busy,
+}
+
+impl Meanwhile {
+    /// The medians of [`Meanwhile::rounds_p99_us`]; none when there are no rounds.
+    pub fn p99_us(&self) -> Option<[f64; 2]> {
+        let median = |at: usize| {
+            let mut all: Vec<f64> = self.rounds_p99_us.iter().map(|round| round[at]).collect();
+            all.sort_by(f64::total_cmp);
+            all.get(all.len() / 2).copied()
+        };
+        Some([median(0)?, median(1)?])
+    }
 }
 
 /// Requests for those who are gone or slow.
