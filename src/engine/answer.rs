@@ -437,12 +437,11 @@ fn write_lines(node: &str, reject: &Reject, lines: &mut Vec<u8>) {
 /// What the top Via of a response of ours says of the source (RFC 3581 §4); nothing on WebSocket
 /// (RFC 7118 §5.2).
 fn via_params(arrival: &Arrival, message: Message<'_>) -> ViaParams {
-    match message.top_via() {
-        Ok(via) if !arrival.transport().is_websocket() => {
-            ViaParams::of_source(&via, arrival.remote)
-        }
-        _ => ViaParams::default(),
+    if arrival.transport().is_websocket() {
+        return ViaParams::default();
     }
+    let via = message.top_via();
+    via.map_or(ViaParams::default(), |via| ViaParams::of_source(&via, arrival.remote))
 }
 
 /// A tag as text: 16 hexadecimal digits.

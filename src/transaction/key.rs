@@ -5,7 +5,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use crate::base::hash::KeyedHash;
-use crate::sip::{Message, Method, NameAddr, Via};
+use crate::sip::{Message, Method, NameAddr, PreviousHop, has_magic_cookie};
 
 /// A server transaction's name: 128 bits that nobody can aim at without the hash's key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -42,13 +42,14 @@ pub fn server_key(
     as_method: Method<'_>,
 ) -> Option<ServerKey> {
     let method = if as_method == Method::Ack { Method::Invite } else { as_method };
-    let via = request.top_via().ok()?;
-    let mut fields = Fields::new(hash, if via.has_magic_cookie() { 1 } else { 2 });
+    let PreviousHop { host, port, branch } = request.previous_hop()?;
+    let is_unique = has_magic_cookie(branch);
+    let mut fields = Fields::new(hash, if is_unique { 1 } else { 2 });
     fields.push(method.as_bytes());
-    fields.push_sent_by(&via);
-    fields.push(via.branch.unwrap_or_default());
-    if !via.has_magic_cookie() {
-        fields.push_lower(via.transport);
+    fields.push_sent_by(host, port);
+    fields.push(branch);
+    if !is_unique {
+        fields.push_lower(request.top_via().ok()?.transport);
         fields.push(request.uri());
         fields.push_tag(request.from().ok()?);
         fields.push(request.call_id()?);
@@ -138,10 +139,10 @@ impl Fields {
         }
     }
 
-    fn push_sent_by(&mut self, via: &Via<'_>) {
-        self.push_lower(via.sent_by_host);
+    fn push_sent_by(&mut self, host: &[u8], port: Option<u16>) {
+        self.push_lower(host);
         // An absent port and an explicit default one differ: a client repeats what it wrote.
-        self.push_number(via.sent_by_port.map_or(u32::MAX, u32::from));
+        self.push_number(port.map_or(u32::MAX, u32::from));
     }
 
     fn push_tag(&mut self, address: NameAddr<'_>) {
