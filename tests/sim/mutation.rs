@@ -5,6 +5,7 @@ use sipring::base::metrics::Counters;
 use sipring::engine::LinkMessage;
 
 use crate::check::{Checker, serial_of};
+use crate::edge::token_of;
 use crate::lab::phone::masked_frame;
 use crate::message::{Sip, find};
 use crate::network::{ConnId, Mark};
@@ -58,10 +59,16 @@ pub enum Fault {
     BendContact,
     /// The store forgets what it is given.
     LoseRecord,
+    /// A registrar behind the proxy gets the Path of another client.
+    SwapPath,
+    /// It is told something else than that the flow is gone.
+    TellOther,
+    /// The proxy does not know clients again.
+    ForgetClients,
 }
 
 /// Each fault with the checker that must see it.
-pub const FAULTS: [(Fault, Checker); 22] = [
+pub const FAULTS: [(Fault, Checker); 25] = [
     (Fault::Misdeliver, Checker::WrongClient),
     (Fault::Downgrade, Checker::Downgraded),
     (Fault::SwallowResponse, Checker::OneOutcome),
@@ -84,6 +91,9 @@ pub const FAULTS: [(Fault, Checker); 22] = [
     (Fault::BendExpiry, Checker::Granted),
     (Fault::BendContact, Checker::Listed),
     (Fault::LoseRecord, Checker::Durable),
+    (Fault::SwapPath, Checker::Path),
+    (Fault::TellOther, Checker::Path),
+    (Fault::ForgetClients, Checker::Path),
 ];
 
 impl World {
@@ -179,11 +189,22 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
             Fault::StripVia => replace(b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
             Fault::BendBody => replace(b"\r\n\r\nhi", b"\r\n\r\nho"),
             Fault::AssertOther => replace(b"Identity: <sip:u", b"Identity: <sip:v"),
+            Fault::TellOther => replace(b"SIP/2.0 430 ", b"SIP/2.0 404 "),
+            Fault::SwapPath => self.swap_path(&mut bytes),
             Fault::BendExpiry => replace(b";expires=", b";expires=9"),
             Fault::BendContact => replace(b"\r\nContact: <sip:c", b"\r\nContact: <sip:d"),
             _ => {}
         }
         bytes
+    }
+
+    fn swap_path(&self, bytes: &mut [u8]) {
+        let path = Sip::read(bytes).and_then(|sip| Some(sip.find("Path")?.to_string()));
+        let Some(token) = path.as_deref().and_then(token_of) else { return };
+        let at = find(bytes, token.as_bytes());
+        if let (Some(at), Some(other)) = (at, self.core.other_token(token)) {
+            bytes[at..at + other.len()].copy_from_slice(other.as_bytes());
+        }
     }
 
     pub fn fault_takes_link(&self, message: &LinkMessage) -> bool {
