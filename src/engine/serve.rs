@@ -119,16 +119,7 @@ impl Engine {
         if let Err(reject) = self.serve(tx, message) {
             self.answer_reject(tx, message, &reject);
         }
-        match self.transactions.server.get_mut(tx) {
-            Some(transaction) if transaction.context.sent == 0 => {
-                transaction.block = block;
-                transaction.parsed = mine;
-            }
-            _ => {
-                self.pool.put(block);
-                self.keep_parsed(mine);
-            }
-        }
+        self.store_request(tx, block, mine);
     }
 
     fn serve(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {

@@ -1,9 +1,10 @@
 //! What the server machines want done (RFC 3261 §17.2), and the events that reach them.
 
 use crate::base::id::{ClientKey, FlowRef};
+use crate::base::limits::WAITING_BODY_BYTES_MAX;
 use crate::base::slab::SlabKey;
 use crate::proxy::target::Hop;
-use crate::sip::{self, Message, Method};
+use crate::sip::{self, Message, Method, Parsed};
 use crate::transaction::{Step, Steps, Timer};
 
 use super::Engine;
@@ -88,16 +89,24 @@ impl Engine {
         let block = std::mem::take(&mut transaction.block);
         let parsed = std::mem::take(&mut transaction.parsed);
         work(self, parsed.view(&block));
-        match self.transactions.server.get_mut(tx) {
-            Some(transaction) if transaction.context.sent == 0 => {
-                transaction.block = block;
-                transaction.parsed = parsed;
-            }
-            _ => {
-                self.pool.put(block);
-                self.keep_parsed(parsed);
-            }
+        self.store_request(tx, block, parsed);
+    }
+
+    /// Puts a request into its transaction, as long as that has no final response. What no branch
+    /// will be made of any more is kept without a large body: each copy that waits has it, too.
+    pub(super) fn store_request(&mut self, tx: SlabKey, mut block: Vec<u8>, mut parsed: Parsed) {
+        let transaction = self.transactions.server.get_mut(tx);
+        let Some(transaction) = transaction.filter(|it| it.context.sent == 0) else {
+            self.pool.put(block);
+            return self.keep_parsed(parsed);
+        };
+        let body = parsed.view(&block).body().len();
+        if body > WAITING_BODY_BYTES_MAX && transaction.search.is_none() {
+            let head = self.pool.copy(&block[..parsed.leave_body_out()]);
+            self.pool.put(std::mem::replace(&mut block, head));
         }
+        transaction.block = block;
+        transaction.parsed = parsed;
     }
 
     pub(super) fn run_server_steps(&mut self, tx: SlabKey, message: Message<'_>, steps: &Steps) {

@@ -65,8 +65,8 @@ impl ServerName {
 pub(super) struct ServerTransaction {
     pub machine: ServerMachine,
     pub key: ServerKey,
-    /// The request as it came. Empty while it is being served, and once it was answered: only the
-    /// answer is repeated.
+    /// The request as it came, but for a large body that no copy will need. Empty while it is being
+    /// served, and once it was answered: only the answer is repeated.
     pub block: Vec<u8>,
     pub parsed: Parsed,
     pub arrival: Arrival,

@@ -59,6 +59,12 @@ pub enum Fault {
     BendContact,
     /// The store forgets what it is given.
     LoseRecord,
+    /// A client that does not read gets no requests, whatever room its queue has.
+    ShunStalled,
+    /// Nor does one whose queue had no room once.
+    ShunCrowded,
+    /// A repeated request to the proxy itself is refused after it was answered.
+    ChangeMind,
     /// A registrar behind the proxy gets the Path of another client.
     SwapPath,
     /// It is told something else than that the flow is gone.
@@ -68,7 +74,7 @@ pub enum Fault {
 }
 
 /// Each fault with the checker that must see it.
-pub const FAULTS: [(Fault, Checker); 25] = [
+pub const FAULTS: [(Fault, Checker); 28] = [
     (Fault::Misdeliver, Checker::WrongClient),
     (Fault::Downgrade, Checker::Downgraded),
     (Fault::SwallowResponse, Checker::OneOutcome),
@@ -91,6 +97,9 @@ pub const FAULTS: [(Fault, Checker); 25] = [
     (Fault::BendExpiry, Checker::Granted),
     (Fault::BendContact, Checker::Listed),
     (Fault::LoseRecord, Checker::Durable),
+    (Fault::ShunStalled, Checker::Reached),
+    (Fault::ShunCrowded, Checker::Reached),
+    (Fault::ChangeMind, Checker::OneOutcome),
     (Fault::SwapPath, Checker::Path),
     (Fault::TellOther, Checker::Path),
     (Fault::ForgetClients, Checker::Path),
@@ -132,6 +141,8 @@ impl World {
                 self.take_out(conn);
                 vec![(flow, bytes)]
             }
+            Fault::ShunStalled if is_request && self.conns[conn].stalled => Vec::new(),
+            Fault::ShunCrowded if is_request && self.conns[conn].was_crowded => Vec::new(),
             Fault::CopyToTab if is_request && sip.number().is_some() => {
                 let phone = self.conns[conn].phone;
                 let is_tab = |it: &crate::network::Conn| it.phone == phone && it.flow != Some(flow);
@@ -173,37 +184,43 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
     pub fn plant_datagram(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
         match self.fault {
             Some(Fault::SwallowCancel) if bytes.starts_with(b"CANCEL ") => None,
+            Some(Fault::ChangeMind) => Some(self.change_mind(bytes)),
             Some(fault) => Some(self.bend(fault, bytes)),
             None => Some(bytes),
         }
     }
 
-    /// Changes bytes of one length to others of it, so that frames stay whole.
-    fn bend(&self, fault: Fault, mut bytes: Vec<u8>) -> Vec<u8> {
-        let mut replace = |what: &[u8], with: &[u8]| {
-            if let Some(at) = find(&bytes, what) {
-                bytes[at..at + with.len()].copy_from_slice(with);
-            }
-        };
-        match fault {
-            Fault::StripVia => replace(b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
-            Fault::BendBody => replace(b"\r\n\r\nhi", b"\r\n\r\nho"),
-            Fault::AssertOther => replace(b"Identity: <sip:u", b"Identity: <sip:v"),
-            Fault::TellOther => replace(b"SIP/2.0 430 ", b"SIP/2.0 404 "),
-            Fault::SwapPath => self.swap_path(&mut bytes),
-            Fault::BendExpiry => replace(b";expires=", b";expires=9"),
-            Fault::BendContact => replace(b"\r\nContact: <sip:c", b"\r\nContact: <sip:d"),
-            _ => {}
-        }
-        bytes
+    /// What answers a second copy of an OPTIONS refuses.
+    fn change_mind(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let sip = Sip::read(&bytes);
+        let sip = sip.filter(|sip| sip.status() == 200 && sip.cseq().1 == "OPTIONS");
+        let asked = sip.and_then(|sip| self.books.asked(serial_of(sip.branch())?));
+        let is_again =
+            asked.is_some_and(|asked| asked.finals > 0 && self.books.drained_at.is_none());
+        if is_again { replace_first(bytes, b"200 OK", b"503 No") } else { bytes }
     }
 
-    fn swap_path(&self, bytes: &mut [u8]) {
-        let path = Sip::read(bytes).and_then(|sip| Some(sip.find("Path")?.to_string()));
-        let Some(token) = path.as_deref().and_then(token_of) else { return };
-        let at = find(bytes, token.as_bytes());
-        if let (Some(at), Some(other)) = (at, self.core.other_token(token)) {
-            bytes[at..at + other.len()].copy_from_slice(other.as_bytes());
+    /// Changes bytes of one length to others of it, so that frames stay whole.
+    fn bend(&self, fault: Fault, bytes: Vec<u8>) -> Vec<u8> {
+        let (what, with): (&[u8], &[u8]) = match fault {
+            Fault::SwapPath => return self.swap_path(bytes),
+            Fault::TellOther => (b"SIP/2.0 430 ", b"SIP/2.0 404 "),
+            Fault::StripVia => (b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
+            Fault::BendBody => (b"\r\n\r\nhi", b"\r\n\r\nho"),
+            Fault::AssertOther => (b"Identity: <sip:u", b"Identity: <sip:v"),
+            Fault::BendExpiry => (b";expires=", b";expires=9"),
+            Fault::BendContact => (b"\r\nContact: <sip:c", b"\r\nContact: <sip:d"),
+            _ => return bytes,
+        };
+        replace_first(bytes, what, with)
+    }
+
+    fn swap_path(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let path = Sip::read(&bytes).and_then(|sip| Some(sip.find("Path")?.to_string()));
+        let token = path.as_deref().and_then(token_of);
+        match token.and_then(|token| Some((token, self.core.other_token(token)?))) {
+            Some((token, other)) => replace_first(bytes, token.as_bytes(), other.as_bytes()),
+            None => bytes,
         }
     }
 
@@ -218,4 +235,12 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
     pub fn plant_count(&self, total: &mut Counters) {
         total.requests_received += u64::from(self.fault == Some(Fault::Miscount));
     }
+}
+
+/// Writes `with` over the first `what`, and over what follows if it is longer.
+fn replace_first(mut bytes: Vec<u8>, what: &[u8], with: &[u8]) -> Vec<u8> {
+    if let Some(at) = find(&bytes, what) {
+        bytes[at..at + with.len()].copy_from_slice(with);
+    }
+    bytes
 }
