@@ -20,6 +20,7 @@ use sipring::proxy::forward::{Onward, forward};
 use sipring::proxy::identity::Border;
 use sipring::proxy::response;
 use sipring::proxy::route::Sender;
+use sipring::proxy::source::Source;
 use sipring::sip::{Edits, Parsed, parse};
 use sipring::transaction::server_key;
 
@@ -64,6 +65,7 @@ fn forwarding(c: &mut Criterion) {
         client: ClientKey::NONE,
     };
     let onward = Onward {
+        source: Source::default(),
         uri: Some(b"sip:bob@mf8k2l1s7d0f.invalid;transport=ws"),
         route: b"",
         popped: 0,
@@ -156,7 +158,9 @@ fn naming(c: &mut Criterion) {
     let message = parsed.view(&bytes);
     group.bench_function("server key", |b| {
         cpu::iter(b, || {
-            let key = server_key(&hash, black_box(message), message.method());
+            let message = black_box(message);
+            let via = message.top_via().expect("a good Via");
+            let key = server_key(&hash, message, &via, message.method());
             assert!(key.is_some());
         });
     });

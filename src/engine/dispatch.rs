@@ -158,7 +158,12 @@ impl Engine {
     ) {
         let message = parsed.view(bytes);
         let method = message.method();
-        let Some(key) = server_key(&self.placement, message, method) else {
+        let via = message.top_via().ok();
+        let named = via.as_ref().and_then(|via| {
+            let key = server_key(&self.placement, message, via, method)?;
+            Some((key, self.way_back(arrival, via)))
+        });
+        let Some((key, back)) = named else {
             let reject = Reject::phrase(400, ParseErrorKind::Via.phrase());
             return self.answer_stateless(arrival, message, &reject);
         };
@@ -167,13 +172,13 @@ impl Engine {
             (Method::Ack, Some(ServerName::Living(tx))) if self.on_ack(tx, message) => {}
             (Method::Ack, _) => match self.next_place(arrival, message, visit) {
                 Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
-                None => self.forward_ack(arrival, message),
+                None => self.forward_ack(arrival, message, back.source),
             },
             (_, Some(ServerName::Living(tx))) => self.on_request_again(tx),
             (_, Some(ServerName::Lingering(id))) => self.on_request_after_answer(id),
             (_, None) => match self.next_place(arrival, message, visit) {
                 Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
-                None => self.open(arrival, bytes, parsed, key),
+                None => self.open(arrival, bytes, parsed, key, back),
             },
         }
     }
@@ -261,7 +266,7 @@ impl Engine {
 
     /// The key under which the INVITE that a CANCEL means is found.
     pub(super) fn cancelled_key(&self, message: Message<'_>) -> Option<ServerKey> {
-        server_key(&self.placement, message, Method::Invite)
+        server_key(&self.placement, message, &message.top_via().ok()?, Method::Invite)
     }
 }
 

@@ -1,16 +1,20 @@
 //! What the server machines want done (RFC 3261 §17.2), and the events that reach them.
 
-use crate::base::id::{ClientKey, FlowRef};
+use std::net::SocketAddr;
+
+use crate::base::id::{ClientKey, FlowRef, Transport};
+use crate::base::limits::PARSED_KEPT;
 use crate::base::slab::SlabKey;
 use crate::proxy::target::Hop;
-use crate::sip::{self, Message, Method};
+use crate::sip::{self, Message, Method, Parsed};
 use crate::transaction::{Step, Steps, Timer};
 
 use super::Engine;
+use super::accepted::Accepted;
 use super::alarm::Alarm;
 use super::connect::Waiter;
 use super::seek::HeldWhat;
-use super::transactions::{ServerMachine, ServerName, ServerTransaction};
+use super::transactions::{ServerMachine, ServerName, ServerTransaction, StoredRequest};
 
 impl Engine {
     /// The same request once more: absorbed, the last response repeated.
@@ -85,18 +89,29 @@ impl Engine {
         work: impl FnOnce(&mut Engine, Message<'_>),
     ) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        let block = std::mem::take(&mut transaction.block);
-        let parsed = std::mem::take(&mut transaction.parsed);
-        work(self, parsed.view(&block));
+        match transaction.request.take() {
+            Some(request) => {
+                work(self, request.parsed.view(&request.block));
+                self.keep_request(tx, request);
+            }
+            None => work(self, Parsed::default().view(b"")),
+        }
+    }
+
+    /// Puts a request that was lent where it belongs, if it is still to be answered.
+    pub(super) fn keep_request(&mut self, tx: SlabKey, request: Box<StoredRequest>) {
         match self.transactions.server.get_mut(tx) {
             Some(transaction) if transaction.context.sent == 0 => {
-                transaction.block = block;
-                transaction.parsed = parsed;
+                transaction.request = Some(request);
             }
-            _ => {
-                self.pool.put(block);
-                self.keep_parsed(parsed);
-            }
+            _ => self.discard_request(request),
+        }
+    }
+
+    fn discard_request(&mut self, mut request: Box<StoredRequest>) {
+        self.pool.put(std::mem::take(&mut request.block));
+        if self.requests_kept.len() < PARSED_KEPT {
+            self.requests_kept.push(request);
         }
     }
 
@@ -111,6 +126,7 @@ impl Engine {
                     self.answer_trying(tx, message);
                 }
                 Step::Arm(Timer::J, after) if self.let_linger(tx, self.now + after) => {}
+                Step::Arm(Timer::L, after) => self.end_later(Accepted::Server(tx), after),
                 Step::Arm(timer, after) => {
                     let id = self.wheel.arm(self.now + after, Alarm::Server(tx, timer));
                     let transaction = self.transactions.server.get_mut(tx);
@@ -153,8 +169,8 @@ impl Engine {
 
     /// The sender's connection is gone: its response takes one of ours, if it may, or is lost and
     /// counted.
-    fn send_elsewhere(&mut self, fallback: Option<Hop>, response: &[u8]) {
-        let Some(Hop::Dial { transport, remote }) = fallback else {
+    fn send_elsewhere(&mut self, fallback: Option<(Transport, SocketAddr)>, response: &[u8]) {
+        let Some((transport, remote)) = fallback else {
             self.counters.dropped_response_flow_gone += 1;
             return;
         };
@@ -181,8 +197,7 @@ impl Engine {
 
     /// Gives back what a server transaction held that is in no table any more.
     pub(super) fn discard_server(&mut self, transaction: ServerTransaction) {
-        let ServerTransaction { block, parsed, last, best, search, mut timers, mark, .. } =
-            transaction;
+        let ServerTransaction { request, last, best, search, mut timers, mark, .. } = transaction;
         if let Some(mark) = mark {
             self.transactions.by_source.remove(mark);
         }
@@ -193,9 +208,9 @@ impl Engine {
         if let Some(search) = search {
             self.discard_search(search);
         }
-        for block in [block, last] {
-            self.pool.put(block);
+        self.pool.put(last);
+        if let Some(request) = request {
+            self.discard_request(request);
         }
-        self.keep_parsed(parsed);
     }
 }

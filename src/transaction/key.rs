@@ -29,8 +29,8 @@ impl ServerKey {
 
 /// The key of the server transaction that `request` belongs to or would create, were its method
 /// `as_method`: the request's own method in general; [`Method::Invite`] for the INVITE that a
-/// CANCEL is about (§9.2). ACK always means its INVITE. `None` when a field that counts is missing
-/// or malformed.
+/// CANCEL is about (§9.2). ACK always means its INVITE. `via` is its topmost one. `None` when a field
+/// that counts is missing or malformed.
 ///
 /// With the magic cookie these are branch, sent-by with its port, and method. Without it (RFC 2543
 /// peers) the Request-URI, From tag, Call-ID, CSeq number, method and top Via count, and the To tag
@@ -39,13 +39,13 @@ impl ServerKey {
 pub fn server_key(
     hash: &KeyedHash,
     request: Message<'_>,
+    via: &Via<'_>,
     as_method: Method<'_>,
 ) -> Option<ServerKey> {
     let method = if as_method == Method::Ack { Method::Invite } else { as_method };
-    let via = request.top_via().ok()?;
     let mut fields = Fields::new(hash, if via.has_magic_cookie() { 1 } else { 2 });
     fields.push(method.as_bytes());
-    fields.push_sent_by(&via);
+    fields.push_sent_by(via);
     fields.push(via.branch.unwrap_or_default());
     if !via.has_magic_cookie() {
         fields.push_lower(via.transport);
@@ -240,8 +240,7 @@ mod tests {
         let mut parsed = Parsed::default();
         parse(INVITE.as_bytes(), &mut parsed).unwrap();
         let request = parsed.view(INVITE.as_bytes());
-        let keys = [1, 2]
-            .map(|seed| server_key(&KeyedHash::new([seed; 16]), request, Method::Invite).unwrap());
+        let keys = [1, 2].map(|seed| key_of(&KeyedHash::new([seed; 16]), request, Method::Invite));
         assert_ne!(keys[0], keys[1]);
         assert_eq!(ServerKey::from_bits(keys[0].to_bits()), keys[0]);
     }
@@ -302,6 +301,10 @@ mod tests {
         parse(text.as_bytes(), &mut parsed).unwrap();
         let request = parsed.view(text.as_bytes());
         let method = as_method.unwrap_or(request.method());
-        server_key(&KeyedHash::new([1; 16]), request, method).unwrap()
+        key_of(&KeyedHash::new([1; 16]), request, method)
+    }
+
+    fn key_of(hash: &KeyedHash, request: Message<'_>, method: Method<'_>) -> ServerKey {
+        server_key(hash, request, &request.top_via().unwrap(), method).unwrap()
     }
 }
