@@ -134,6 +134,7 @@ impl Table {
             names_us: &|_| false,
             random: binding as u64,
             longest: None,
+            answers: None,
             client_hash: None,
             gruu_key: &self.gruus,
             flow_timer: None,

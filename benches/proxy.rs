@@ -62,6 +62,7 @@ fn forwarding(c: &mut Criterion) {
         remote: SocketAddr::new([203, 0, 113, 5].into(), 40_001),
         accepted: true,
         standing: Standing::Unknown,
+        answers: None,
         client: ClientKey::NONE,
     };
     let onward = Onward {

@@ -16,6 +16,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use lab::loss::{End, KNOWN, Known};
 use sipring::base::config::{Config, Persistence};
 use sipring::base::limits::{BLOCK_CLASSES, HANDOVERS_KEPT};
 use stage::Stage;
@@ -179,6 +180,34 @@ fn an_accepted_call_keeps_none_of_its_messages() {
     assert!((1..=BYTES_MAX).contains(&each), "{each}");
 }
 
+/// A large request that waits for its answer keeps its body once, in the copy that is sent once more
+/// if the client comes back on another flow; all else of it fits beside.
+#[test]
+fn a_request_that_waits_keeps_its_body_once() {
+    for body in [4000, 14_000, 60_000] {
+        let script = scripts::unanswered(body);
+        let each = waiting(&script);
+        println!("{each} bytes a request with {body} that waits");
+        let bytes = body as i64 + HEAD_BYTES;
+        assert!((bytes..=2 * bytes).contains(&each), "{each} for {bytes}");
+    }
+}
+
+/// The rest of such a request.
+const HEAD_BYTES: i64 = 450;
+
+/// Bytes that each of many requests keeps to which there is no answer yet.
+fn waiting(script: &[Act]) -> i64 {
+    const REQUESTS: u32 = 2048;
+    let mut play = Play::new(Stage::new(1), 64, script);
+    play.stage.step = Duration::from_micros(1);
+    let before = LIVE.get();
+    for _ in 0..REQUESTS {
+        play.round();
+    }
+    (LIVE.get() - before) / i64::from(REQUESTS)
+}
+
 /// Bytes that each of many plays leaves behind that end before any timer that waits for repeats.
 fn lingering(script: &[Act]) -> i64 {
     const REQUESTS: u32 = 8000;
@@ -217,7 +246,7 @@ fn a_miss_allocates_nothing() {
 #[test]
 fn clients_that_come_back_cost_what_they_did() {
     for shards in [1, 2] {
-        for known in client::KNOWN {
+        for known in KNOWN {
             let [before, after, later] = [0, 24, 36].map(|rounds| held(shards, known, rounds));
             println!("{shards} shards, {known:?}: {before} bytes, {after}, {later}");
             assert!(after - before < i64::from(shards) * KEPT_BYTES, "{before} {after}");
@@ -231,7 +260,7 @@ const CLIENTS: i64 = 100;
 const KEPT_BYTES: i64 = 1024 * HANDOVERS_KEPT as i64;
 
 /// Bytes that the engines hold after so many rounds.
-fn held(shards: u16, known: client::Known, rounds: u16) -> i64 {
+fn held(shards: u16, known: Known, rounds: u16) -> i64 {
     let users: Vec<String> = (0..CLIENTS).map(|n| format!("user{n}")).collect();
     let names: Vec<&str> = users.iter().map(String::as_str).collect();
     let mut lab = client::lab_of(shards, &names);
@@ -240,7 +269,7 @@ fn held(shards: u16, known: client::Known, rounds: u16) -> i64 {
         .map(|(n, user)| client::Client::new(&mut lab, n % shards, user, known))
         .collect();
     for round in 1..=rounds {
-        let end = if round % 2 == 0 { client::End::Fin } else { client::End::Reset };
+        let end = if round % 2 == 0 { End::Fin } else { End::Reset };
         clients.iter().for_each(|it| it.lose(&mut lab, end));
         lab.pass(Duration::from_secs(1));
         for (n, client) in (round..).zip(&mut clients) {

@@ -64,6 +64,15 @@ pub fn message() -> Vec<Act> {
     vec![act(Side::A, |_| of_client("MESSAGE", "sip:{b}@example.com")), ok(Side::B)]
 }
 
+/// The same with a body of that many bytes, and nobody answers.
+pub fn unanswered(body: usize) -> Vec<Act> {
+    let of_client = |method| of_client(method, "sip:{b}@example.com");
+    let head =
+        of_client("MESSAGE").split_once("Content-Length").expect("it has a body").0.to_owned();
+    let body = "x".repeat(body);
+    vec![act(Side::A, move |_| format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))]
+}
+
 /// NOTIFY from the server behind to a client, and its 200.
 pub fn notify() -> Vec<Act> {
     let body = "Event: message-summary\r\nSubscription-State: active\r\n\

@@ -20,6 +20,7 @@ pub struct Window {
 }
 
 /// What was used between the readings.
+#[derive(Default)]
 pub struct Used {
     /// Time that passed.
     pub time: Duration,
@@ -53,6 +54,25 @@ impl Window {
                 sent: traffic.sent - self.traffic.sent,
             },
         })
+    }
+}
+
+impl Used {
+    /// Adds what another window used.
+    pub fn add(&mut self, other: &Used) {
+        self.time += other.time;
+        self.client.add(&other.client);
+        if let Some(server) = &other.server {
+            self.server.get_or_insert_default().add(server);
+        }
+        self.traffic.received += other.traffic.received;
+        self.traffic.sent += other.traffic.sent;
+    }
+
+    /// CPU time of the server for each of so many messages, in microseconds.
+    pub fn server_us(&self, messages: u64) -> Option<f64> {
+        let total = self.server.as_ref().filter(|_| messages > 0)?.total;
+        Some(round(total.as_secs_f64() * 1e6 / messages as f64))
     }
 }
 

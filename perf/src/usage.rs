@@ -50,6 +50,13 @@ impl Cpu {
         }
     }
 
+    /// Adds what was used at another time.
+    pub fn add(&mut self, other: &Cpu) {
+        self.total += other.total;
+        self.user_ticks += other.user_ticks;
+        self.system_ticks += other.system_ticks;
+    }
+
     /// Time in user space, and in the kernel: the total, split as the ticks are.
     pub fn split(&self) -> (Duration, Duration) {
         let ticks = self.user_ticks + self.system_ticks;

@@ -148,16 +148,41 @@ impl Server {
         serde_json::from_str(&out).map_err(|fault| format!("{fault}: {out}{error}"))
     }
 
-    /// Runs a load that must go without an error.
+    /// Runs a load until its report has enough: ten times as long each time, since a machine that has
+    /// other things to do may not have come to it.
+    fn load_until(&self, line: &str, has_enough: impl Fn(&Value) -> bool) -> Value {
+        let patience = if line.contains("--patience") { "" } else { " --patience 30" };
+        let run = |time| self.load(&format!("{line}{patience} --seconds {time} --warmup 0.1"));
+        let mut reports = ["0.3", "3", "30"].into_iter().map(run);
+        reports.find(has_enough).unwrap_or_else(|| panic!("{line}: not enough in half a minute"))
+    }
+
+    /// The same for a load that must go without an error and get something done.
+    fn clean_load_until(&self, line: &str, has_enough: impl Fn(&Value) -> bool) -> Value {
+        self.load_until(line, |report| {
+            assert_eq!(report["errors"], Value::Object(Default::default()), "{line}: {report}");
+            let figures = [
+                &report["transactions"],
+                &report["server"]["us_per_transaction"],
+                &report["latency_us"]["max"],
+            ];
+            figures.into_iter().all(is_some) && has_enough(report)
+        })
+    }
+
+    /// The same without further wishes.
     fn clean_load(&self, line: &str) -> Value {
-        let report = self.load(&format!("{line} --seconds 0.3 --warmup 0.1"));
-        assert_eq!(report["errors"], Value::Object(Default::default()), "{line}: {report}");
-        assert!(report["transactions"].as_u64().unwrap() > 0, "{line}: {report}");
-        assert!(report["server"]["us_per_transaction"].as_f64().unwrap() > 0.0, "{line}: {report}");
-        assert!(report["latency_us"]["max"].as_f64().unwrap() > 0.0, "{line}: {report}");
-        report
+        self.clean_load_until(line, |_| true)
     }
 }
+
+/// Whether a figure is more than nothing.
+fn is_some(figure: &Value) -> bool {
+    figure.as_f64().is_some_and(|it| it > 0.0)
+}
+
+/// What is counted where a password is not asked for.
+const UNASKED: &str = "a 200 without a challenge";
 
 #[test]
 fn requests_are_exchanged_over_every_transport() {
@@ -173,10 +198,14 @@ fn requests_are_exchanged_over_every_transport() {
 #[test]
 fn a_rate_is_kept() {
     let server = Server::start();
-    let report = server.clean_load("relay --connections 6 --rate 200");
+    let done = |report: &Value| report["transactions"].as_f64().unwrap();
+    let time = |report: &Value| report["seconds"].as_f64().unwrap();
+    let report = server.clean_load_until("relay --connections 6 --rate 200", |report| {
+        done(report) > 50.0 * time(report)
+    });
     assert_eq!(report["target_rate"], 200.0);
-    let done = report["transactions"].as_u64().unwrap();
-    assert!((15..=200).contains(&done), "{done} in 0.3 s at 200 a second");
+    // What was late before the measurement is made up for in it.
+    assert!(done(&report) < 200.0 * (time(&report) + 0.4), "{report}");
 }
 
 #[test]
@@ -194,11 +223,10 @@ fn the_server_is_asked() {
         server.clean_load(&format!("options --connections 6 --in-flight 4 --from {from}"));
     }
     server.clean_load("register --connections 20 --in-flight 4");
-    let line = "register --connections 20 --in-flight 4 --seconds 0.1 --password secret";
+    let line = "register --connections 20 --in-flight 4 --password secret";
     if server.is_proxy {
-        let report = server.load(line);
-        assert!(report["errors"]["a 200 without a challenge"].as_u64().unwrap() > 0, "{report}");
-        let error = server.try_load(&format!("{line} --keep-nonce")).unwrap_err();
+        server.load_until(line, |report| is_some(&report["errors"][UNASKED]));
+        let error = server.try_load(&format!("{line} --keep-nonce --seconds 0.1")).unwrap_err();
         assert!(error.contains("a nonce is kept: false"), "{error}");
     }
 }
@@ -210,10 +238,9 @@ fn a_password_is_proved_and_a_wrong_one_ends_the_run() {
     let line = "register --from udp --peers 20 --in-flight 4 --password secret";
     server.clean_load(line);
     server.clean_load(&format!("{line} --keep-nonce"));
-    let report =
-        server.load("register --connections 20 --seconds 0.1 --in-flight 4 --password secret");
-    assert!(report["errors"]["a 200 without a challenge"].as_u64().unwrap() > 0, "{report}");
-    server.clean_load("register --connections 20 --in-flight 4 --password secret --keep-nonce");
+    let line = "register --connections 20 --in-flight 4 --password secret";
+    server.load_until(line, |report| is_some(&report["errors"][UNASKED]));
+    server.clean_load(&format!("{line} --keep-nonce"));
     let line = "relay --connections 4 --seconds 0.1 --warmup 0";
     let error = server.try_load(&format!("{line} --password wrong")).unwrap_err();
     assert!(error.contains("401"), "{error}");
@@ -247,18 +274,18 @@ fn those_who_are_gone_are_answered_for() {
     if !server.is_proxy {
         return;
     }
-    let line = "dead --connections 10 --apart 5 --part 0.5 --rate 200 --patience 2";
+    let line = "dead --connections 10 --apart 5 --part 0.5 --rate 200";
     for gone in ["closed", "reset"] {
         let report = server.clean_load(&format!("{line} --gone {gone}"));
         assert_eq!(report["apart"]["unanswered"], 0, "{report}");
         let answers = report["apart"]["answers"].as_object().unwrap();
         assert!(!answers.is_empty() && !answers.contains_key("200"), "{report}");
     }
-    let line = "slow --connections 10 --apart 5 --part 0.5 --rate 200 --patience 0.5";
-    let report = server.clean_load(line);
+    let line = "slow --connections 10 --apart 5 --part 0.5 --rate 200 --patience 5";
+    let report =
+        server.clean_load_until(line, |report| is_some(&report["meanwhile"]["transactions"]));
     assert!(report["memory"]["pss_after"].as_u64().unwrap() > 100_000, "{report}");
     assert!(report["apart"]["unanswered"].as_u64().unwrap() > 0, "{report}");
-    assert!(report["meanwhile"]["transactions"].as_u64().unwrap() > 0, "{report}");
 }
 
 #[test]
@@ -268,7 +295,6 @@ fn those_who_lose_their_connection_come_back() {
         return;
     }
     let line = "storm --connections 6 --rate 200 --lost 30 --back-off 0.2";
-    let report = server.clean_load(line);
+    let report = server.clean_load_until(line, |report| is_some(&report["storm"]["transactions"]));
     assert_eq!(report["storm"]["all_are_back"], true);
-    assert!(report["storm"]["transactions"].as_u64().unwrap() > 0, "{report}");
 }

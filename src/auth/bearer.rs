@@ -47,7 +47,7 @@ pub fn judge(
                 return verdict;
             }
             verdict = verdict.or(tokens.judge(config, bearer, token, bearing));
-            if matches!(verdict, Verdict::Proven(_)) {
+            if matches!(verdict, Verdict::Proven(..)) {
                 return verdict;
             }
         }

@@ -74,7 +74,7 @@ impl Tokens {
         }
         let name = name_of(token);
         if let Some(guest) = self.recall(&name).filter(|guest| guest.until > bearing.unix) {
-            return Verdict::Proven(Identity::Guest(guest));
+            return Verdict::Proven(Identity::Guest(guest), None);
         }
         if bearing.own.as_ref().is_some_and(|own| !own.has(now, TOKEN_FAULTS_OF_FLOW)) {
             return Verdict::Busy;
@@ -83,7 +83,7 @@ impl Tokens {
             Ok(Some(guest)) => {
                 let guest = Arc::new(guest);
                 self.remember(name, Arc::clone(&guest));
-                Verdict::Proven(Identity::Guest(guest))
+                Verdict::Proven(Identity::Guest(guest), None)
             }
             Ok(None) => Verdict::Busy,
             Err(fault) => {

@@ -29,8 +29,9 @@ use super::ticket::{Password, Ticket};
 pub enum Verdict {
     /// There are none for us.
     Absent,
-    /// It is this one.
-    Proven(Identity),
+    /// It is this one; if a digest says so, with the second of the process' clock at which the
+    /// nonce was made that it answers.
+    Proven(Identity, Option<u32>),
     /// It would be one, but the nonce is old, of another flow, or was used before.
     Stale,
     /// Somebody unknown, or a wrong password, or a digest that we did not ask for.
@@ -126,7 +127,7 @@ impl Verifier {
                 }
                 verdict =
                     verdict.or(self.check(config, digest, domain, message, &found, circumstances));
-                if matches!(verdict, Verdict::Proven(_)) {
+                if matches!(verdict, Verdict::Proven(..)) {
                     return verdict;
                 }
             }
@@ -169,7 +170,7 @@ impl Verifier {
                 if nonce.age_secs(now) <= digest.nonce_lifetime.as_secs()
                     && (!shared || self.uses.take(nonce, nc)) =>
             {
-                Verdict::Proven(identity)
+                Verdict::Proven(identity, Some(nonce.made_at))
             }
             _ => Verdict::Stale,
         }
@@ -271,7 +272,7 @@ impl Verdict {
     /// an old nonce may try again.
     pub fn or(self, other: Verdict) -> Verdict {
         let rank = |verdict: &Verdict| match verdict {
-            Verdict::Proven(_) => 5,
+            Verdict::Proven(..) => 5,
             Verdict::Stale => 4,
             Verdict::Busy => 3,
             Verdict::Refused | Verdict::BadToken(_) => 2,

@@ -83,10 +83,33 @@ pub const LINK_WORK_ENTRIES: usize = 1024;
 /// Entries of the duty lane of one link (responses, writes, closes); what does not fit waits in a
 /// queue.
 pub const LINK_DUTY_ENTRIES: usize = 4096;
-/// Size classes of pooled blocks, in bytes.
-pub const BLOCK_CLASSES: [usize; 6] = [256, 1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10];
-/// Blocks of each class that a shard keeps for reuse.
-pub const BLOCKS_KEPT: [usize; 6] = [4096, 4096, 4096, 1024, 256, 64];
+/// Size classes of pooled blocks, in bytes. Few small ones, so that what crosses to another shard in
+/// one comes back in the same; many large ones, so that what waits in one takes little more than its
+/// length.
+pub const BLOCK_CLASSES: [usize; 16] = [
+    256,
+    1 << 10,
+    2 << 10,
+    4 << 10,
+    5 << 10,
+    6 << 10,
+    8 << 10,
+    10 << 10,
+    12 << 10,
+    16 << 10,
+    20 << 10,
+    24 << 10,
+    32 << 10,
+    40 << 10,
+    48 << 10,
+    64 << 10,
+];
+/// Blocks of each class that a shard keeps for reuse: 40 MB of all of them.
+pub const BLOCKS_KEPT: [usize; 16] =
+    [4096, 4096, 4096, 1024, 256, 256, 256, 128, 128, 128, 64, 64, 64, 32, 32, 64];
+/// Bytes of a body from which on a request that waits, and of which no further copy will be made, is
+/// kept without it.
+pub const WAITING_BODY_BYTES_MAX: usize = 1024;
 /// Bytes of one block of last responses that answer repeated requests (RFC 3261 §17.2.2).
 pub const TRAIL_BLOCK_BYTES: usize = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
 /// Such blocks of one shard; beyond them each such response keeps a block of its own.
@@ -103,6 +126,10 @@ pub const DEFERRED_ENTERS_MAX: usize = 64;
 pub const TURN_TIME: Duration = Duration::from_millis(1);
 /// Part of a turn that TLS handshakes may take: one in so many.
 pub const HANDSHAKE_SHARE: u32 = 4;
+/// Flows whose peers are gone, and flows that overstay their end, that are ended in one turn: each
+/// takes 10 to 30 µs until its socket is closed. The others have to wait, so that thousands that go
+/// at once do not hold up those who stay.
+pub const ENDS_A_TURN: usize = 16;
 /// Receive buffers of one shard for all its streams.
 pub const STREAM_BUFFERS: u16 = 1024;
 /// Bytes of one of them.
@@ -196,6 +223,12 @@ pub const STORE_COMPACT_BYTES: u64 = 64 << 20;
 pub const STORE_BATCH_BYTES_KEPT: usize = 1 << 20;
 /// Bindings of one canonical Contact that are looked at before it counts as ambiguous.
 pub const CONTACT_CANDIDATES_MAX: usize = 32;
+/// Age of a nonce that shows who is at an address for datagrams: as long as a request may take (RFC
+/// 3261 §17.1.2.2, Timer F). Who is new there with an older one is challenged again.
+pub const NONCE_FRESH: Duration = Duration::from_secs(32);
+/// Bindings at one address for datagrams that are looked at, newest first, when somebody new is
+/// there. Those behind them were looked at when these came.
+pub const PATH_CANDIDATES_MAX: usize = 256;
 /// Bytes of an Authorization or Proxy-Authorization value; more is malformed.
 pub const CREDENTIALS_BYTES_MAX: usize = 4 * 1024;
 /// Parameters in it.

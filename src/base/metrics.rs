@@ -173,6 +173,8 @@ counters! {
     bindings_expired;
     /// Bindings removed because their client answered no pings.
     bindings_unanswered;
+    /// Bindings over UDP that ended because another device proved to be at their address.
+    bindings_path_taken;
     /// OPTIONS sent to keep the way to a client open.
     pings_sent;
     /// Answers to them.
@@ -212,6 +214,14 @@ counters! {
     receives_starved;
     /// Flows whose orderly close took too long and was forced.
     closes_forced;
+    /// Turns of the shard's loop, each from its waking to its next look for work.
+    turns;
+    /// Turns that took longer than 2 ms: all flows of the shard waited meanwhile.
+    turns_over_2ms;
+    /// Turns that took longer than 10 ms.
+    turns_over_10ms;
+    /// Turns that took longer than 50 ms.
+    turns_over_50ms;
     /// TLS handshake steps put off to a later turn so that living flows go first.
     handshakes_deferred;
     /// Datagrams dropped because they were larger than a receive buffer.
@@ -228,6 +238,18 @@ counters! {
     requests_lost;
     /// Configurations taken while running.
     reconfigured;
+}
+
+impl Counters {
+    /// Counts a turn that took so long.
+    pub fn count_turn(&mut self, took: Duration) {
+        self.turns += 1;
+        if took > Duration::from_millis(2) {
+            self.turns_over_2ms += 1;
+            self.turns_over_10ms += u64::from(took > Duration::from_millis(10));
+            self.turns_over_50ms += u64::from(took > Duration::from_millis(50));
+        }
+    }
 }
 
 /// What the store has done since the start, of the whole process.
@@ -345,6 +367,16 @@ mod tests {
         all.replace(None, Some(RoundTrip::of(Duration::MAX)));
         assert_eq!((all.within(Duration::from_millis(2000)), all.flows()), (0, 1));
         assert_eq!(size_of::<Option<RoundTrip>>(), 1);
+    }
+
+    #[test]
+    fn a_turn_counts_under_each_bound_that_it_exceeds() {
+        let mut counters = Counters::default();
+        for ms in [0, 2, 3, 10, 11, 50, 51, 1000] {
+            counters.count_turn(Duration::from_millis(ms));
+        }
+        let Counters { turns, turns_over_2ms, turns_over_10ms, turns_over_50ms, .. } = counters;
+        assert_eq!([turns, turns_over_2ms, turns_over_10ms, turns_over_50ms], [8, 6, 4, 2]);
     }
 
     #[test]

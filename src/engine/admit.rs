@@ -9,7 +9,7 @@
 
 use crate::auth::{Challenge, Circumstances, Verdict, bearer};
 use crate::base::bearer::TokenFault;
-use crate::base::id::{ClientKey, FlowId};
+use crate::base::id::{ClientKey, FlowId, FlowRef};
 use crate::base::identity::Identity;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::{Arrival, Standing};
@@ -38,23 +38,28 @@ pub(super) enum Errand {
 }
 
 impl Engine {
-    /// What is known of the sender of a request, which came in at this shard.
-    pub(super) fn identify(&mut self, arrival: &Arrival, message: Message<'_>) -> Standing {
+    /// What is known of the sender of a request, which came in at this shard, and the nonce that
+    /// it answers (see [`Arrival::answers`]).
+    pub(super) fn identify(
+        &mut self,
+        arrival: &Arrival,
+        message: Message<'_>,
+    ) -> (Standing, Option<u32>) {
         if !self.config.auth.has_method() {
-            return self.vouched(arrival, message);
+            return (self.vouched(arrival, message), None);
         }
         let is_never_asked = matches!(message.method(), Method::Ack | Method::Cancel);
         if is_never_asked || Sender::upstream(&self.config, arrival).is_some() {
-            return Standing::Unknown;
+            return (Standing::Unknown, None);
         }
         let is_direct = !message.has_many(HeaderName::Via);
         let flow = arrival.source.stream().filter(|_| is_direct && arrival.accepted);
-        match self.judge(arrival, message, flow) {
-            Verdict::Proven(identity) => {
+        let standing = match self.judge(arrival, message, flow) {
+            Verdict::Proven(identity, answers) => {
                 if let Some(flow) = flow {
                     self.pin(flow, identity.clone());
                 }
-                Standing::Proven(identity)
+                return (Standing::Proven(identity), answers);
             }
             Verdict::Absent => match self.pinned(flow) {
                 Some(Identity::Guest(guest)) if guest.until <= self.unix_secs() => {
@@ -68,7 +73,8 @@ impl Engine {
             Verdict::BadToken(fault) => Standing::BadToken(fault),
             Verdict::Busy => Standing::Busy,
             Verdict::Malformed => Standing::Malformed,
-        }
+        };
+        (standing, None)
     }
 
     /// What the credentials of a request came to: one that is good is enough.
@@ -76,7 +82,7 @@ impl Engine {
         let verdict = self.judge_tokens(message, flow);
         let (now, unix) = (self.now, self.unix_secs());
         match self.config.auth.digest() {
-            Some(digest) if !matches!(verdict, Verdict::Proven(_)) => {
+            Some(digest) if !matches!(verdict, Verdict::Proven(..)) => {
                 let shared = flow.is_none();
                 let circumstances = Circumstances { now, unix, source: arrival.source, shared };
                 verdict.or(self.verifier.judge(&self.config, digest, message, &circumstances))
@@ -192,6 +198,13 @@ impl Engine {
                 || client.is_some() && client == end.client
         };
         reached.peek().is_some() && !reached.any(is_end)
+    }
+
+    /// A REGISTER whose sender is known answers a nonce that is too old for what it changes.
+    pub(super) fn challenge_again(&mut self, tx: SlabKey, message: Message<'_>, to: FlowRef) {
+        let (name, random) = (HeaderName::WwwAuthenticate, self.rng.next_u64());
+        let challenge = Challenge { name, stale: true, now: self.now, random, to };
+        self.challenge(tx, message, 401, &challenge, None);
     }
 
     /// RFC 3261 §26.3.2.4: said once for each request that comes, and not again by a timer, or we

@@ -80,7 +80,8 @@ impl Engine {
     /// Hands a request to the shard that serves it.
     fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
         let message = parsed.view(bytes);
-        let arrival = &Arrival { standing: self.identify(arrival, message), ..*arrival };
+        let (standing, answers) = self.identify(arrival, message);
+        let arrival = &Arrival { standing, answers, ..*arrival };
         let home = self.home(message);
         if home == self.shard {
             self.on_request(arrival, bytes, parsed, Visit::Home);

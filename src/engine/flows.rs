@@ -316,6 +316,7 @@ impl Engine {
             remote: path.remote,
             accepted: false,
             standing: Standing::Unknown,
+            answers: None,
             client: ClientKey::NONE,
         };
         self.on_message(&arrival, bytes);

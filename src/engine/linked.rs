@@ -47,6 +47,7 @@ impl Engine {
                 self.on_restarted(from, incarnation, at);
             }
             LinkMessage::Vouched { flow, aor, ended } => self.on_vouched(flow, aor, ended),
+            LinkMessage::PathTaken(claim) => self.on_path_taken(&claim),
             LinkMessage::Index(change) => self.change_index(*change),
         }
     }

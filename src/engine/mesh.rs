@@ -6,6 +6,7 @@ use crate::base::id::{ClientKey, FlowId, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 use crate::flow::arrival::Arrival;
+use crate::registrar::PathClaim;
 use crate::sip::Parsed;
 
 use super::index::Entry;
@@ -74,6 +75,8 @@ pub enum LinkMessage {
         /// It is not so any more.
         ended: bool,
     },
+    /// Duty: a client of mine is where one of yours may have been.
+    PathTaken(Box<PathClaim>),
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::config::Registrar;
-use crate::base::id::{ClientKey, FlowId, FlowRef, Transport};
+use crate::base::id::{ClientKey, FlowId, FlowRef, ShardId, Transport};
 use crate::base::limits::Limits;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, admission, naming, place};
 use crate::registrar::{
-    Binding, Came, Grace, RegisterContext, Registered, claimed_client, register, shadow,
+    Binding, Came, Grace, PathClaim, RegisterContext, Registered, claimed_client, register, shadow,
 };
 use crate::sip::{HeaderName, Message, Method, Uri};
 
@@ -48,6 +48,7 @@ impl Engine {
             names_us: &names_us,
             random: self.rng.next_u64(),
             longest: self.longest(&arrival),
+            answers: arrival.answers,
             client_hash: is_known.then_some(&self.placement),
             gruu_key: &self.gruus,
             flow_timer: flow_timer(arrival.transport(), &config.limits),
@@ -59,12 +60,16 @@ impl Engine {
                 self.counters.registrations += 1;
                 self.index_contacts(arrival.source, &outcome);
                 self.on_came(arrival.source, &outcome.came);
+                self.take_path(outcome.claim.take());
                 let stored = self.store_changes();
                 self.answer_when_stored(tx, message, outcome.headers(), stored);
                 self.wake(arrival.source, &outcome.came);
                 self.await_no_longer(&outcome.left);
                 self.arm_expiry();
                 self.arm_pings();
+            }
+            Err(reject) if reject.status == 401 => {
+                self.challenge_again(tx, message, arrival.source);
             }
             Err(reject) => {
                 self.answer(tx, message, reject.status, reject.phrase, outcome.headers());
@@ -101,6 +106,7 @@ impl Engine {
             random: self.rng.next_u64(),
             gruu_key: &self.gruus,
             longest: None,
+            answers: None,
             client_hash: is_known.then_some(&self.placement),
             flow_timer: None,
         };
@@ -234,6 +240,31 @@ impl Engine {
         self.location.give_up(key, |binding| gone.extend(indexed(binding)));
         self.counters.bindings_unanswered += 1;
         self.store_changes();
+        self.forget_contacts(gone);
+    }
+
+    /// A client shows that it is at the other end of an association on which it was not before:
+    /// whoever was there is told apart at every shard, since each owns other addresses of record.
+    fn take_path(&mut self, claim: Option<PathClaim>) {
+        let Some(claim) = claim else { return };
+        for to in (0..self.shards).map(ShardId).filter(|to| *to != self.shard) {
+            let message = LinkMessage::PathTaken(Box::new(claim.clone()));
+            self.outputs.push_back(Output::Link { to, message });
+        }
+        self.end_others(&claim);
+    }
+
+    /// The same, said by the shard that owns that client's address of record.
+    pub(super) fn on_path_taken(&mut self, claim: &PathClaim) {
+        self.end_others(claim);
+        self.store_changes();
+    }
+
+    fn end_others(&mut self, claim: &PathClaim) {
+        let mut gone = Vec::new();
+        let now = self.now;
+        let ended = self.location.end_others(claim, now, |it| gone.extend(indexed(it)));
+        self.counters.bindings_path_taken += ended as u64;
         self.forget_contacts(gone);
     }
 

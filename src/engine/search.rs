@@ -152,14 +152,15 @@ impl Engine {
         };
         let Some(mut search) = self.take_search(tx) else { return false };
         let mut is_started = false;
-        while !is_started && let Some(next) = search.targets.alternative(usize::from(place.target))
-        {
-            place.target = next as u8;
-            self.with_request(tx, |engine, message| {
+        self.with_request(tx, |engine, message| {
+            while !is_started
+                && let Some(next) = search.targets.alternative(usize::from(place.target))
+            {
+                place.target = next as u8;
                 is_started = engine.start_branch(tx, message, &mut search, place);
-            });
-        }
-        self.keep_search(tx, search);
+            }
+            engine.keep_search(tx, search);
+        });
         if is_started && let Some(transaction) = self.transactions.server.get_mut(tx) {
             transaction.context.on_replaced();
         }
@@ -191,8 +192,8 @@ impl Engine {
         let mut is_begun = false;
         self.with_request(tx, |engine, message| {
             is_begun = engine.begin_groups(tx, message, &mut search);
+            engine.keep_search(tx, search);
         });
-        self.keep_search(tx, search);
         is_begun
     }
 
@@ -226,7 +227,8 @@ impl Engine {
         self.transactions.server.get_mut(tx)?.search.take()
     }
 
-    /// Puts the search beside its transaction if there is anything left to try.
+    /// Puts the search beside its transaction if there is anything left to try: before the request
+    /// goes back there, which may lose its body otherwise.
     fn keep_search(&mut self, tx: SlabKey, search: Box<Search>) {
         match self.transactions.server.get_mut(tx) {
             Some(transaction) if !search.is_exhausted() => transaction.search = Some(search),

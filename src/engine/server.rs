@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::base::id::{ClientKey, FlowRef, Transport};
-use crate::base::limits::PARSED_KEPT;
+use crate::base::limits::{PARSED_KEPT, WAITING_BODY_BYTES_MAX};
 use crate::base::slab::SlabKey;
 use crate::proxy::target::Hop;
 use crate::sip::{self, Message, Method, Parsed};
@@ -98,14 +98,20 @@ impl Engine {
         }
     }
 
-    /// Puts a request that was lent where it belongs, if it is still to be answered.
-    pub(super) fn keep_request(&mut self, tx: SlabKey, request: Box<StoredRequest>) {
-        match self.transactions.server.get_mut(tx) {
-            Some(transaction) if transaction.context.sent == 0 => {
-                transaction.request = Some(request);
-            }
-            _ => self.discard_request(request),
+    /// Puts a request into its transaction, as long as that has no final response. What no branch
+    /// will be made of any more is kept without a large body: each copy that waits has it, too.
+    pub(super) fn keep_request(&mut self, tx: SlabKey, mut request: Box<StoredRequest>) {
+        let transaction = self.transactions.server.get_mut(tx);
+        let Some(transaction) = transaction.filter(|it| it.context.sent == 0) else {
+            return self.discard_request(request);
+        };
+        let StoredRequest { block, parsed } = &mut *request;
+        let body = parsed.view(block).body().len();
+        if body > WAITING_BODY_BYTES_MAX && transaction.search.is_none() {
+            let head = self.pool.copy(&block[..parsed.leave_body_out()]);
+            self.pool.put(std::mem::replace(block, head));
         }
+        transaction.request = Some(request);
     }
 
     fn discard_request(&mut self, mut request: Box<StoredRequest>) {

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use smallvec::SmallVec;
 
 use crate::base::config::{Config, RouteTo};
-use crate::base::host::parse_ip;
 use crate::base::id::{ClientKey, DatagramPath, FlowId, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
@@ -457,10 +456,8 @@ impl Choice {
 /// The Contact's own address: it is where its REGISTER came from. Over UDP that is a client of ours
 /// by value, which a dialog token can name.
 pub(super) fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
-    let uri = Uri::parse(binding.contact()).ok()?;
     let transport = binding.transport();
-    let port = uri.port.unwrap_or(transport.default_port());
-    let remote = SocketAddr::new(parse_ip(uri.host)?, port);
+    let remote = binding.dialled()?;
     if transport == Transport::Udp {
         let listener = binding.listener();
         let local = config.listener(listener).address;

@@ -39,7 +39,7 @@ impl Engine {
         let counters = &mut self.counters;
         counters.tokens_verified += self.shown_tokens.take_checked();
         let counter = match verdict {
-            Verdict::Proven(_) => &mut counters.tokens_accepted,
+            Verdict::Proven(..) => &mut counters.tokens_accepted,
             Verdict::Busy => &mut counters.tokens_put_off,
             Verdict::BadToken(fault) => match fault {
                 TokenFault::Malformed => &mut counters.tokens_malformed,

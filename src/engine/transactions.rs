@@ -73,7 +73,8 @@ pub(super) struct StoredRequest {
 pub(super) struct ServerTransaction {
     pub machine: ServerMachine,
     pub key: ServerKey,
-    /// Absent while it is being served, and once it was answered: only the answer is repeated.
+    /// The request as it came, but for a large body that no copy will need. Absent while it is being
+    /// served, and once it was answered: only the answer is repeated.
     pub request: Option<Box<StoredRequest>>,
     pub arrival: Arrival,
     /// What the topmost Via has to say of the sender.

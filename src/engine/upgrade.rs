@@ -139,7 +139,7 @@ impl Engine {
         let verdict = self.shown_tokens.judge(&self.config, bearer, token, &mut bearing);
         self.count_token(&verdict);
         match verdict {
-            Verdict::Proven(identity) => Ok(Some(identity)),
+            Verdict::Proven(identity, _) => Ok(Some(identity)),
             Verdict::BadToken(fault) => Err(Unwelcome::Unproven(Some(fault))),
             _ => Err(Unwelcome::Busy),
         }

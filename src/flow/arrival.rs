@@ -22,6 +22,9 @@ pub struct Arrival {
     pub accepted: bool,
     /// Who it is.
     pub standing: Standing,
+    /// The second of the process' clock at which we made the nonce that the message answers, which
+    /// was sent to `source` and nowhere else: who answers it hears what goes there.
+    pub answers: Option<u32>,
     /// The client that registered on the flow.
     pub client: ClientKey,
 }

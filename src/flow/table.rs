@@ -124,6 +124,7 @@ impl Flow {
             remote: self.remote,
             accepted: self.accepted,
             standing: Standing::Unknown,
+            answers: None,
             client: self.client,
         }
     }

@@ -164,9 +164,12 @@ impl<P: Protocol> Driver<P> {
             let (mut turn, streams, _) = self.parts();
             streams.claim(&mut turn, listening, fd);
         }
+        let mut woke_at = self.station.clock.now();
         while !self.is_stopped() {
             let is_busy = self.turn();
-            let idle = self.idle_time(is_busy);
+            let ended_at = self.station.clock.now();
+            self.counters.count_turn(ended_at.saturating_since(woke_at));
+            let idle = self.idle_time(is_busy, ended_at);
             if self.guests.next_deadline().is_some_and(|due| due <= self.now) {
                 self.guests.host(&mut self.ring, self.now, idle.unwrap_or(Duration::MAX)).await?;
             } else {
@@ -176,6 +179,7 @@ impl<P: Protocol> Driver<P> {
                     None => Wait::Forever,
                 })?;
             }
+            woke_at = self.station.clock.now();
             self.station.links.bell().wake_up();
             self.ring.run_deferred();
         }
@@ -237,6 +241,7 @@ impl<P: Protocol> Driver<P> {
         let is_idle = !is_busy && !self.ring.has_completions();
         let (mut turn, streams, _) = self.parts();
         streams.resume_handshakes(&mut turn, is_idle);
+        streams.end_some(&mut turn);
         self.finish_outputs();
         self.hand_over();
         is_busy |= !self.station.links.flush();
@@ -391,9 +396,11 @@ impl<P: Protocol> Driver<P> {
         }
     }
 
-    /// How long to wait: zero not at all, `None` without end. The bell is to be rung from here on.
-    fn idle_time(&mut self, is_busy: bool) -> Option<Duration> {
-        if is_busy || self.streams.has_put_off() || self.streams.has_starved() {
+    /// How long to wait from `now` on: zero not at all, `None` without end. The bell is to be rung
+    /// from here on.
+    fn idle_time(&mut self, is_busy: bool, now: Time) -> Option<Duration> {
+        let streams = &self.streams;
+        if is_busy || streams.has_put_off() || streams.has_starved() || streams.has_departed() {
             return Some(Duration::ZERO);
         }
         let Station { keeper, links, inbox, .. } = &mut self.station;
@@ -415,7 +422,7 @@ impl<P: Protocol> Driver<P> {
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
-        match next.saturating_since(self.station.clock.now()) {
+        match next.saturating_since(now) {
             Duration::ZERO => Some(Duration::ZERO),
             idle => Some(idle.max(IDLE_MIN)),
         }

@@ -1,7 +1,7 @@
 //! TLS between the socket and the protocol: handshakes, which may take a quarter of a turn, and
 //! records, which are opened in the receive buffer.
 
-use super::closing::Farewell;
+use super::closing::{Departed, Farewell};
 use super::log_line::Report;
 use super::protocol::Protocol;
 use super::ring::Op;
@@ -10,13 +10,14 @@ use super::streams::Streams;
 use super::tls::Progress;
 use super::turn::Turn;
 use crate::base::event::CloseReason;
-use crate::base::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_SHARE, TURN_TIME};
+use crate::base::limits::{ENDS_A_TURN, HANDSHAKE_BYTES_MAX, HANDSHAKE_SHARE, TURN_TIME};
 use crate::engine::{Input, Origin};
 
 impl Streams {
-    /// A new turn has all of its time for handshakes.
+    /// A new turn has all of its time for handshakes and ends.
     pub fn begin_turn(&mut self) {
         self.handshake_spent = std::time::Duration::ZERO;
+        self.ends_left = ENDS_A_TURN;
     }
 
     /// Whether handshakes wait for time.
@@ -123,7 +124,10 @@ impl Streams {
         match progress {
             _ if !is_alive => {}
             Progress::Handshaking | Progress::Established => {}
-            Progress::PeerClosed => self.end(turn, index, CloseReason::Peer, Farewell::Flush),
+            Progress::PeerClosed => {
+                let tag = self.slots.at(index).tag(Op::Receive, index);
+                self.depart(turn, Departed { tag, why: CloseReason::Peer });
+            }
             Progress::Failed(error) => {
                 let slot = self.slots.at(index);
                 let key = slot.birth.as_ref().map(|birth| (birth.key.remote, birth.origin));

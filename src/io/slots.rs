@@ -55,6 +55,8 @@ pub mod marks {
     pub const NOTIFIED: u8 = 32;
     /// Its receive waits for buffers.
     pub const STARVED: u8 = 64;
+    /// In the queue of flows whose peers are gone.
+    pub const DEPARTED: u8 = 128;
 }
 
 /// One stream socket.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffers::Buffers;
-use super::closing::Farewell;
+use super::closing::Departed;
 use super::protocol::Protocol;
 use super::ring::{Completion, Op, Ring, Tag};
 use super::slots::{Birth, Slots, State, marks};
@@ -41,6 +41,10 @@ pub struct Streams {
     pub(super) dirty: Vec<u32>,
     /// Flows whose handshake waits for a turn with time for it; each carries [`marks::PUT_OFF`].
     pub(super) put_off: VecDeque<Tag>,
+    /// Flows whose peers are gone and that wait for a turn to be ended in, and how.
+    pub(super) departed: VecDeque<Departed>,
+    /// How many flows this turn may still end.
+    pub(super) ends_left: usize,
     /// Time that this turn spent on handshakes.
     pub(super) handshake_spent: Duration,
     /// What the protocol must hear once its outputs are drained.
@@ -105,6 +109,8 @@ impl Streams {
             writers: WriterPool::default(),
             dirty: Vec::new(),
             put_off: VecDeque::new(),
+            departed: VecDeque::new(),
+            ends_left: 0,
             starved: VecDeque::new(),
             starved_turns: 0,
             later: VecDeque::new(),
@@ -272,9 +278,9 @@ impl Streams {
         } else if result == -libc::ENOBUFS {
             turn.counters.receives_starved += 1;
         } else if result == 0 {
-            self.end(turn, index, CloseReason::Peer, Farewell::Flush);
+            self.depart(turn, Departed { tag, why: CloseReason::Peer });
         } else {
-            self.end(turn, index, CloseReason::Reset, Farewell::Abort);
+            self.depart(turn, Departed { tag, why: CloseReason::Reset });
         }
         // A multishot may end while it carries data, and for want of buffers.
         if !completion.has_more() && (result > 0 || result == -libc::ENOBUFS) {

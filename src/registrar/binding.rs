@@ -2,12 +2,17 @@
 //! Compact: a fixed part and one block of bytes, since there may be millions. Absent on purpose:
 //! rules.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+
+use crate::base::host::parse_ip;
 use crate::base::id::{
     ClientKey, DatagramPath, FlowId, FlowRef, ListenerId, StreamPath, Transport,
 };
 use crate::base::limits::BINDING_BYTES_MAX;
 use crate::base::metrics::RoundTrip;
 use crate::base::time::Time;
+use crate::sip::Uri;
 
 use super::links::{LISTS, Links};
 
@@ -65,10 +70,12 @@ pub(super) struct Facts {
     /// Keyed hash of the address of record.
     pub(super) aor_hash: u64,
     /// Keyed hash of the canonical Contact; `None` when it is not to be found by it.
-    pub(super) contact_hash: Option<u64>,
+    pub(super) contact_hash: Option<NonZeroU64>,
     /// Bucket of the expiry list that it stands in: not after that of `expires_at`.
     pub(super) bucket: u32,
     pub(super) cseq: u32,
+    /// The second of the process' clock in which it was registered last; 0 since a former run.
+    pub(super) since: u32,
     /// Which registration of its instance it belongs to: a random number that stays while the
     /// Call-ID does (RFC 5627 §5.1). 0 without an instance.
     pub(super) registration: u32,
@@ -162,6 +169,12 @@ impl Draft {
             .instance
             .map_or((0, 0), |(start, end)| (params + start as u16, params + end as u16));
         self.parts = Parts { contact, call_id, params, path, instance };
+    }
+}
+
+impl Draft {
+    fn contact(&self) -> &[u8] {
+        &self.bytes[usize::from(self.parts.contact)..usize::from(self.parts.call_id)]
     }
 }
 
@@ -303,6 +316,27 @@ impl Binding {
         self.facts.way.stream()
     }
 
+    /// The address and port that its Contact names, to be dialled; `None` when it names a host.
+    pub fn dialled(&self) -> Option<SocketAddr> {
+        let uri = Uri::parse(self.contact()).ok()?;
+        let port = uri.port.unwrap_or(self.transport().default_port());
+        Some(SocketAddr::new(parse_ip(uri.host)?, port))
+    }
+
+    /// The address that datagrams for it are sent to, unless a Path leads there.
+    pub(super) fn datagrams_to(&self) -> Option<SocketAddr> {
+        match &self.facts.way {
+            Way::Datagram(path) => Some(path.remote),
+            Way::Dial if self.facts.transport == Transport::Udp => self.dialled(),
+            _ => None,
+        }
+    }
+
+    /// Whether `way`, with the Contact of `draft`, leads to the same flow or address as its own.
+    pub(super) fn is_reached_as(&self, way: &Way, draft: &Draft) -> bool {
+        self.facts.way == *way && (*way != Way::Dial || self.contact() == draft.contact())
+    }
+
     /// Whether its flow was lost with a former run of the process.
     pub fn is_lost(&self) -> bool {
         self.facts.way == Way::Lost
@@ -394,6 +428,7 @@ mod tests {
             way: Way::Dial,
             client: ClientKey::NONE,
             cseq: 1,
+            since: 0,
             registration: 0,
             reg_id: 1,
             q: 1000,

@@ -28,6 +28,8 @@ pub(super) struct Desk {
     pub(super) gruu_key: GruuKey,
     pub(super) source: FlowRef,
     pub(super) source_ip: &'static str,
+    /// When the nonce was made that it answers.
+    pub(super) answers: Option<u32>,
     pub(super) out: Registered,
 }
 
@@ -42,6 +44,7 @@ impl Desk {
             gruu_key: GruuKey::new(&[3; 32]),
             source: stream(1, Transport::Wss),
             source_ip: "192.0.2.1",
+            answers: None,
             out: Registered::default(),
         }
     }
@@ -75,6 +78,7 @@ impl Desk {
             names_us: &|uri| uri.host == b"192.0.2.100" && uri.port.unwrap_or(5060) == 5060,
             random: self.random,
             longest: None,
+            answers: self.answers,
             client_hash: None,
             gruu_key: &self.gruu_key,
             flow_timer: Some(120),

@@ -13,7 +13,7 @@ pub(super) enum List {
     Expiry,
     /// Bindings whose Contact has one canonical form.
     Contact,
-    /// Bindings that go with one stream flow.
+    /// Bindings that go with one stream flow, or whose datagrams go to one address.
     Flow,
     /// Bindings of one address of record, newest first. Last, beside what else a look-up reads.
     Aor,

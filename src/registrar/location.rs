@@ -6,6 +6,8 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 
 use smallvec::SmallVec;
 
@@ -32,7 +34,8 @@ pub struct Location {
     pub(super) bindings: Slab<Binding>,
     /// By hash of the address of record. An entry without bindings says that there were some once.
     pub(super) by_aor: HashMap<u64, SlabKey, BuildHashed>,
-    /// By hash of the flow's name.
+    /// By hash of the flow's name, of bindings over UDP by hash of the address that they are at (see
+    /// `paths`).
     pub(super) by_flow: HashMap<u64, SlabKey, BuildHashed>,
     /// By hash of the canonical Contact.
     pub(super) by_contact: HashMap<u64, SlabKey, BuildHashed>,
@@ -144,7 +147,7 @@ impl Location {
     /// when there is none or more than one. `canonical` is what [`super::canonical_contact`] makes
     /// of `uri`. A Contact on a host in our domains is never found this way.
     pub fn contact_match(&self, uri: &Uri<'_>, canonical: &[u8], now: Time) -> Option<&Binding> {
-        let head = *self.by_contact.get(&self.hash.of(canonical))?;
+        let head = *self.by_contact.get(&self.contact_hash(canonical).get())?;
         let mut found = None;
         for (seen, (_, binding)) in walk(&self.bindings, List::Contact, head).enumerate() {
             let is_equal = binding.is_live(now)
@@ -229,6 +232,11 @@ impl Location {
         self.hash.of(bytes)
     }
 
+    /// The hash of a canonical Contact.
+    pub(super) fn contact_hash(&self, canonical: &[u8]) -> NonZeroU64 {
+        NonZeroU64::new(self.hash.of(canonical)).unwrap_or(NonZeroU64::MIN)
+    }
+
     pub(super) fn get(&self, key: SlabKey) -> &Binding {
         self.bindings.get(key).expect("a key from of_aor, used before the table changed")
     }
@@ -273,10 +281,10 @@ impl Location {
         let (id, old_bucket, old_contact) = (old.id, old.bucket, old.contact_hash);
         let old_needs_pings = old.needs_pings();
         let is_same_client = old.client == facts.client;
-        let is_pinged_there = old.way == facts.way && facts.needs_pings();
         self.journal.note(Change { id, is_new: false, key });
         let bucket = bucket_of(facts.expires_at);
-        let is_same_flow = self.get(key).stream() == facts.way.stream();
+        let is_same_flow = self.get(key).is_reached_as(&facts.way, draft);
+        let is_pinged_there = is_same_flow && facts.needs_pings();
         if !is_same_flow {
             self.leave_flow(key);
         }
@@ -348,31 +356,56 @@ impl Location {
         self.by_flow.get(&self.flow_hash(flow)).copied().unwrap_or(END)
     }
 
+    /// Under what a binding stands in the lists of flows: a stream's name, or the address that
+    /// its datagrams go to.
+    fn flow_hash_of(&self, key: SlabKey) -> Option<u64> {
+        let binding = self.get(key);
+        match binding.stream() {
+            Some(flow) => Some(self.flow_hash(flow)),
+            None => binding.datagrams_to().map(|remote| self.remote_hash(remote)),
+        }
+    }
+
     fn flow_hash(&self, flow: FlowId) -> u64 {
         self.hash.of(&flow.to_bits().to_le_bytes())
     }
 
+    fn remote_hash(&self, remote: SocketAddr) -> u64 {
+        let mut bytes = [0; 18];
+        let ip = match remote.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        bytes[..16].copy_from_slice(&ip.octets());
+        bytes[16..].copy_from_slice(&remote.port().to_le_bytes());
+        self.hash.of(&bytes)
+    }
+
+    /// The newest binding whose datagrams go to that address, or one that shares its list.
+    pub(super) fn remote_head(&self, remote: SocketAddr) -> SlabKey {
+        self.by_flow.get(&self.remote_hash(remote)).copied().unwrap_or(END)
+    }
+
     fn enter_flow(&mut self, key: SlabKey) {
-        let Some(flow) = self.get(key).stream() else { return };
-        let head = self.by_flow.entry(self.hash.of(&flow.to_bits().to_le_bytes())).or_insert(END);
+        let Some(hash) = self.flow_hash_of(key) else { return };
+        let head = self.by_flow.entry(hash).or_insert(END);
         *head = push(&mut self.bindings, List::Flow, *head, key);
     }
 
     pub(super) fn leave_flow(&mut self, key: SlabKey) {
-        let Some(flow) = self.get(key).stream() else { return };
-        let hash = self.flow_hash(flow);
+        let Some(hash) = self.flow_hash_of(key) else { return };
         leave(&mut self.by_flow, &mut self.bindings, List::Flow, hash, key);
     }
 
     fn enter_contact(&mut self, key: SlabKey) {
         let Some(hash) = self.get(key).facts.contact_hash else { return };
-        let head = self.by_contact.entry(hash).or_insert(END);
+        let head = self.by_contact.entry(hash.get()).or_insert(END);
         *head = push(&mut self.bindings, List::Contact, *head, key);
     }
 
     fn leave_contact(&mut self, key: SlabKey) {
         let Some(hash) = self.get(key).facts.contact_hash else { return };
-        leave(&mut self.by_contact, &mut self.bindings, List::Contact, hash, key);
+        leave(&mut self.by_contact, &mut self.bindings, List::Contact, hash.get(), key);
     }
 }
 

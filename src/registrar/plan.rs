@@ -1,12 +1,13 @@
 //! What a REGISTER is going to change (RFC 3261 §10.3 steps 6 and 7): made while everything can
 //! still be refused, then carried out without a way to fail. Absent on purpose: the answer.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::base::id::{ClientKey, FlowId};
-use crate::base::limits::VALUES_MAX;
+use crate::base::id::{ClientKey, FlowId, FlowRef, Transport};
+use crate::base::limits::{NONCE_FRESH, VALUES_MAX};
 use crate::base::slab::SlabKey;
 use crate::sip::{HeaderName, Uri};
 
@@ -15,6 +16,7 @@ use super::binding::{Binding, BindingFlow, DraftParts, Facts, Tenure, Way, is_sa
 use super::contact::{Wanted, canonical_contact};
 use super::location::Location;
 use super::lose::former;
+use super::paths::{PathClaim, seconds};
 use super::register::{Came, Registered, Reject, Sender, reject};
 use super::terms::{check_target, grant, read_contact};
 use super::way::way;
@@ -76,6 +78,9 @@ impl<'a> Plan<'a> {
             plan.add(sender, location, wanted, seconds, out)?;
         }
         plan.check(sender, location, out)?;
+        if plan.needs_fresh_nonce(sender, location) {
+            return Err(reject(sender.context, 401, "Show that you are at that address", out));
+        }
         Ok(plan)
     }
 
@@ -177,6 +182,40 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// The one Contact that stays. Several are not all of the device that sent them.
+    fn only(&self) -> Option<&Change<'a>> {
+        let mut lasting = self.changes.iter().filter(|change| change.seconds > 0);
+        lasting.next().filter(|_| lasting.next().is_none())
+    }
+
+    /// Whether the client is new on an association where, since it answered a nonce there, another
+    /// may have come and gone.
+    fn needs_fresh_nonce(&self, sender: &Sender<'_>, location: &Location) -> bool {
+        let context = sender.context;
+        let (FlowRef::Datagram(path), Some(heard)) = (context.source, context.answers) else {
+            return false;
+        };
+        let age = u64::from(seconds(context.now).saturating_sub(heard));
+        if !sender.is_direct || sender.has_path || age <= NONCE_FRESH.as_secs() {
+            return false;
+        }
+        let is_there = |key: &SlabKey| match &location.get(*key).facts.way {
+            Way::Datagram(former) => **former == path,
+            way => matches!(way, Way::Dial | Way::Path),
+        };
+        self.only().is_some_and(|change| !change.meant.first().is_some_and(is_there))
+    }
+
+    /// What the client's Contact says of who is at the other end of the association that it came by.
+    fn claim(&self, sender: &Sender<'_>, aor: &[u8]) -> Option<PathClaim> {
+        match (sender.context.source, sender.context.answers, self.only()) {
+            (FlowRef::Datagram(path), Some(heard), Some(change)) => {
+                Some(PathClaim::new(path, heard, aor, &change.wanted))
+            }
+            _ => None,
+        }
+    }
+
     /// Makes the changes.
     pub(super) fn commit(self, sender: &Sender<'_>, location: &mut Location, out: &mut Registered) {
         let mut former: SmallVec<[FlowId; 2]> = SmallVec::new();
@@ -184,13 +223,13 @@ impl<'a> Plan<'a> {
         for key in meant.chain(&self.removals) {
             former.extend(location.get(*key).stream());
         }
-        for key in self.removals {
+        for key in self.removals.iter().copied() {
             remove(location, key, out);
         }
         for change in &self.changes {
             let mut meant = change.meant.iter().copied();
-            if change.seconds > 0 {
-                keep(sender, location, change, meant.next(), out);
+            if change.seconds > 0 && keep(sender, location, change, meant.next(), out) {
+                out.claim = self.claim(sender, out.aor());
             }
             for key in meant {
                 remove(location, key, out);
@@ -207,20 +246,21 @@ fn out_of_order(sender: &Sender<'_>, out: &mut Registered) -> Reject {
     reject(sender.context, 500, "CSeq not higher than before", out)
 }
 
-/// Adds the binding of a Contact or changes the one that it means.
+/// Adds the binding of a Contact or changes the one that it means. Whether its client is at an
+/// address for datagrams at which the binding was not before.
 fn keep(
     sender: &Sender<'_>,
     location: &mut Location,
     change: &Change<'_>,
     meant: Option<SlabKey>,
     out: &mut Registered,
-) {
+) -> bool {
     fill_draft(sender, &change.wanted, out);
     let start = out.contacts.len();
     let is_indexed = !sender.context.config.is_our_domain(change.wanted.uri.host)
         && canonical_contact(&change.wanted.uri, &mut out.contacts);
     let contact = start..out.contacts.len();
-    let contact_hash = is_indexed.then(|| location.hash_of(&out.contacts[contact.clone()]));
+    let contact_hash = is_indexed.then(|| location.contact_hash(&out.contacts[contact.clone()]));
     let (registration, ends_others) = registration(sender, &change.wanted, location, &out.aor);
     if ends_others && let Some(instance) = change.wanted.instance {
         location.renumber(&out.aor, instance, registration);
@@ -236,6 +276,9 @@ fn keep(
     }
     // What a Path leads to is never reached by the flow of its REGISTER.
     let has_path = matches!(facts.way, Way::Path);
+    let is_by_datagrams = !has_path && facts.transport == Transport::Udp;
+    let is_there = |key| location.get(key).is_reached_as(&facts.way, &out.draft);
+    let is_elsewhere = is_by_datagrams && !meant.is_some_and(is_there);
     let is_same = match meant {
         Some(key) => {
             let former = location.get(key);
@@ -257,6 +300,7 @@ fn keep(
     } else if is_indexed && !has_path {
         out.added.push(contact);
     }
+    is_elsewhere
 }
 
 /// Who registers, if it is the client itself, on a flow, and has proved it.
@@ -327,7 +371,7 @@ fn facts(
     sender: &Sender<'_>,
     change: &Change<'_>,
     aor_hash: u64,
-    contact_hash: Option<u64>,
+    contact_hash: Option<NonZeroU64>,
     registration: u32,
 ) -> Facts {
     let wanted = &change.wanted;
@@ -343,6 +387,7 @@ fn facts(
         way,
         client: ClientKey::NONE,
         cseq: sender.cseq,
+        since: seconds(context.now),
         registration,
         reg_id: wanted.reg_id,
         q: wanted.q,

@@ -20,6 +20,7 @@ use super::binding::{Binding, Draft};
 use super::contact::EXPIRES_IF_MALFORMED;
 use super::gruu::{self, GruuKey};
 use super::location::Location;
+use super::paths::PathClaim;
 use super::plan::Plan;
 
 /// Option tags that may stand in Require (RFC 3327, RFC 5626, RFC 5627 §5.1).
@@ -45,6 +46,9 @@ pub struct RegisterContext<'a> {
     pub random: u64,
     /// No binding is granted longer: its client's token ends then.
     pub longest: Option<Duration>,
+    /// The second of the process' clock at which we made the nonce that the sender answered, which
+    /// went to `source` alone; absent when nothing shows that it hears what is sent there.
+    pub answers: Option<u32>,
     /// Makes client keys; absent when the sender proved nothing, or need not be found again.
     pub client_hash: Option<&'a KeyedHash>,
     /// Makes GRUUs.
@@ -64,6 +68,8 @@ pub struct Registered {
     pub came: SmallVec<[Came; 1]>,
     /// The clients whose bindings it removed.
     pub left: SmallVec<[ClientKey; 1]>,
+    /// The association that it was sent by, where its client was not before and shows that it is.
+    pub claim: Option<PathClaim>,
     pub(super) headers: Vec<u8>,
     /// The canonical Contacts that `added` and `removed` name.
     pub(super) contacts: Vec<u8>,
@@ -120,6 +126,7 @@ impl Registered {
         self.came.clear();
         self.left.clear();
         self.released.clear();
+        self.claim = None;
         self.headers.clear();
         self.contacts.clear();
         self.added.clear();
@@ -130,7 +137,8 @@ impl Registered {
 }
 
 /// Applies a REGISTER to the table that owns its address of record. On success the answer is 200
-/// with [`Registered::headers`]; on [`Reject`] nothing has changed.
+/// with [`Registered::headers`]; on [`Reject`] nothing has changed. 401: its nonce proves who it is,
+/// but not where; it is to be challenged again.
 pub fn register(
     location: &mut Location,
     request: Message<'_>,

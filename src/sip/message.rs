@@ -117,6 +117,12 @@ impl Parsed {
         Message { bytes: &bytes[..self.body.end as usize], parsed: self }
     }
 
+    /// From here on it is the index of the same message without its body; where that began.
+    pub fn leave_body_out(&mut self) -> usize {
+        self.body.end = self.body.start;
+        self.body.start as usize
+    }
+
     /// Whether it has storage that the next message can use.
     pub fn has_storage(&self) -> bool {
         self.lines.capacity() > 0

@@ -70,3 +70,14 @@ pub fn ask(lab: &mut Lab, phone: &Phone, draft: &Draft) -> Sip {
     phone.send(lab, &draft.text());
     phone.take_one(lab)
 }
+
+/// A server is told whose the phone is, which may not speak in anybody else's name.
+pub fn speaks_for(lab: &mut Lab, phone: &Phone, core: &Phone, user: &str, other: &str) {
+    let message = |name: &str| of_user(phone, name, "MESSAGE", "sip:900@example.com", name);
+    phone.send(lab, &message(user).text());
+    let got = core.take_one(lab);
+    assert_eq!(got.header("P-Asserted-Identity"), format!("<sip:{user}@example.com>"));
+    core.send(lab, &got.response(200, "c", &[]));
+    phone.take_status(lab, 200);
+    assert_eq!(ask(lab, phone, &message(other)).status(), 407);
+}

@@ -13,6 +13,9 @@ use crate::lab::text::Sip;
 const ALICE: &str = "203.0.113.5:40001";
 const BOB: &str = "203.0.113.6:40002";
 const TARGET: &str = "sip:bob@example.com";
+/// What bob and a server answer an INVITE with: To tag and Contact.
+const CLIENT: (&str, &str) = ("b", "Contact: <sip:bob@df7jal23ls0d.invalid>");
+const SERVER: (&str, &str) = ("s", "Contact: <sip:900@198.51.100.7>");
 
 /// Alice calls bob, both with passwords; what each of them needs for the next request.
 struct Dialog {
@@ -37,13 +40,8 @@ impl Dialog {
         let ack = invite("c1").method("ACK").to(&format!("<{TARGET}>;tag={tag}"));
         alice.send(lab, &ack.text());
         let proof = proxy_authorization(&Challenge::last(&refused), "alice", "INVITE", TARGET);
-        alice.send(lab, &invite("c2").cseq(2).line(&proof).text());
-        let got = bob.take_method(lab, "INVITE");
-        alice.take_status(lab, 100);
-        bob.send(lab, &got.response(200, "b", &["Contact: <sip:bob@df7jal23ls0d.invalid>"]));
-        let answer = alice.take_status(lab, 200);
-        let mut route = answer.record_route();
-        route.reverse();
+        let proven = invite("c2").cseq(2).line(&proof);
+        let (got, route) = answered(lab, &alice, &proven, &bob, CLIENT);
         let dialog = Dialog { alice, bob, route, reverse: got.record_route() };
         let ack = dialog.by_alice(&alice, "ACK", 2);
         alice.send(lab, &ack.text());
@@ -67,6 +65,24 @@ impl Dialog {
             .cseq(cseq)
             .route(&self.reverse)
     }
+}
+
+/// The INVITE reaches the callee, who answers it with that tag and Contact: as it arrived, and the
+/// route set of the caller.
+fn answered(
+    lab: &mut Lab,
+    caller: &Phone,
+    invite: &Draft,
+    callee: &Phone,
+    (tag, contact): (&str, &str),
+) -> (Sip, Vec<String>) {
+    caller.send(lab, &invite.text());
+    let got = callee.take_method(lab, "INVITE");
+    caller.take_status(lab, 100);
+    callee.send(lab, &got.response(200, tag, &[contact]));
+    let mut route = caller.take_status(lab, 200).record_route();
+    route.reverse();
+    (got, route)
 }
 
 fn deliver(lab: &mut Lab, from: &Phone, to: &Phone, draft: &Draft) -> Sip {
@@ -109,12 +125,7 @@ fn who_only_knows_a_token_is_challenged() {
     let core = Phone::connect(&mut lab, 0, Transport::Udp, crate::lab::CORE);
     let uri = "sip:900@example.com";
     let invite = of_user(&alice, "alice", "INVITE", uri, "up");
-    alice.send(&mut lab, &invite.text());
-    let got = core.take_method(&mut lab, "INVITE");
-    alice.take_status(&mut lab, 100);
-    core.send(&mut lab, &got.response(200, "s", &["Contact: <sip:900@198.51.100.7>"]));
-    let mut route = alice.take_status(&mut lab, 200).record_route();
-    route.reverse();
+    let (_, route) = answered(&mut lab, &alice, &invite, &core, SERVER);
     let bye = |phone: &Phone, branch: &str| {
         of_user(phone, "alice", "BYE", "sip:900@198.51.100.7", "up")
             .branch(phone, branch)
@@ -136,12 +147,8 @@ fn a_token_is_no_password() {
     let stranger = Phone::connect(&mut lab, 0, Transport::Tcp, ALICE);
     let bob = Phone::connect(&mut lab, 1, Transport::Wss, BOB);
     log_in(&mut lab, &bob, "bob");
-    stranger.send(&mut lab, &request(&stranger, "INVITE", TARGET, "call").text());
-    let got = bob.take_method(&mut lab, "INVITE");
-    stranger.take_status(&mut lab, 100);
-    bob.send(&mut lab, &got.response(200, "b", &["Contact: <sip:bob@df7jal23ls0d.invalid>"]));
-    let mut route = stranger.take_status(&mut lab, 200).record_route();
-    route.reverse();
+    let invite = request(&stranger, "INVITE", TARGET, "call");
+    let (_, route) = answered(&mut lab, &stranger, &invite, &bob, CLIENT);
     let own = &route[..1];
     let theft =
         register(&stranger, "carol", "call", 3).to("<sip:carol@example.com>;tag=b").route(own);
@@ -166,11 +173,8 @@ fn a_token_of_another_run_is_no_password_either() {
         let mut lab = lab_of(1, &["bob", "carol"]);
         let stranger = Phone::connect(&mut lab, 0, transport, ALICE);
         let core = Phone::connect(&mut lab, 0, Transport::Udp, crate::lab::CORE);
-        stranger.send(&mut lab, &request(&stranger, "INVITE", uri, "up").text());
-        let got = core.take_method(&mut lab, "INVITE");
-        stranger.take_status(&mut lab, 100);
-        core.send(&mut lab, &got.response(200, "s", &["Contact: <sip:900@198.51.100.7>"]));
-        let route = stranger.take_status(&mut lab, 200).record_route();
+        let invite = request(&stranger, "INVITE", uri, "up");
+        let (_, route) = answered(&mut lab, &stranger, &invite, &core, SERVER);
         let users = crate::client::users(&["bob", "carol"]);
         let settings = Settings { users: &users, ..Settings::default() };
         let mut lab = Lab::with_epoch(1, with_digest(crate::lab::config(), &settings), 2);
@@ -207,12 +211,8 @@ fn a_token_leads_to_nobody_else_by_a_gruu() {
             .line("Supported: path, outbound, gruu")
             .line(&crate::client::authorization(&challenge, "carol"));
         assert_eq!(ask(&mut lab, &carol, &again).status(), 200);
-        stranger.send(&mut lab, &request(&stranger, "INVITE", TARGET, "call").text());
-        let got = bob.take_method(&mut lab, "INVITE");
-        stranger.take_status(&mut lab, 100);
-        bob.send(&mut lab, &got.response(200, "b", &["Contact: <sip:bob@df7jal23ls0d.invalid>"]));
-        let mut route = stranger.take_status(&mut lab, 200).record_route();
-        route.reverse();
+        let invite = request(&stranger, "INVITE", TARGET, "call");
+        let (_, route) = answered(&mut lab, &stranger, &invite, &bob, CLIENT);
         let gruu = "sip:carol@example.com;gr=urn:uuid:7";
         let message = of_user(&stranger, "dave", "MESSAGE", gruu, "call")
             .branch(&stranger, "m")

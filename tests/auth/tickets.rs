@@ -10,7 +10,7 @@ use sipring::base::id::Transport;
 use sipring::base::identity::HmacFunction;
 use sipring::engine::Input;
 
-use crate::client::{ask, of_user, register, two_of};
+use crate::client::{ask, register, speaks_for, two_of};
 use crate::lab::digest::{Challenge, Response, Settings, with_digest};
 use crate::lab::phone::Phone;
 use crate::lab::text::Sip;
@@ -143,15 +143,7 @@ fn servers_are_told_who_a_guest_is() {
         let (name, password) = ticket(SECRET, &alice);
         assert_eq!(try_login(&mut lab, &phone, &alice, (&name, &password)).status(), 200);
         let core = Phone::connect(&mut lab, at.owner, Transport::Udp, CORE);
-        let message = of_user(&phone, &alice, "MESSAGE", "sip:900@example.com", "m");
-        phone.send(&mut lab, &message.text());
-        let got = core.take_one(&mut lab);
-        let expected = format!("<sip:{alice}@example.com>");
-        assert_eq!(got.header("P-Asserted-Identity"), expected);
-        core.send(&mut lab, &got.response(200, "c", &[]));
-        phone.take_status(&mut lab, 200);
-        let as_bob = of_user(&phone, &bob, "MESSAGE", "sip:900@example.com", "b");
-        assert_eq!(ask(&mut lab, &phone, &as_bob).status(), 407);
+        speaks_for(&mut lab, &phone, &core, &alice, &bob);
         lab.finish();
     }
 }

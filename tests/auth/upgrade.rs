@@ -8,7 +8,7 @@ use sipring::base::event::CloseReason;
 use sipring::base::id::Transport;
 
 use crate::bearer::{counted, lab_with, log_in};
-use crate::client::{ask, of_user, register, two_of};
+use crate::client::{ask, register, speaks_for, two_of};
 use crate::lab::jwt::{ISSUED, Issuer, with_bearer};
 use crate::lab::phone::Phone;
 use crate::lab::{self, CORE, Lab};
@@ -62,15 +62,7 @@ fn a_token_binds_the_flow_to_its_user() {
             let other = ask(&mut lab, &phone, &register(&phone, &bob, "b", 1));
             assert_eq!(other.status(), 401, "her own address of record only");
             let core = Phone::connect(&mut lab, at.arrival, Transport::Udp, CORE);
-            let message = of_user(&phone, &alice, "MESSAGE", "sip:900@example.com", "m");
-            phone.send(&mut lab, &message.text());
-            let got = core.take_one(&mut lab);
-            let expected = format!("<sip:{alice}@example.com>");
-            assert_eq!(got.header("P-Asserted-Identity"), expected);
-            core.send(&mut lab, &got.response(200, "c", &[]));
-            phone.take_status(&mut lab, 200);
-            let as_bob = of_user(&phone, &bob, "MESSAGE", "sip:900@example.com", "n");
-            assert_eq!(ask(&mut lab, &phone, &as_bob).status(), 407);
+            speaks_for(&mut lab, &phone, &core, &alice, &bob);
             assert_eq!(counted(&lab, "upgrades_by_token"), 1);
             lab.finish();
         }

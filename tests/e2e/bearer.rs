@@ -118,13 +118,14 @@ fn an_upgrade_with_a_token_needs_no_challenge() {
 fn the_flow_ends_soon_after_its_token() {
     let issuer = Issuer::default();
     let server = Setup::new().bearer(&issuer.jwks(), "token_grace = \"1s\"").start();
-    for transport in WEB {
-        let target = format!("/?access_token={}", token(&issuer, "alice", 2));
+    let mut flows = WEB.map(|transport| {
+        let target = format!("/?access_token={}", token(&issuer, "alice", 4));
         let (mut raw, status) = connect(&server, transport, &target, &[]);
         assert_eq!(status, 101);
         assert_eq!(register_on(&mut raw, "alice"), 200);
-        raw.closed(1008);
-    }
+        raw
+    });
+    flows.iter_mut().for_each(|raw| raw.closed(1008));
     server.wait_metric("sipring_flows_closed_expired_total", 2, PATIENCE);
 }
 

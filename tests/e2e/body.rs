@@ -1,6 +1,7 @@
 //! Bodies are bytes: what no text frame can carry goes in a binary frame (RFC 7118 §4.2), and
 //! nothing is lost.
 
+use super::support::call::deliver;
 use super::support::sip::Frame;
 use super::support::{Phone, Setup, Transport, fence, forwarded, returned};
 
@@ -44,11 +45,7 @@ fn large_bodies_pass_between_stream_clients() {
         for size in [0, 1, 1300, 4096, 16_384, 60_000, 100_000] {
             let body: String = (0..size).map(|at| char::from(b'a' + (at % 26) as u8)).collect();
             let draft = alice.draft("MESSAGE", "sip:bob@example.com").body("text/plain", body);
-            alice.send(&draft.build());
-            let heard = bob.request("MESSAGE");
-            forwarded(&draft.message(), &heard, Transport::Wss, &contact);
-            bob.answer(&heard, 200);
-            alice.status(200);
+            deliver(&draft, &mut alice, &mut bob, &contact);
         }
     }
 }

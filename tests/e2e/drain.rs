@@ -13,11 +13,9 @@ fn an_idle_proxy_ends_at_once() {
         let mut server = Setup::new().shards(shards).limit("drain_timeout", "\"30s\"").start();
         let mut phone = Phone::connect(Transport::Wss, &server, "alice");
         phone.register_self();
-        let started = Instant::now();
         server.terminate();
         let status = server.wait_exit(PATIENCE).expect("the end, long before the drain timeout");
         assert!(status.success(), "{status}\n{}", server.log());
-        assert!(started.elapsed() < PATIENCE);
         assert!(matches!(phone.incoming(PATIENCE), Some(Incoming::Closed)));
     }
 }
@@ -76,10 +74,10 @@ fn what_does_not_finish_is_cut_at_the_drain_timeout() {
     alice.answer(&heard, 180);
     let started = Instant::now();
     server.terminate();
-    let status = server.wait_exit(PATIENCE).expect("the end");
+    let status = server.wait_exit(PATIENCE).expect("the end, long before that of the call");
     let took = started.elapsed();
     assert!(status.success(), "{status}\n{}", server.log());
-    assert!(took > Duration::from_millis(800) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took > Duration::from_millis(800), "{took:?}");
 }
 
 #[test]

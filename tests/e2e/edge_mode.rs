@@ -2,6 +2,7 @@
 //! and to nothing once that flow is dead.
 
 use super::support::phone::PATIENCE;
+use super::support::registrar::enroll;
 use super::support::sip::uri_of;
 use super::support::{Phone, Server, Setup, Transport, forwarded, still};
 
@@ -19,18 +20,10 @@ fn registered(shards: usize) -> Scene {
     let mut core = core.connect(&server, "core");
     let mut alice = Phone::connect(Transport::Wss, &server, "alice");
     let contact = format!("<{}>", alice.contact);
-    let draft = alice.register_draft(&contact).with("Expires", "600");
-    alice.send(&draft.build());
-    let heard = core.request("REGISTER");
-    forwarded(&draft.message(), &heard, Transport::Udp, "sip:example.com");
-    let path = heard.one("path").to_string();
+    let path = enroll(&mut alice, &contact, &mut core);
     let uri = uri_of(&path);
     assert!(uri.contains('@') && uri.contains(";lr") && uri.contains(";ob"), "{path}");
     assert!(uri.contains(&core.proxy.to_string()), "it faces the upstream: {path}");
-    let ok = core.response(&heard, 200).with("Contact", format!("{contact};expires=600"));
-    let ok = ok.with("Path", &path);
-    core.respond(&heard, &ok);
-    alice.status(200);
     Scene { alice, core, path, server }
 }
 

@@ -29,31 +29,36 @@ fn ends(phone: &mut Phone) {
 
 #[test]
 fn who_proves_nothing_in_time_is_closed_and_who_registered_or_was_served_stays() {
-    let deadline = Setup::new().limit("prove_deadline", "\"1s\"").timer("t1", "\"10ms\"");
+    let deadline = Setup::new().limit("prove_deadline", "\"2s\"").timer("t1", "\"10ms\"");
     let server = deadline.timer("t2", "\"40ms\"").start();
     let mut bob = Phone::connect(Transport::Wss, &server, "bob");
     bob.register_self();
     let connect = |transport| Phone::connect(transport, &server, "somebody");
-    let mut silent = STREAMS.map(connect);
-    let mut scanners = STREAMS.map(connect);
-    let mut guessers = STREAMS.map(connect);
-    let mut members = STREAMS.map(connect);
-    let mut callers = STREAMS.map(connect);
-    for scanner in &mut scanners {
-        assert_eq!(scanner.ask(&scanner.draft("OPTIONS", "sip:example.com")).status(), 200);
-    }
-    for guesser in &mut guessers {
-        let answer = guesser.ask(&guesser.draft("MESSAGE", "sip:nobody@example.com"));
-        assert_eq!(answer.status(), 480);
-    }
-    for member in &mut members {
-        member.register_self();
-    }
-    for caller in &mut callers {
+    // Who has something to say says it at once: the next one may take its time to connect.
+    let mut callers = STREAMS.map(|transport| {
+        let mut caller = connect(transport);
         caller.send(&caller.draft("MESSAGE", "sip:bob@example.com").build());
         bob.serve("MESSAGE");
-        caller.status(200);
-    }
+        assert_eq!(caller.final_response().status(), 200);
+        caller
+    });
+    let mut members = STREAMS.map(|transport| {
+        let mut member = connect(transport);
+        member.register_self();
+        member
+    });
+    let mut silent = STREAMS.map(connect);
+    let mut scanners = STREAMS.map(|transport| {
+        let mut scanner = connect(transport);
+        assert_eq!(scanner.ask(&scanner.draft("OPTIONS", "sip:example.com")).status(), 200);
+        scanner
+    });
+    let mut guessers = STREAMS.map(|transport| {
+        let mut guesser = connect(transport);
+        let answer = guesser.ask(&guesser.draft("MESSAGE", "sip:nobody@example.com"));
+        assert_eq!(answer.status(), 480);
+        guesser
+    });
     for phone in silent.iter_mut().chain(&mut scanners).chain(&mut guessers) {
         ends(phone);
     }
@@ -66,23 +71,34 @@ fn who_proves_nothing_in_time_is_closed_and_who_registered_or_was_served_stays()
 
 #[test]
 fn crlf_keeps_a_flow_alive_that_its_silence_would_end() {
-    let server = Setup::new().limit("idle_timeout", "\"1s\"").start();
-    for transport in [Transport::Tcp, Transport::Tls] {
-        let closed = server.metric("sipring_flows_closed_idle_total");
-        let mut pinging = Phone::connect(transport, &server, "pinging");
-        pinging.register("<sip:p@p.invalid>");
-        let mut silent = Phone::connect(transport, &server, "silent");
-        silent.register("<sip:s@s.invalid>");
-        let deadline = Instant::now() + 2 * PATIENCE;
-        while silent.incoming(Duration::from_millis(200)).is_none() {
-            assert!(Instant::now() < deadline, "the silent one lives");
-            pinging.send(b"\r\n\r\n");
-            let pong = pinging.incoming(PATIENCE);
+    const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Tls];
+    // Many pings fit in, so that none is late on a machine that has other things to do.
+    let server = Setup::new().limit("idle_timeout", "\"4s\"").start();
+    let registered = |user: &str| {
+        TRANSPORTS.map(|transport| {
+            let mut phone = Phone::connect(transport, &server, user);
+            phone.register(&format!("<sip:{user}@{}.invalid>", transport.name()));
+            phone
+        })
+    };
+    let [mut pinging, mut silent] = ["pinging", "silent"].map(registered);
+    let deadline = Instant::now() + PATIENCE;
+    let mut ended = 0;
+    while ended < TRANSPORTS.len() {
+        assert!(Instant::now() < deadline, "a silent one lives");
+        for phone in &mut pinging {
+            phone.send(b"\r\n\r\n");
+            let pong = phone.incoming(PATIENCE);
             assert!(matches!(pong, Some(Incoming::KeepAlive)), "{pong:?}");
         }
-        server.wait_metric("sipring_flows_closed_idle_total", closed + 1, PATIENCE);
-        still(&mut [&mut pinging]);
+        let turn = Duration::from_millis(100);
+        let end = silent[ended].incoming(turn);
+        assert!(matches!(end, None | Some(Incoming::Closed)), "{end:?}");
+        ended += usize::from(end.is_some());
     }
+    pinging.iter_mut().for_each(|phone| still(&mut [phone]));
+    let closed = server.wait_metric("sipring_flows_closed_idle_total", 2, PATIENCE);
+    assert_eq!(closed, 2);
 }
 
 #[test]
@@ -207,8 +223,8 @@ fn one_address_gets_so_many_stun_answers_in_a_second() {
     let names = ["sipring_keepalives_received_total", "sipring_dropped_stun_excess_total"];
     server.wait_metrics(&names, SENT, PATIENCE);
     let answered = server.metric(names[0]);
-    // A second may have begun meanwhile.
-    assert!([5, 10].contains(&answered), "{answered} answers");
+    // Further seconds may have begun meanwhile.
+    assert!(answered.is_multiple_of(5) && answered < SENT, "{answered} answers");
     let mut buffer = [0; 100];
     for _ in 0..answered {
         socket.recv(&mut buffer).expect("an answer");

@@ -18,6 +18,9 @@ mod ipv6;
 #[path = "../lab/jwt.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod jwt;
+#[path = "../lab/loss.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod loss;
 mod matrix;
 mod reconnect;
 mod registrar;

@@ -1,6 +1,6 @@
 //! Route and Request-URI as real clients send them (RFC 3261 §16.4).
 
-use super::support::call::within;
+use super::support::call::{deliver, within};
 use super::support::{Dialog, Draft, Phone, Setup, Transport, call, forwarded, still};
 
 #[test]
@@ -18,12 +18,8 @@ fn a_preloaded_route_that_names_the_proxy_is_removed() {
             format!("<sip:{proxy};lr>, <sip:{proxy};lr>"),
         ] {
             let draft = alice.draft("MESSAGE", "sip:bob@example.com").with("Route", route);
-            alice.send(&draft.build());
-            let heard = bob.request("MESSAGE");
+            let heard = deliver(&draft, &mut alice, &mut bob, &contact);
             assert_eq!(heard.all("route").count(), 0, "{heard:?}");
-            forwarded(&draft.message(), &heard, Transport::Wss, &contact);
-            bob.answer(&heard, 200);
-            alice.status(200);
         }
     }
 }
@@ -41,11 +37,7 @@ fn parameters_of_the_request_uri_do_not_matter_for_the_look_up() {
         "sip:%62ob@example.com;transport=ws",
     ] {
         let draft = alice.draft("MESSAGE", uri);
-        alice.send(&draft.build());
-        let heard = bob.request("MESSAGE");
-        forwarded(&draft.message(), &heard, Transport::Wss, &contact);
-        bob.answer(&heard, 200);
-        alice.status(200);
+        deliver(&draft, &mut alice, &mut bob, &contact);
     }
 }
 
@@ -58,11 +50,7 @@ fn unknown_methods_and_header_fields_pass() {
     let mut alice = Phone::connect(Transport::Udp, &server, "alice");
     for method in ["SUBSCRIBE", "PUBLISH", "REFER", "NEWMETHOD", "x.y-z!"] {
         let draft = alice.draft(method, "sip:bob@example.com").with("Event", "presence");
-        alice.send(&draft.build());
-        let heard = bob.request(method);
-        forwarded(&draft.message(), &heard, Transport::Wss, &contact);
-        bob.answer(&heard, 200);
-        alice.status(200);
+        deliver(&draft, &mut alice, &mut bob, &contact);
     }
 }
 

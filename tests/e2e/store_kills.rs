@@ -12,13 +12,13 @@ use crate::support::sip::Message;
 
 const KILLS: u32 = 20;
 /// How long the load lasts before a kill.
-const LOAD: Duration = Duration::from_millis(350);
+const LOAD: Duration = Duration::from_millis(600);
 const USERS: u32 = 120;
 /// REGISTERs without an answer at a time.
 const WINDOW: usize = 24;
 /// What the threads of a busy machine may wait to be run.
-const SLACK: Duration = Duration::from_millis(150);
-const PATIENCE: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What one user asked for, by CSeq.
 #[derive(Default)]

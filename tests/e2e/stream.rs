@@ -1,8 +1,9 @@
 //! Messages on TCP and TLS: wherever the network cuts them, and however many come at once (RFC 3261
 //! §18.3, RFC 5626 §3.5.1).
 
+use super::support::call::deliver;
 use super::support::phone::PATIENCE;
-use super::support::{Incoming, Phone, Setup, Transport, forwarded, still};
+use super::support::{Incoming, Phone, Setup, Transport, still};
 
 const STREAMS: [Transport; 2] = [Transport::Tcp, Transport::Tls];
 
@@ -119,11 +120,7 @@ fn folded_lines_and_compact_names_pass_unchanged() {
             let header = draft.headers.iter_mut().find(|(name, _)| name == long).expect("header");
             header.0 = short.to_string();
         }
-        alice.send(&draft.build());
-        let heard = bob.request("MESSAGE");
-        forwarded(&draft.message(), &heard, Transport::Wss, &contact);
-        bob.answer(&heard, 200);
-        alice.status(200);
+        deliver(&draft, &mut alice, &mut bob, &contact);
     }
 }
 

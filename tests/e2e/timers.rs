@@ -91,8 +91,17 @@ fn a_failure_response_is_repeated_over_udp_until_it_is_acknowledged() {
     let ack = invite.set("CSeq", "1 ACK").set("To", first.one("to"));
     let start = ack.start.replacen("INVITE", "ACK", 1);
     core.send(&super::support::Draft { start, ..ack }.build());
-    // What was under way may still come; then there is silence.
-    collect(&mut core, Duration::from_millis(100));
+    // What was under way may still come, before the answer to what was said after the ACK; then
+    // there is silence.
+    let options = core.draft("OPTIONS", "sip:example.com");
+    core.send(&options.build());
+    loop {
+        let heard = core.next();
+        if heard.one("call-id") == options.value("Call-ID") {
+            break;
+        }
+        assert_eq!(heard.raw, first.raw);
+    }
     core.silent();
     still(&mut [&mut bob, &mut core]);
 }

@@ -3,7 +3,7 @@
 
 use std::net::UdpSocket;
 
-use super::support::check::{forwarded, returned};
+use super::support::call::deliver;
 use super::support::phone::PATIENCE;
 use super::support::{Draft, Message, Phone, Server, Setup, Transport, still};
 
@@ -13,13 +13,7 @@ fn large(alice: &Phone) -> Draft {
 
 /// The core hears the request over its transport, and alice its answer.
 fn served(alice: &mut Phone, core: &mut Phone, draft: &Draft) -> Message {
-    alice.send(&draft.build());
-    let heard = core.request("MESSAGE");
-    forwarded(&draft.message(), &heard, core.transport, "sip:9000@example.com");
-    let ok = core.response(&heard, 200);
-    core.respond(&heard, &ok);
-    returned(&draft.message(), &ok.message(), &alice.status(200));
-    heard
+    deliver(draft, alice, core, "sip:9000@example.com")
 }
 
 #[test]
@@ -62,7 +56,7 @@ fn a_large_request_goes_by_udp_to_a_server_that_takes_no_connection() {
 
 /// A proxy with two targets, the first of which is `first`.
 fn with_first(first: String, second: String) -> Server {
-    Setup::new().target(first).target(second).core("timeout = \"300ms\"").start()
+    Setup::new().target(first).target(second).core("timeout = \"2s\"").start()
 }
 
 #[test]

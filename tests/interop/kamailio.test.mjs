@@ -12,6 +12,7 @@ import { token } from "../browser/support/sip.mjs";
 import { Baresip } from "./support/baresip.mjs";
 import { balance, metrics, reached } from "./support/books.mjs";
 import { wholeCall } from "./support/call.mjs";
+import { LOCATION, configure } from "./support/edge.mjs";
 import { Kamailio } from "./support/kamailio.mjs";
 import { Linphone } from "./support/linphone.mjs";
 import { host, nextPort } from "./support/network.mjs";
@@ -324,39 +325,7 @@ describe("phones with a password at the core", { concurrency: true }, () => {
 test("the proxy's books balance", () => balance(proxy));
 
 function configuration() {
-  return `
-[node]
-name = "interop-kamailio"
-domains = ["example.com", "core.example.com", "private.example.com"]
-shards = 2
-
-[[listen]]
-transport = "udp"
-address = "${EDGE}:5060"
-
-[[listen]]
-transport = "tcp"
-address = "${EDGE}:5060"
-
-[[listen]]
-transport = "tls"
-address = "${EDGE}:5061"
-certificate = "local"
-
-[[listen]]
-transport = "ws"
-address = "${EDGE}:8080"
-
-[[listen]]
-transport = "wss"
-address = "${EDGE}:8443"
-certificate = "local"
-
-[[certificate]]
-name = "local"
-cert = "cert.pem"
-key = "key.pem"
-
+  const more = `
 [[upstream]]
 name = "core-udp"
 targets = ["sip:${CORE}:5060;transport=udp"]
@@ -384,18 +353,10 @@ user = "^8"
 domain = "example.com"
 to = "upstream:core-tcp"
 
-[[route]]
-domain = "example.com"
-to = "location"
-
-[timers]
-t1 = "100ms"
-
 [limits]
 ping_interval = "2s"
 pong_timeout = "1s"
-
-[admin]
-address = "${EDGE}:9090"
-`;
+${LOCATION}`;
+  const domains = ["example.com", "core.example.com", "private.example.com"];
+  return configure(EDGE, ["udp", "tcp", "tls", "ws", "wss"], more, { domains });
 }

@@ -9,6 +9,7 @@ import { Baresip } from "./support/baresip.mjs";
 import { balance, metrics, reached } from "./support/books.mjs";
 import { wholeCall } from "./support/call.mjs";
 import { Linphone } from "./support/linphone.mjs";
+import { LOCATION, configure } from "./support/edge.mjs";
 import { host } from "./support/network.mjs";
 import { withPeers } from "./support/peer.mjs";
 import { Callee, Caller, Registrant, proof } from "./support/scenario.mjs";
@@ -156,30 +157,7 @@ test("the proxies' books balance", async () => {
 });
 
 function configuration(address, algorithm) {
-  return `
-[node]
-name = "interop-passwords"
-domains = ["example.com"]
-shards = 2
-
-[[listen]]
-transport = "udp"
-address = "${address}:5060"
-
-[[listen]]
-transport = "tcp"
-address = "${address}:5060"
-
-[[listen]]
-transport = "tls"
-address = "${address}:5061"
-certificate = "local"
-
-[[certificate]]
-name = "local"
-cert = "cert.pem"
-key = "key.pem"
-
+  return configure(address, ["udp", "tcp", "tls"], `
 [registrar]
 expires_min = "${EXPIRES_S}s"
 
@@ -187,15 +165,5 @@ expires_min = "${EXPIRES_S}s"
 method = "digest"
 users = "users.txt"
 algorithms = ["${algorithm}"]
-
-[[route]]
-domain = "example.com"
-to = "location"
-
-[timers]
-t1 = "100ms"
-
-[admin]
-address = "${address}:9090"
-`;
+${LOCATION}`);
 }

@@ -6,6 +6,7 @@ import { Proxy } from "../browser/support/proxy.mjs";
 import { Baresip } from "./support/baresip.mjs";
 import { balance, metrics, reached } from "./support/books.mjs";
 import { both, wholeCall } from "./support/call.mjs";
+import { LOCATION, configure } from "./support/edge.mjs";
 import { Linphone } from "./support/linphone.mjs";
 import { host } from "./support/network.mjs";
 import { withPeers } from "./support/peer.mjs";
@@ -18,7 +19,7 @@ const PHONES = 2 * PAIRS.length + 2 * TRANSPORTS.length;
 let proxy;
 
 before(async () => {
-  proxy = await Proxy.run(configuration(), { admin: `${EDGE}:9090`, host: EDGE });
+  proxy = await Proxy.run(configure(EDGE, ["udp", "tcp", "tls"], LOCATION), { admin: `${EDGE}:9090`, host: EDGE });
 });
 
 after(async () => {
@@ -96,40 +97,3 @@ test("phones unregister when they end", async () => {
 });
 
 test("the proxy's books balance", () => balance(proxy));
-
-function configuration() {
-  return `
-[node]
-name = "interop-phones"
-domains = ["example.com"]
-shards = 2
-
-[[listen]]
-transport = "udp"
-address = "${EDGE}:5060"
-
-[[listen]]
-transport = "tcp"
-address = "${EDGE}:5060"
-
-[[listen]]
-transport = "tls"
-address = "${EDGE}:5061"
-certificate = "local"
-
-[[certificate]]
-name = "local"
-cert = "cert.pem"
-key = "key.pem"
-
-[[route]]
-domain = "example.com"
-to = "location"
-
-[timers]
-t1 = "100ms"
-
-[admin]
-address = "${EDGE}:9090"
-`;
-}

@@ -6,6 +6,7 @@ import { after, before, describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { Proxy } from "../browser/support/proxy.mjs";
 import { balance } from "./support/books.mjs";
+import { LOCATION, configure } from "./support/edge.mjs";
 import { host } from "./support/network.mjs";
 import { withPeers } from "./support/peer.mjs";
 import { Callee, Caller, registration } from "./support/scenario.mjs";
@@ -13,12 +14,15 @@ import { Sipp } from "./support/sipp.mjs";
 
 const EDGE = host(1);
 const PAIRS = [["udp", "udp"], ["tcp", "tcp"], ["udp", "tcp"], ["tcp", "udp"]];
+// Who loses datagrams sends a BYE eight times before the proxy forgets that it was answered (Timer J, RFC 3261 §17.2.2) and
+// sends it to a callee that has hung up: less than one run in a thousand loses all of them in some call.
+const T1_MS = 250;
 
 let proxy;
 let users = 0;
 
 before(async () => {
-  proxy = await Proxy.run(configuration(), { admin: `${EDGE}:9090` });
+  proxy = await Proxy.run(configure(EDGE, ["udp", "tcp"], LOCATION, { t1_ms: T1_MS }), { admin: `${EDGE}:9090` });
 });
 
 after(async () => {
@@ -90,9 +94,10 @@ describe("sipp through sipring", { concurrency: 8 }, () => {
     return { caller: caller.ask("BYE"), callees: [callee.serve("BYE")] };
   });
 
+  // A CANCEL right behind the 100 may find the INVITE on its way from shard to shard, and the callee would hear nothing.
   each("a caller cancels before it rings", pair(
-    new Caller().begin("INVITE").status(100).cancel().status(200).maybe(180).refused(487),
-    new Callee().arrives("INVITE").pause(300).reply(180).cancelled(),
+    new Caller().begin("INVITE").status(100).pause(500).cancel().status(200).maybe(180).refused(487),
+    new Callee().arrives("INVITE").pause(1_500).reply(180).cancelled(),
   ));
 
   each("a caller cancels while it rings", pair(
@@ -117,7 +122,7 @@ describe("sipp through sipring", { concurrency: 8 }, () => {
 
   each("a callee that never answers is given up", pair(
     new Caller().begin("INVITE").status(100).refused(408),
-    new Callee().arrives("INVITE").pause(7_000),
+    new Callee().arrives("INVITE").pause(64 * T1_MS + 1_000), // Timer B (RFC 3261 §17.1.1.2)
   ), { pairs: PAIRS.slice(0, 2) });
 
   each("MESSAGE, and one that is refused", pair(
@@ -203,31 +208,4 @@ test("the proxy's books balance", () => balance(proxy));
 /** What makes a NOTIFY one. */
 function notifying(state, event = "presence") {
   return { fields: [`Event: ${event}`, `Subscription-State: ${state}`] };
-}
-
-function configuration() {
-  return `
-[node]
-name = "interop-sipp"
-domains = ["example.com"]
-shards = 2
-
-[[listen]]
-transport = "udp"
-address = "${EDGE}:5060"
-
-[[listen]]
-transport = "tcp"
-address = "${EDGE}:5060"
-
-[[route]]
-domain = "example.com"
-to = "location"
-
-[timers]
-t1 = "100ms"
-
-[admin]
-address = "${EDGE}:9090"
-`;
 }

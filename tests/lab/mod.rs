@@ -6,155 +6,35 @@
 
 pub mod balance;
 pub mod call;
+pub mod config;
 pub mod digest;
 pub mod draft;
 pub mod jwt;
+pub mod loss;
 pub mod phone;
+pub mod placement;
 pub mod shelf;
 pub mod text;
+
+pub use config::*;
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub use placement::*;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sipring::base::config::{
-    Auth, Config, Listener, Node, Registrar, Route, RouteTo, Timers, Upstream, UpstreamTarget,
-};
+use sipring::base::config::Config;
 use sipring::base::event::{CloseReason, Event, TransactionEvent};
-use sipring::base::hash::{KeyedHash, derive_key};
 use sipring::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ListenerId, ShardId, Transport};
-use sipring::base::limits::Limits;
 use sipring::base::time::Time;
 use sipring::engine::{ConnectTarget, Engine, Input, LinkMessage, Origin, Output, Setup};
-use sipring::proxy::place::owner_of;
-
-/// Where the lab's listeners are, one a transport.
-pub fn listener_address(transport: Transport) -> SocketAddr {
-    let port = match transport {
-        Transport::Udp | Transport::Tcp => 5060,
-        Transport::Tls => 5061,
-        Transport::Ws => 8080,
-        Transport::Wss => 8443,
-    };
-    SocketAddr::new("192.0.2.1".parse().expect("an address"), port)
-}
-
-/// The listener of a transport.
-pub fn listener_of(transport: Transport) -> ListenerId {
-    ListenerId(transport.index() as u16)
-}
-
-/// The server behind the proxy, reached by UDP, whose network (198.51.100.0/24) counts as upstream.
-pub const CORE: &str = "198.51.100.7:5060";
-
-/// A target of an upstream, by its address.
-pub fn target(transport: Transport, address: &str) -> UpstreamTarget {
-    let address: SocketAddr = address.parse().expect("an address");
-    UpstreamTarget { transport, address, host: address.ip().to_string(), priority: 0, weight: 1 }
-}
-
-/// A configuration with one listener a transport, the domain example.com, and an upstream for
-/// numbers that begin with 9.
-pub fn config() -> Config {
-    let listener = |transport: Transport| Listener {
-        transport,
-        address: listener_address(transport),
-        advertise: None,
-        path: "/".into(),
-        origins: Vec::new(),
-        certificate: None,
-        tls_terminated_from: Vec::new(),
-    };
-    let core = Upstream {
-        name: "core".into(),
-        targets: vec![target(Transport::Udp, CORE)],
-        from: vec!["198.51.100.0/24".parse().expect("a network")],
-        address_lookup: false,
-        udp_max: Upstream::UDP_MAX,
-        timeout: Upstream::TIMEOUT,
-    };
-    let by_number = regex::Regex::new("^9").expect("an expression");
-    Config {
-        node: Node { name: "lab".into(), domains: vec!["example.com".into()] },
-        listeners: Transport::ALL.into_iter().map(listener).collect(),
-        registrar: Registrar::default(),
-        auth: Auth::default(),
-        upstreams: vec![core],
-        routes: vec![
-            Route {
-                user: Some(by_number),
-                domain: Some("example.com".into()),
-                methods: Vec::new(),
-                to: RouteTo::Upstream(0),
-            },
-            Route {
-                user: None,
-                domain: Some("example.com".into()),
-                methods: Vec::new(),
-                to: RouteTo::Location,
-            },
-        ],
-        timers: Timers::default(),
-        limits: Limits::default(),
-    }
-}
-
-/// The same with some changes.
-pub fn config_with(change: impl FnOnce(&mut Config)) -> Config {
-    let mut config = config();
-    change(&mut config);
-    config
-}
-
-/// A configuration whose upstream is reached over that transport at the same address.
-pub fn config_by(transport: Transport) -> Config {
-    config_with(|config| config.upstreams[0].targets[0].transport = transport)
-}
 
 /// The secret of every lab.
 const SECRET: [u8; 32] = [9; 32];
 /// An empty ping of the proxy, and the pong of a client (RFC 6455 §5.5.2).
 const PING: &[u8] = &[0x89, 0];
-
-/// The shard that owns an address of record.
-pub fn owner(aor: &str, shards: u16) -> u16 {
-    let placement = KeyedHash::new(derive_key(&SECRET, "placement"));
-    owner_of(&placement, aor.as_bytes(), shards).0
-}
-
-/// The `n`th user of the domain that this shard owns.
-pub fn user_of(owner: u16, shards: u16, n: usize) -> String {
-    (0..)
-        .map(|n| format!("user{n}"))
-        .filter(|user| self::owner(&format!("{user}@example.com"), shards) == owner)
-        .nth(n)
-        .expect("every shard owns somebody")
-}
-
-/// Where everything about one client stands.
-#[derive(Clone, Copy, Debug)]
-pub struct Placement {
-    pub shards: u16,
-    /// The shard that has the client's flow.
-    pub flow: u16,
-    /// The shard that owns its address of record.
-    pub owner: u16,
-    /// The shard that receives what is sent to it.
-    pub arrival: u16,
-}
-
-/// Every placement on one to three shards.
-pub fn placements() -> impl Iterator<Item = Placement> {
-    (1..=3u16).flat_map(|shards| {
-        (0..shards.pow(3)).map(move |n| Placement {
-            shards,
-            flow: n % shards,
-            owner: n / shards % shards,
-            arrival: n / shards / shards,
-        })
-    })
-}
 
 /// What one flow has seen.
 #[derive(Default)]

@@ -24,6 +24,15 @@ struct Scene {
 
 /// `qs` are those of the phones, falling. The caller has sent one request to all of them.
 fn scene(at: Placement, method: &str, qs: &[&str], more: &[&str]) -> Scene {
+    scene_with(at, method, qs, |draft| more.iter().fold(draft, |draft, line| draft.line(line)))
+}
+
+fn scene_with(
+    at: Placement,
+    method: &str,
+    qs: &[&str],
+    change: impl FnOnce(Draft) -> Draft,
+) -> Scene {
     let mut lab = Lab::new(at.shards, lab::config());
     let user = user_of(at.owner, at.shards, 0);
     let mut phones = Vec::new();
@@ -35,10 +44,7 @@ fn scene(at: Placement, method: &str, qs: &[&str], more: &[&str]) -> Scene {
         phones.insert(0, phone);
     }
     let caller = Phone::connect(&mut lab, at.arrival, Transport::Wss, "203.0.113.9:40009");
-    let mut draft = request(&caller, method, &format!("sip:{user}@example.com"), "i");
-    for line in more {
-        draft = draft.line(line);
-    }
+    let draft = change(request(&caller, method, &format!("sip:{user}@example.com"), "i"));
     caller.send(&mut lab, &draft.text());
     if method == "INVITE" {
         caller.take_status(&mut lab, 100);
@@ -87,6 +93,22 @@ impl Scene {
 
     fn ack(&mut self) {
         self.caller.send(&mut self.lab, &self.draft.clone().method("ACK").text());
+    }
+}
+
+/// However large it is, and whoever refused it before.
+#[test]
+fn every_group_gets_the_whole_body() {
+    let body = "x".repeat(9000);
+    for at in lab::placements() {
+        let mut scene = scene_with(at, "MESSAGE", &["1", "0.5", "0.1"], |it| it.body(&body));
+        for (phone, status) in [(0, 480), (1, 486), (2, 200)] {
+            let got = scene.take(phone, "MESSAGE");
+            assert_eq!(got.body, body.as_bytes());
+            scene.answer(phone, &got, status);
+        }
+        scene.hears(200);
+        scene.lab.finish();
     }
 }
 

@@ -4,22 +4,18 @@ use std::time::Duration;
 
 use sipring::base::limits::{WAITER_BYTES_OF_CLIENT_MAX, WAITERS_OF_CLIENT_MAX};
 
-use crate::client::{Client, End, Known, lab_of, of_user};
-use crate::lab::user_of;
+use crate::client::{Client, lab_of, of_user, two};
+use crate::lab::loss::{End, Known};
 
 #[test]
 fn only_so_many_wait_for_one_client() {
     for (body, most) in [(10, WAITERS_OF_CLIENT_MAX), (16_000, WAITER_BYTES_OF_CLIENT_MAX / 16_000)]
     {
         for shards in [1, 2] {
-            let [alice, bob] = [0, 1].map(|n| user_of(n as u16 % shards, shards, n));
-            let mut lab = lab_of(shards, &[&alice, &bob]);
-            let caller = Client::new(&mut lab, 0, &alice, Known::ByRegId);
-            let mut callee = Client::new(&mut lab, shards - 1, &bob, Known::ByRegId);
-            caller.take(&mut lab);
+            let (mut lab, caller, mut callee) = two(shards, Known::ByRegId);
             callee.lose(&mut lab, End::Reset);
             for n in 0..WAITERS_OF_CLIENT_MAX + 10 {
-                let draft = of_user(&caller, "MESSAGE", &bob, &format!("n{n}"));
+                let draft = of_user(&caller, "MESSAGE", &callee.user, &format!("n{n}"));
                 caller.send(&mut lab, &draft.body(&"x".repeat(body)).text());
             }
             let refused = caller.take(&mut lab);

@@ -1,4 +1,4 @@
-//! A client with a password that comes back, and a call between two of them.
+//! A client with a password that comes back.
 
 use std::time::Duration;
 
@@ -7,32 +7,13 @@ use sipring::base::id::{FlowId, Transport};
 
 use crate::lab::digest::{Challenge, Response, Settings, with_digest};
 use crate::lab::draft::{Draft, request};
+use crate::lab::loss::{End, Known};
 use crate::lab::phone::Phone;
 use crate::lab::text::Sip;
-use crate::lab::{self, Lab};
+use crate::lab::{self, Lab, user_of};
 
 /// How long clients may take to come back in these tests.
 pub const GRACE: Duration = Duration::from_secs(10);
-
-/// How a flow ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Fin,
-    Reset,
-    /// Not at all, as far as anybody can see.
-    Silent,
-}
-
-pub const ENDS: [End; 3] = [End::Fin, End::Reset, End::Silent];
-
-/// By what a client is known again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    ByRegId,
-    ByContact,
-}
-
-pub const KNOWN: [Known; 2] = [Known::ByRegId, Known::ByContact];
 
 /// A configuration where these users have the password `secret`.
 pub fn config(users: &[&str]) -> sipring::base::config::Config {
@@ -238,125 +219,31 @@ fn address(lab: &mut Lab) -> String {
     format!("203.0.113.5:{}", 40_000 + lab.serial())
 }
 
-/// A call from one to the other.
-pub struct Talk {
-    pub caller: Client,
-    pub callee: Client,
-    name: String,
-    pub invite: Sip,
-    answer: Option<Sip>,
-    cseq: u32,
-}
-
-impl Talk {
-    /// INVITE and 180.
-    pub fn ring(lab: &mut Lab, caller: Client, callee: Client) -> Talk {
-        let name = format!("call{}", lab.serial());
-        let draft = invite(&caller, &callee, &name);
-        caller.send(lab, &draft.text());
-        let invite = callee.take_method(lab, "INVITE");
-        caller.take_status(lab, 100);
-        callee.send(lab, &ringing(&invite, &callee, "callee"));
-        caller.take_status(lab, 180);
-        Talk { caller, callee, name, invite, answer: None, cseq: 1 }
-    }
-
-    /// The caller, back on another flow, is told again that it rings and asked whether it knows
-    /// that: gives back the question.
-    pub fn take_question(&self, lab: &mut Lab) -> Sip {
-        let mut got = self.caller.take(lab);
-        let what: Vec<_> = got.iter().map(|it| (it.status(), it.method())).collect();
-        assert_eq!(what, [(180, ""), (0, "INFO")], "{got:#?}");
-        got.remove(1)
-    }
-
-    /// Its Call-ID and branch are made of this.
-    pub fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    /// 200 and ACK.
-    pub fn answer(&mut self, lab: &mut Lab) {
-        self.say_200(lab);
-        self.acknowledge(lab);
-    }
-
-    pub fn say_200(&self, lab: &mut Lab) {
-        let contact = format!("Contact: <{}>", self.callee.contact);
-        self.callee.send(lab, &self.invite.response(200, "callee", &[&contact]));
-    }
-
-    pub fn acknowledge(&mut self, lab: &mut Lab) {
-        self.answer = Some(self.caller.take_status(lab, 200));
-        let ack = self.by_caller(lab, "ACK").cseq(1);
-        self.caller.send(lab, &ack.text());
-        self.callee.take_method(lab, "ACK");
-    }
-
-    /// The next request of the caller.
-    pub fn by_caller(&mut self, lab: &mut Lab, method: &str) -> Draft {
-        self.cseq += 1;
-        let answer = self.answer.as_ref().expect("it was answered");
-        let mut route = answer.record_route();
-        route.reverse();
-        let user = &self.caller.user;
-        request(&self.caller.phone, method, &self.callee.contact, &self.name)
-            .branch(&self.caller.phone, &format!("c{}", lab.serial()))
-            .from(&format!("<sip:{user}@example.com>;tag=f{}", self.name))
-            .to(&format!("<sip:{}@example.com>;tag=callee", self.callee.user))
-            .route(&route)
-            .cseq(self.cseq)
-    }
-
-    /// The next request of the callee.
-    pub fn by_callee(&mut self, lab: &mut Lab, method: &str) -> Draft {
-        self.cseq += 1;
-        let user = &self.caller.user;
-        request(&self.callee.phone, method, &self.caller.contact, &self.name)
-            .branch(&self.callee.phone, &format!("d{}", lab.serial()))
-            .from(&format!("<sip:{}@example.com>;tag=callee", self.callee.user))
-            .to(&format!("<sip:{user}@example.com>;tag=f{}", self.name))
-            .route(&self.invite.record_route())
-            .cseq(self.cseq)
-    }
-
-    /// One request in that direction and its 200; a re-INVITE with its ACK.
-    pub fn exchange(&mut self, lab: &mut Lab, method: &str, from_caller: bool) {
-        let draft = match from_caller {
-            true => self.by_caller(lab, method),
-            false => self.by_callee(lab, method),
-        };
-        let (from, to) = match from_caller {
-            true => (self.caller.clone(), self.callee.clone()),
-            false => (self.callee.clone(), self.caller.clone()),
-        };
-        from.send(lab, &draft.text());
-        let got = to.take_method(lab, method);
-        let contact = format!("Contact: <{}>", to.contact);
-        to.send(lab, &got.response(200, "", &[&contact]));
-        let mut answers: Vec<u16> = from.take(lab).iter().map(Sip::status).collect();
-        answers.retain(|status| *status != 100);
-        assert_eq!(answers, [200], "{method}");
-        if method == "INVITE" {
-            let ack = draft.method("ACK").branch(&from.phone, &format!("a{}", lab.serial()));
-            from.send(lab, &ack.text());
-            to.take_method(lab, "ACK");
-        }
-    }
-}
-
-/// 180 of a callee, which opens an early dialog (RFC 3261 §12.1.1).
-pub fn ringing(invite: &Sip, callee: &Client, tag: &str) -> String {
-    invite.response(180, tag, &[&format!("Contact: <{}>", callee.contact)])
-}
-
-/// An INVITE for a client's user.
-pub fn invite(caller: &Client, callee: &Client, name: &str) -> Draft {
-    of_user(caller, "INVITE", &callee.user, name).line(&format!("Contact: <{}>", caller.contact))
-}
-
 /// A request outside a dialog.
 pub fn of_user(sender: &Client, method: &str, user: &str, name: &str) -> Draft {
     request(&sender.phone, method, &format!("sip:{user}@example.com"), name)
         .from(&format!("<sip:{}@example.com>;tag=f{name}", sender.user))
+}
+
+/// Users of all shards in turn.
+pub fn users_of<const N: usize>(shards: u16) -> [String; N] {
+    std::array::from_fn(|n| user_of(n as u16 % shards, shards, n))
+}
+
+/// The first two of these users, on the first and on the last shard.
+pub fn pair(lab: &mut Lab, users: &[String], known: Known) -> [Client; 2] {
+    let last = lab.shards() - 1;
+    [(0, &users[0]), (last, &users[1])].map(|(shard, user)| {
+        let client = Client::new(lab, shard, user, known);
+        client.take(lab);
+        client
+    })
+}
+
+/// A lab with them.
+pub fn two(shards: u16, known: Known) -> (Lab, Client, Client) {
+    let users: [String; 2] = users_of(shards);
+    let mut lab = lab_of(shards, &[&users[0], &users[1]]);
+    let [caller, callee] = pair(&mut lab, &users, known);
+    (lab, caller, callee)
 }

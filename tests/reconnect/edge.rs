@@ -7,8 +7,9 @@ use sipring::base::config::{Config, Route, RouteTo};
 use sipring::base::event::CloseReason;
 use sipring::base::id::Transport;
 
-use crate::client::{ENDS, End, GRACE, KNOWN, Known};
+use crate::client::GRACE;
 use crate::lab::draft::{Draft, request};
+use crate::lab::loss::{ENDS, End, KNOWN, Known, STATES, State};
 use crate::lab::phone::Phone;
 use crate::lab::text::Sip;
 use crate::lab::{self, CORE, Lab, user_of};
@@ -242,13 +243,6 @@ impl Call {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Ringing,
-    Answered,
-    OnHold,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     is_caller: bool,
@@ -264,7 +258,7 @@ fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     let places = [(1, [0; 4]), (2, [0, 1, 0, 1]), (2, [0, 0, 1, 0]), (3, [0, 1, 2, 1])];
     for is_caller in [true, false] {
-        for state in [State::Ringing, State::Answered, State::OnHold] {
+        for state in STATES {
             for end in ENDS {
                 for known in KNOWN {
                     for (shards, places) in places {

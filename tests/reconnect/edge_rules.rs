@@ -6,9 +6,10 @@ use std::time::Duration;
 use sipring::base::config::Persistence;
 use sipring::base::id::Transport;
 
-use crate::client::{End, GRACE, KNOWN, Known};
+use crate::client::GRACE;
 use crate::edge::{Call, Guest, config, heard};
 use crate::lab::draft::request;
+use crate::lab::loss::{End, KNOWN, Known};
 use crate::lab::phone::Phone;
 use crate::lab::{CORE, Lab, user_of};
 

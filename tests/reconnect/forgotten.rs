@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use sipring::base::id::Transport;
 
-use crate::client::{Client, ENDS, End, GRACE, KNOWN, Known, Talk, invite, lab_of, ringing};
+use crate::client::{Client, GRACE, two};
+use crate::lab::Lab;
+use crate::lab::draft::Draft;
+use crate::lab::loss::{ENDS, End, KNOWN, Known};
 use crate::lab::text::Sip;
-use crate::lab::{Lab, user_of};
+use crate::talk::{Talk, invite, obey, ringing};
 
 /// What a client says that does not know the dialog of a request (RFC 3261 §12.2.2), or any more the
 /// URI that it is sent to.
@@ -15,28 +18,26 @@ const FORGOT: [u16; 2] = [481, 404];
 /// What clients say to an INFO without a body in a dialog that they know.
 const KNOWS: [u16; 5] = [200, 403, 415, 469, 500];
 
-fn two(shards: u16, known: Known) -> (Lab, Client, Client) {
-    let [alice, bob] = [0, 1].map(|n| user_of(n as u16 % shards, shards, n));
-    let mut lab = lab_of(shards, &[&alice, &bob]);
-    let caller = Client::new(&mut lab, 0, &alice, known);
-    let callee = Client::new(&mut lab, shards - 1, &bob, known);
-    caller.take(&mut lab);
-    callee.take(&mut lab);
-    (lab, caller, callee)
+/// The INVITE as it was sent and as it came; the caller knows that it is on its way.
+fn begin(lab: &mut Lab, caller: &Client, callee: &Client) -> (Draft, Sip) {
+    let draft = invite(caller, callee, "n");
+    caller.send(lab, &draft.text());
+    let request = callee.take_method(lab, "INVITE");
+    caller.take_status(lab, 100);
+    (draft, request)
+}
+
+/// The caller is back, on the last shard: what it is asked.
+fn returns(lab: &mut Lab, talk: &mut Talk) -> Sip {
+    talk.caller.lose(lab, End::Reset);
+    let last = lab.shards() - 1;
+    talk.caller.come_back(lab, last, End::Reset);
+    talk.take_question(lab)
 }
 
 /// Counts of questions and of those whose answer ended the call.
 fn asked(lab: &Lab) -> (u64, u64) {
     (lab.count(|it| it.callers_asked), lab.count(|it| it.callers_forgot))
-}
-
-/// Its CANCEL came: it obeys.
-fn obey(lab: &mut Lab, callee: &Client, invite: &Sip, tag: &str) {
-    let cancel = callee.take_method(lab, "CANCEL");
-    assert_eq!(cancel.header("Reason"), "SIP;cause=487;text=\"The caller is gone\"");
-    callee.send(lab, &cancel.response(200, tag, &[]));
-    callee.send(lab, &invite.response(487, tag, &[]));
-    callee.take_method(lab, "ACK");
 }
 
 #[test]
@@ -69,9 +70,7 @@ fn a_caller_that_forgot_its_invite_stops_the_ringing() {
 fn the_question_is_a_request_of_the_early_dialog() {
     let (mut lab, caller, callee) = two(2, Known::ByRegId);
     let mut talk = Talk::ring(&mut lab, caller, callee);
-    talk.caller.lose(&mut lab, End::Reset);
-    talk.caller.come_back(&mut lab, 1, End::Reset);
-    let question = talk.take_question(&mut lab);
+    let question = returns(&mut lab, &mut talk);
     assert_eq!(question.uri(), talk.caller.contact);
     assert_eq!(
         question.header("From"),
@@ -97,9 +96,7 @@ fn a_caller_that_kept_its_invite_gets_its_answer() {
         for status in KNOWS {
             let (mut lab, caller, callee) = two(shards, Known::ByContact);
             let mut talk = Talk::ring(&mut lab, caller, callee);
-            talk.caller.lose(&mut lab, End::Reset);
-            talk.caller.come_back(&mut lab, shards - 1, End::Reset);
-            let question = talk.take_question(&mut lab);
+            let question = returns(&mut lab, &mut talk);
             // A second thought is none.
             for status in [100, status, 481] {
                 talk.caller.send(&mut lab, &question.response(status, "", &[]));
@@ -137,10 +134,7 @@ fn who_heard_100_alone_is_asked_when_it_rings() {
     for shards in [1, 2] {
         for forgets in [true, false] {
             let (mut lab, mut caller, callee) = two(shards, Known::ByRegId);
-            let draft = invite(&caller, &callee, "n");
-            caller.send(&mut lab, &draft.text());
-            let request = callee.take_method(&mut lab, "INVITE");
-            caller.take_status(&mut lab, 100);
+            let (draft, request) = begin(&mut lab, &caller, &callee);
             caller.lose(&mut lab, End::Reset);
             caller.come_back(&mut lab, shards - 1, End::Reset);
             caller.take_status(&mut lab, 100);
@@ -177,9 +171,7 @@ fn who_heard_100_alone_is_asked_when_it_rings() {
 fn what_rings_meanwhile_is_said_before_the_question() {
     for shards in [1, 2, 3] {
         let (mut lab, mut caller, callee) = two(shards, Known::ByRegId);
-        caller.send(&mut lab, &invite(&caller, &callee, "n").text());
-        let request = callee.take_method(&mut lab, "INVITE");
-        caller.take_status(&mut lab, 100);
+        let (_, request) = begin(&mut lab, &caller, &callee);
         caller.lose(&mut lab, End::Reset);
         callee.send(&mut lab, &request.response(183, "callee", &[]));
         callee.send(&mut lab, &ringing(&request, &callee, "callee"));
@@ -201,10 +193,7 @@ fn an_answer_that_waited_is_the_last_word() {
     for shards in [1, 2, 3] {
         for status in [200, 486] {
             let (mut lab, mut caller, callee) = two(shards, Known::ByRegId);
-            let draft = invite(&caller, &callee, "n");
-            caller.send(&mut lab, &draft.text());
-            let request = callee.take_method(&mut lab, "INVITE");
-            caller.take_status(&mut lab, 100);
+            let (draft, request) = begin(&mut lab, &caller, &callee);
             caller.lose(&mut lab, End::Reset);
             callee.send(&mut lab, &request.response(183, "callee", &[]));
             callee.send(&mut lab, &ringing(&request, &callee, "callee"));
@@ -277,9 +266,7 @@ fn an_answer_that_comes_first_counts() {
     for shards in [1, 2, 3] {
         let (mut lab, caller, callee) = two(shards, Known::ByRegId);
         let mut talk = Talk::ring(&mut lab, caller, callee);
-        talk.caller.lose(&mut lab, End::Reset);
-        talk.caller.come_back(&mut lab, shards - 1, End::Reset);
-        let question = talk.take_question(&mut lab);
+        let question = returns(&mut lab, &mut talk);
         talk.say_200(&mut lab);
         talk.caller.send(&mut lab, &question.response(481, "", &[]));
         talk.callee.heard_nothing(&mut lab);
@@ -296,9 +283,7 @@ fn an_answer_that_crosses_the_cancel_is_forwarded() {
     for shards in [1, 2, 3] {
         let (mut lab, caller, callee) = two(shards, Known::ByRegId);
         let mut talk = Talk::ring(&mut lab, caller, callee);
-        talk.caller.lose(&mut lab, End::Reset);
-        talk.caller.come_back(&mut lab, shards - 1, End::Reset);
-        let question = talk.take_question(&mut lab);
+        let question = returns(&mut lab, &mut talk);
         talk.caller.send(&mut lab, &question.response(481, "", &[]));
         talk.say_200(&mut lab);
         let cancel = talk.callee.take_method(&mut lab, "CANCEL");
@@ -337,9 +322,7 @@ fn nobody_else_can_answer() {
     for shards in [1, 2] {
         let (mut lab, caller, callee) = two(shards, Known::ByRegId);
         let mut talk = Talk::ring(&mut lab, caller, callee);
-        talk.caller.lose(&mut lab, End::Reset);
-        talk.caller.come_back(&mut lab, shards - 1, End::Reset);
-        let question = talk.take_question(&mut lab).response(481, "", &[]);
+        let question = returns(&mut lab, &mut talk).response(481, "", &[]);
         let stranger = talk.callee.twin(&mut lab);
         stranger.send(&mut lab, &question);
         talk.callee.send(&mut lab, &question);

@@ -4,24 +4,23 @@ use std::time::Duration;
 
 use sipring::base::id::Transport;
 
-use crate::client::{Client, End, Known, Talk, invite, lab_of, of_user};
+use crate::client::{Client, lab_of, of_user, pair, users_of};
+use crate::lab::Lab;
+use crate::lab::loss::{End, Known};
 use crate::lab::phone::Phone;
 use crate::lab::text::Sip;
-use crate::lab::{Lab, user_of};
+use crate::talk::{Talk, invite};
 
 const NAMES: usize = 3;
 
 fn three(shards: u16) -> (Lab, [String; NAMES]) {
-    let names = [0, 1, 2].map(|n| user_of(n as u16 % shards, shards, n));
+    let names = users_of(shards);
     let lab = lab_of(shards, &[&names[0], &names[1], &names[2]]);
     (lab, names)
 }
 
-fn answered(lab: &mut Lab, names: &[String; NAMES], shards: u16) -> Talk {
-    let caller = Client::new(lab, 0, &names[0], Known::ByRegId);
-    let callee = Client::new(lab, shards - 1, &names[1], Known::ByRegId);
-    caller.take(lab);
-    callee.take(lab);
+fn answered(lab: &mut Lab, names: &[String; NAMES]) -> Talk {
+    let [caller, callee] = pair(lab, names, Known::ByRegId);
     let mut talk = Talk::ring(lab, caller, callee);
     talk.answer(lab);
     talk
@@ -30,7 +29,7 @@ fn answered(lab: &mut Lab, names: &[String; NAMES], shards: u16) -> Talk {
 /// The callee is away; somebody registers who is not it; a request of its dialog is not for them.
 fn gets_nothing(shards: u16, pretend: impl Fn(&mut Lab, &Talk, &[String; NAMES]) -> Client) {
     let (mut lab, names) = three(shards);
-    let mut talk = answered(&mut lab, &names, shards);
+    let mut talk = answered(&mut lab, &names);
     talk.callee.lose(&mut lab, End::Reset);
     let impostor = pretend(&mut lab, &talk, &names);
     impostor.take(&mut lab);
@@ -96,7 +95,7 @@ fn a_flow_without_tls_inherits_nothing_of_one_with() {
 fn a_living_tab_keeps_its_dialogs() {
     for shards in [1, 2] {
         let (mut lab, names) = three(shards);
-        let mut talk = answered(&mut lab, &names, shards);
+        let mut talk = answered(&mut lab, &names);
         let mut second = talk.callee.twin(&mut lab);
         second.connect(&mut lab, 0, Transport::Wss);
         second.log_in(&mut lab);
@@ -121,7 +120,7 @@ fn a_living_tab_keeps_its_dialogs() {
 fn a_captured_token_opens_nothing() {
     for shards in [1, 2] {
         let (mut lab, names) = three(shards);
-        let mut talk = answered(&mut lab, &names, shards);
+        let mut talk = answered(&mut lab, &names);
         talk.caller.lose(&mut lab, End::Reset);
         let route = talk.invite.record_route();
         let callee = talk.callee.clone();
@@ -150,10 +149,7 @@ fn nobody_else_cancels_an_invite() {
     for shards in [1, 2] {
         for comes_back in [false, true] {
             let (mut lab, names) = three(shards);
-            let caller = Client::new(&mut lab, 0, &names[0], Known::ByRegId);
-            let callee = Client::new(&mut lab, shards - 1, &names[1], Known::ByRegId);
-            caller.take(&mut lab);
-            callee.take(&mut lab);
+            let [caller, callee] = pair(&mut lab, &names, Known::ByRegId);
             let mut talk = Talk::ring(&mut lab, caller, callee);
             let cancel = invite(&talk.caller, &talk.callee, &talk.name()).method("CANCEL").text();
             let other = Phone::connect(&mut lab, shards - 1, Transport::Tcp, "203.0.113.66:6");

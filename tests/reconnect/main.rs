@@ -17,3 +17,4 @@ mod pending;
 mod restarts;
 mod stored;
 mod tabs;
+mod talk;

@@ -3,15 +3,10 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, ENDS, End, KNOWN, Known, Talk, lab_of};
+use crate::client::{Client, lab_of};
+use crate::lab::loss::{ENDS, End, KNOWN, Known, STATES, State};
 use crate::lab::{Lab, user_of};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Ringing,
-    Answered,
-    OnHold,
-}
+use crate::talk::Talk;
 
 #[derive(Clone, Copy, Debug)]
 struct Cell {
@@ -26,6 +21,13 @@ struct Cell {
     known: Known,
 }
 
+impl Cell {
+    /// Who loses its flow.
+    fn lost(self, talk: &mut Talk) -> &mut Client {
+        if self.is_caller { &mut talk.caller } else { &mut talk.callee }
+    }
+}
+
 fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     let places = [
@@ -38,7 +40,7 @@ fn cells() -> Vec<Cell> {
         (3, 1, 2, [0, 1]),
     ];
     for is_caller in [true, false] {
-        for state in [State::Ringing, State::Answered, State::OnHold] {
+        for state in STATES {
             for end in ENDS {
                 for (shards, from, to, owners) in places {
                     for known in KNOWN {
@@ -71,6 +73,14 @@ fn start(cell: Cell) -> (Lab, Talk) {
     (lab, talk)
 }
 
+/// The same when the client is away for a while.
+fn lose(cell: Cell) -> (Lab, Talk) {
+    let (mut lab, mut talk) = start(cell);
+    cell.lost(&mut talk).lose(&mut lab, cell.end);
+    lab.pass(Duration::from_secs(2));
+    (lab, talk)
+}
+
 /// After this the books must balance and every message have arrived once.
 fn talk_on(lab: &mut Lab, talk: &mut Talk, is_caller: bool) {
     for method in ["INVITE", "INFO", "MESSAGE"] {
@@ -87,11 +97,8 @@ fn talk_on(lab: &mut Lab, talk: &mut Talk, is_caller: bool) {
 fn a_call_goes_on_after_the_reconnect() {
     for cell in cells() {
         println!("{cell:?}");
-        let (mut lab, mut talk) = start(cell);
-        let lost = if cell.is_caller { &mut talk.caller } else { &mut talk.callee };
-        lost.lose(&mut lab, cell.end);
-        lab.pass(Duration::from_secs(2));
-        lost.come_back(&mut lab, cell.to, cell.end);
+        let (mut lab, mut talk) = lose(cell);
+        cell.lost(&mut talk).come_back(&mut lab, cell.to, cell.end);
         if cell.state == State::Ringing {
             if cell.is_caller {
                 let question = talk.take_question(&mut lab);
@@ -109,10 +116,7 @@ fn a_call_goes_on_after_the_reconnect() {
 fn what_was_said_meanwhile_arrives() {
     for cell in cells() {
         println!("{cell:?}");
-        let (mut lab, mut talk) = start(cell);
-        let lost = if cell.is_caller { &mut talk.caller } else { &mut talk.callee };
-        lost.lose(&mut lab, cell.end);
-        lab.pass(Duration::from_secs(2));
+        let (mut lab, mut talk) = lose(cell);
         if cell.state == State::Ringing {
             // Only the caller can miss something: the callee's answer.
             if cell.is_caller && cell.end != End::Silent {
@@ -129,7 +133,7 @@ fn what_was_said_meanwhile_arrives() {
         };
         peer.send(&mut lab, &draft.text());
         peer.heard_nothing(&mut lab);
-        let lost = if cell.is_caller { &mut talk.caller } else { &mut talk.callee };
+        let lost = cell.lost(&mut talk);
         lost.come_back(&mut lab, cell.to, cell.end);
         let got = lost.take_method(&mut lab, "INFO");
         lost.send(&mut lab, &got.response(200, "", &[]));

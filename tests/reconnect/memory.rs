@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use sipring::engine::Resources;
 
-use crate::client::{Client, ENDS, End, GRACE, KNOWN, Known, Talk, lab_of, of_user};
-use crate::lab::{Lab, user_of};
+use crate::client::{Client, GRACE, lab_of, of_user, two};
+use crate::lab::Lab;
+use crate::lab::loss::{ENDS, End, KNOWN, Known};
+use crate::talk::Talk;
 
 const CLIENTS: u16 = 120;
 /// Until no transaction lingers (RFC 3261 §17.2.2, Timer J over streams is 0).
@@ -105,12 +107,7 @@ fn all_are_lost_and_nobody_comes_back() {
 #[test]
 fn what_waits_is_counted_while_it_waits() {
     for shards in [1, 2, 3] {
-        let users = [0, 1].map(|n| user_of(n as u16 % shards, shards, n));
-        let mut lab = lab_of(shards, &[&users[0], &users[1]]);
-        let caller = Client::new(&mut lab, 0, &users[0], Known::ByRegId);
-        let callee = Client::new(&mut lab, shards - 1, &users[1], Known::ByRegId);
-        caller.take(&mut lab);
-        callee.take(&mut lab);
+        let (mut lab, caller, callee) = two(shards, Known::ByRegId);
         let mut talk = Talk::ring(&mut lab, caller, callee);
         let calm = tables(&lab).resources;
         assert_eq!((calm.waits, calm.wait_bytes, calm.held), (0, 0, 0));
@@ -118,7 +115,7 @@ fn what_waits_is_counted_while_it_waits() {
         talk.caller.lose(&mut lab, End::Reset);
         assert_eq!(tables(&lab).resources.waits, 1);
         talk.say_200(&mut lab);
-        let draft = of_user(&talk.callee, "MESSAGE", &users[0], "n").body("waits");
+        let draft = of_user(&talk.callee, "MESSAGE", &talk.caller.user, "n").body("waits");
         talk.callee.send(&mut lab, &draft.text());
         let waits = tables(&lab).resources;
         assert_eq!((waits.waits, waits.held), (3, 1));

@@ -2,23 +2,13 @@
 
 use std::time::Duration;
 
-use crate::client::{
-    Client, ENDS, End, GRACE, KNOWN, Known, Talk, invite, lab_of, of_user, ringing,
-};
+use crate::client::{Client, GRACE, of_user, two};
+use crate::lab::CORE;
 use crate::lab::draft::request;
+use crate::lab::loss::{ENDS, End, KNOWN, Known};
 use crate::lab::text::Sip;
-use crate::lab::{CORE, Lab, user_of};
+use crate::talk::{Talk, invite, obey, ringing};
 use sipring::base::id::Transport;
-
-fn two(shards: u16, known: Known) -> (Lab, Client, Client) {
-    let [alice, bob] = [0, 1].map(|n| user_of(n as u16 % shards, shards, n));
-    let mut lab = lab_of(shards, &[&alice, &bob]);
-    let caller = Client::new(&mut lab, 0, &alice, known);
-    let callee = Client::new(&mut lab, shards - 1, &bob, known);
-    caller.take(&mut lab);
-    callee.take(&mut lab);
-    (lab, caller, callee)
-}
 
 #[test]
 fn a_new_request_waits_for_a_client_that_was_lost() {
@@ -183,11 +173,7 @@ fn a_caller_that_does_not_come_back_stops_the_ringing() {
             lab.pass(GRACE - Duration::from_millis(100));
             talk.callee.heard_nothing(&mut lab);
             lab.pass(Duration::from_millis(200));
-            let cancel = talk.callee.take_method(&mut lab, "CANCEL");
-            assert_eq!(cancel.header("Reason"), "SIP;cause=487;text=\"The caller is gone\"");
-            talk.callee.send(&mut lab, &cancel.response(200, "callee", &[]));
-            talk.callee.send(&mut lab, &talk.invite.response(487, "callee", &[]));
-            talk.callee.take_method(&mut lab, "ACK");
+            obey(&mut lab, &talk.callee, &talk.invite, "callee");
             lab.finish();
         }
     }
@@ -205,11 +191,7 @@ fn a_callee_that_rings_after_the_caller_is_gone_is_cancelled() {
         lab.pass(GRACE + Duration::from_secs(1));
         callee.heard_nothing(&mut lab);
         callee.send(&mut lab, &ringing(&request, &callee, "callee"));
-        let cancel = callee.take_method(&mut lab, "CANCEL");
-        assert_eq!(cancel.header("Reason"), "SIP;cause=487;text=\"The caller is gone\"");
-        callee.send(&mut lab, &cancel.response(200, "callee", &[]));
-        callee.send(&mut lab, &request.response(487, "callee", &[]));
-        callee.take_method(&mut lab, "ACK");
+        obey(&mut lab, &callee, &request, "callee");
         lab.finish();
     }
 }

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, Known, Talk, config, lab_of};
+use crate::client::{Client, config, lab_of};
+use crate::lab::loss::Known;
 use crate::lab::{Lab, user_of};
+use crate::talk::Talk;
 
 fn answered(lab: &mut Lab, users: &[String; 2], shards: u16) -> Talk {
     let caller = Client::new(lab, 0, &users[0], Known::ByRegId);

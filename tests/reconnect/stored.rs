@@ -8,8 +8,10 @@ use sipring::base::config::{Config, Persistence};
 use sipring::base::id::Transport;
 use sipring::engine::Input;
 
-use crate::client::{Client, End, GRACE, KNOWN, Known, Talk, config, invite, of_user};
-use crate::lab::{Lab, user_of};
+use crate::client::{Client, GRACE, config, of_user, pair, users_of};
+use crate::lab::Lab;
+use crate::lab::loss::{End, KNOWN, Known};
+use crate::talk::{Talk, invite};
 
 /// How long nobody runs.
 const DOWN: Duration = Duration::from_secs(3);
@@ -22,12 +24,9 @@ fn stored(users: &[String; 2]) -> Config {
 
 /// Two users, and a call between them that is up.
 fn answered(shards: u16, known: Known) -> (Lab, Talk, [String; 2]) {
-    let users = [0, 1].map(|n| user_of(n as u16 % shards, shards, n));
+    let users = users_of(shards);
     let mut lab = Lab::new(shards, stored(&users));
-    let caller = Client::new(&mut lab, 0, &users[0], known);
-    let callee = Client::new(&mut lab, shards - 1, &users[1], known);
-    caller.take(&mut lab);
-    callee.take(&mut lab);
+    let [caller, callee] = pair(&mut lab, &users, known);
     let mut talk = Talk::ring(&mut lab, caller, callee);
     talk.answer(&mut lab);
     (lab, talk, users)

@@ -6,8 +6,10 @@ use std::time::Duration;
 use sipring::base::event::CloseReason;
 use sipring::base::id::Transport;
 
-use crate::client::{Client, End, KNOWN, Known, Talk, lab_of, of_user};
-use crate::lab::{Lab, user_of};
+use crate::client::{Client, of_user, two};
+use crate::lab::Lab;
+use crate::lab::loss::{End, KNOWN, Known};
+use crate::talk::Talk;
 
 /// Longer than a flow has to answer a probe.
 const PROBE: Duration = Duration::from_millis(1100);
@@ -20,12 +22,7 @@ struct Scene {
 
 /// A call whose callee has one tab.
 fn scene(shards: u16, known: Known) -> Scene {
-    let users = [0, 1].map(|n| user_of(n as u16 % shards, shards, n));
-    let mut lab = lab_of(shards, &[&users[0], &users[1]]);
-    let caller = Client::new(&mut lab, 0, &users[0], known);
-    let callee = Client::new(&mut lab, shards - 1, &users[1], known);
-    caller.take(&mut lab);
-    callee.take(&mut lab);
+    let (mut lab, caller, callee) = two(shards, known);
     let mut talk = Talk::ring(&mut lab, caller, callee);
     talk.answer(&mut lab);
     Scene { lab, talk, shards }

@@ -143,6 +143,8 @@ pub struct Books {
     /// The proxy may be short of room, or a shard failed: requests for registered clients may be
     /// refused.
     pub lenient: bool,
+    /// When the proxy was told to take no new work.
+    pub drained_at: Option<Time>,
     /// A run ends with the first; the last look at everything may find several.
     violations: Vec<Violation>,
     pub figures: Figures,

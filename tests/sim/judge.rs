@@ -125,8 +125,10 @@ impl Books {
             _ if asked.forgotten => true,
             // Who has no room keeps no transaction: a repeat may fare otherwise.
             _ if self.lenient && by == Transport::Udp && asked.copies_in > 1 => true,
-            // Nothing stays of it (RFC 3261 §8.2.7): a repeat may hear of a drain.
-            (200, 503) if is_for_us && by == Transport::Udp => asked.finals < asked.copies_in,
+            // Nothing stays of it (RFC 3261 §8.2.7): a repeat may hear of a drain that began since.
+            (200, 503) if is_for_us && by == Transport::Udp && self.drained_at.is_some() => {
+                asked.finals < asked.copies_in && self.drained_at >= Some(asked.final_at)
+            }
             _ if is_invite && is_2xx(first) => is_2xx(status),
             _ if is_invite => first == status && by == Transport::Udp,
             _ => first == status && asked.finals < asked.copies_in,
@@ -151,7 +153,8 @@ impl Books {
     ) -> Result<(), Violation> {
         let Aim::User(user) = asked.aim else { return Ok(()) };
         // What garbage before it made of a request (400), or a drain (503), is another matter.
-        let is_refusal = matches!(status, 403 | 404 | 408 | 430 | 480 | 481 | 500);
+        let is_refusal = matches!(status, 403 | 404 | 408 | 430 | 480 | 481 | 500)
+            || status == 503 && self.drained_at.is_none();
         let warning = sip.header("Warning");
         if !is_refusal || answer.is_some() || self.lenient || warning.contains("does not read") {
             return Ok(());
@@ -161,7 +164,9 @@ impl Books {
         let fits = |contact: &str| !is_sips || contact.starts_with("sips:");
         let mut sure = self.registrar.must_get(user, reached, now);
         let missed = sure.find(|it| {
-            fits(&it.wish.contact) && !asked.written.iter().any(|(end, _)| *end == it.end)
+            fits(&it.wish.contact)
+                && !asked.written.iter().any(|(end, _)| *end == it.end)
+                && !self.registrar.was_crowded(it.end, reached)
         });
         match missed {
             None => Ok(()),

@@ -7,11 +7,14 @@
 //! cargo test --test sim                                          # some hundred seeds
 //! SEED=7 cargo test --test sim replay -- --nocapture             # one, an event a line
 //! SIM_SECONDS=60 cargo test --test sim fresh -- --ignored --nocapture     # seeds never seen
-//! cargo test --release --test sim -- --include-ignored           # all, the large runs too
+//! tests/run sim                                  # optimized: the large runs, the same each time
+//! tests/run fresh                                # optimized: seeds never seen, for SIM_SECONDS
 //! ```
 //!
 //! `SIM_FIRST_SEED` is where fresh seeds start (the clock otherwise), `SIM_ACTS` how much happens in
-//! one. A failure prints its seed, what that stands for, and the command that shows it again.
+//! one. A failure prints its seed, what that stands for, the command that shows it again, and its
+//! line for `seeds`. Whatever is checked of every change has seeds that are fixed: what fails there
+//! is the change's own.
 //!
 //! Where what is: `profile` and `house` (what a seed decides), `world` (clock and engines), `network`,
 //! `mesh`, `wire` and `shelf` (bytes on their way and kept), `phone`, `client`, `server`, `dialog` and
@@ -57,6 +60,8 @@ use std::time::{Duration, Instant, SystemTime};
 const ACTS_OF_LARGE: usize = 320;
 /// Seeds of the normal run.
 const SEEDS: u64 = 240;
+/// Seeds of the run that only the optimized simulator has time for.
+const SEEDS_OF_LARGE: u64 = 10_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|it| it.parse().unwrap_or_else(|_| panic!("{name}={it}")))
@@ -146,6 +151,16 @@ fn fresh_seeds_break_nothing() {
         runner::run_many(|at| first.wrapping_add(at), acts(), |_| started.elapsed() < seconds);
     println!("from seed {first}: {total:?}");
     assert!(total.seeds > 0);
+}
+
+/// As many as a minute of two processors has room for in the release profile, whatever the clock
+/// says; none is one of the normal run.
+#[test]
+#[ignore = "a minute of two processors in the release profile"]
+fn thousands_of_seeds_break_nothing() {
+    let total = runner::run_many(|at| SEEDS + at, acts(), |at| at < SEEDS_OF_LARGE);
+    println!("{total:?}");
+    assert_eq!(total.seeds, SEEDS_OF_LARGE);
 }
 
 /// A hundred thousand calls over more than a thousand seeds.

@@ -58,10 +58,16 @@ pub enum Fault {
     BendContact,
     /// The store forgets what it is given.
     LoseRecord,
+    /// A client that does not read gets no requests, whatever room its queue has.
+    ShunStalled,
+    /// Nor does one whose queue had no room once.
+    ShunCrowded,
+    /// A repeated request to the proxy itself is refused after it was answered.
+    ChangeMind,
 }
 
 /// Each fault with the checker that must see it.
-pub const FAULTS: [(Fault, Checker); 22] = [
+pub const FAULTS: [(Fault, Checker); 25] = [
     (Fault::Misdeliver, Checker::WrongClient),
     (Fault::Downgrade, Checker::Downgraded),
     (Fault::SwallowResponse, Checker::OneOutcome),
@@ -84,6 +90,9 @@ pub const FAULTS: [(Fault, Checker); 22] = [
     (Fault::BendExpiry, Checker::Granted),
     (Fault::BendContact, Checker::Listed),
     (Fault::LoseRecord, Checker::Durable),
+    (Fault::ShunStalled, Checker::Reached),
+    (Fault::ShunCrowded, Checker::Reached),
+    (Fault::ChangeMind, Checker::OneOutcome),
 ];
 
 impl World {
@@ -122,6 +131,8 @@ impl World {
                 self.take_out(conn);
                 vec![(flow, bytes)]
             }
+            Fault::ShunStalled if is_request && self.conns[conn].stalled => Vec::new(),
+            Fault::ShunCrowded if is_request && self.conns[conn].was_crowded => Vec::new(),
             Fault::CopyToTab if is_request && sip.number().is_some() => {
                 let phone = self.conns[conn].phone;
                 let is_tab = |it: &crate::network::Conn| it.phone == phone && it.flow != Some(flow);
@@ -163,27 +174,33 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
     pub fn plant_datagram(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
         match self.fault {
             Some(Fault::SwallowCancel) if bytes.starts_with(b"CANCEL ") => None,
+            Some(Fault::ChangeMind) => Some(self.change_mind(bytes)),
             Some(fault) => Some(self.bend(fault, bytes)),
             None => Some(bytes),
         }
     }
 
+    /// What answers a second copy of an OPTIONS refuses.
+    fn change_mind(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let sip = Sip::read(&bytes);
+        let sip = sip.filter(|sip| sip.status() == 200 && sip.cseq().1 == "OPTIONS");
+        let asked = sip.and_then(|sip| self.books.asked(serial_of(sip.branch())?));
+        let is_again =
+            asked.is_some_and(|asked| asked.finals > 0 && self.books.drained_at.is_none());
+        if is_again { replace_first(bytes, b"200 OK", b"503 No") } else { bytes }
+    }
+
     /// Changes bytes of one length to others of it, so that frames stay whole.
-    fn bend(&self, fault: Fault, mut bytes: Vec<u8>) -> Vec<u8> {
-        let mut replace = |what: &[u8], with: &[u8]| {
-            if let Some(at) = find(&bytes, what) {
-                bytes[at..at + with.len()].copy_from_slice(with);
-            }
+    fn bend(&self, fault: Fault, bytes: Vec<u8>) -> Vec<u8> {
+        let (what, with): (&[u8], &[u8]) = match fault {
+            Fault::StripVia => (b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
+            Fault::BendBody => (b"\r\n\r\nhi", b"\r\n\r\nho"),
+            Fault::AssertOther => (b"Identity: <sip:u", b"Identity: <sip:v"),
+            Fault::BendExpiry => (b";expires=", b";expires=9"),
+            Fault::BendContact => (b"\r\nContact: <sip:c", b"\r\nContact: <sip:d"),
+            _ => return bytes,
         };
-        match fault {
-            Fault::StripVia => replace(b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
-            Fault::BendBody => replace(b"\r\n\r\nhi", b"\r\n\r\nho"),
-            Fault::AssertOther => replace(b"Identity: <sip:u", b"Identity: <sip:v"),
-            Fault::BendExpiry => replace(b";expires=", b";expires=9"),
-            Fault::BendContact => replace(b"\r\nContact: <sip:c", b"\r\nContact: <sip:d"),
-            _ => {}
-        }
-        bytes
+        replace_first(bytes, what, with)
     }
 
     pub fn fault_takes_link(&self, message: &LinkMessage) -> bool {
@@ -197,4 +214,12 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
     pub fn plant_count(&self, total: &mut Counters) {
         total.requests_received += u64::from(self.fault == Some(Fault::Miscount));
     }
+}
+
+/// Writes `with` over the first `what`, and over what follows if it is longer.
+fn replace_first(mut bytes: Vec<u8>, what: &[u8], with: &[u8]) -> Vec<u8> {
+    if let Some(at) = find(&bytes, what) {
+        bytes[at..at + with.len()].copy_from_slice(with);
+    }
+    bytes
 }

@@ -50,8 +50,10 @@ pub struct Conn {
     /// Garbage went up before: what follows it may be taken for a part of it.
     pub tainted: bool,
     /// The client does not read; what it has not taken.
-    stalled: bool,
+    pub stalled: bool,
     was_stalled: bool,
+    /// Some request would have found no room in its queue.
+    pub was_crowded: bool,
     untaken: (u32, u16),
     /// As the engine counts: written and not taken.
     queued: (usize, usize),
@@ -93,6 +95,7 @@ impl World {
             tainted: false,
             stalled: false,
             was_stalled: false,
+            was_crowded: false,
             untaken: (0, 0),
             queued: (0, 0),
             up: VecDeque::new(),
@@ -235,9 +238,7 @@ impl World {
         it.down.extend_from_slice(bytes);
         let is_server = self.phones[self.conns[conn].phone].is_server();
         self.check_queue(conn, bytes.len(), is_server);
-        if self.may_be_full(conn) {
-            self.books.registrar.doubt(Some(End::Flow(flow)), self.now);
-        }
+        self.note_room(conn, flow);
         let it = &mut self.conns[conn];
         if it.stalled || it.dead {
             it.untaken.0 += bytes.len() as u32;
@@ -266,12 +267,15 @@ impl World {
         }
     }
 
-    /// Whether the next request may find no room, whoever registered here meanwhile.
-    fn may_be_full(&self, conn: ConnId) -> bool {
-        let limits = &self.config().limits;
+    /// Tells the books whether the next request finds room in the queue, as the engine will judge.
+    fn note_room(&mut self, conn: ConnId, flow: FlowId) {
+        let limits = &self.config.limits;
         let (bytes, writes) = self.conns[conn].queued;
-        writes >= limits.flow_queue_messages_max
-            || bytes + REQUEST_MAX > limits.flow_queue_bytes_max
+        let has_room = writes == 0
+            || writes < limits.flow_queue_messages_max
+                && bytes + REQUEST_MAX <= limits.flow_queue_bytes_max;
+        self.conns[conn].was_crowded |= !has_room;
+        self.books.registrar.has_room(End::Flow(flow), has_room, self.now);
     }
 
     fn out(&mut self, end: End, message: &[u8]) {
@@ -303,6 +307,7 @@ impl World {
         let queued = &mut self.conns[conn].queued;
         queued.0 -= bytes as usize;
         queued.1 -= usize::from(writes);
+        self.note_room(conn, flow);
         self.input(flow.shard().index(), Input::Sent { flow, bytes, writes });
     }
 
@@ -322,9 +327,6 @@ impl World {
     pub fn stall(&mut self, conn: ConnId) {
         self.conns[conn].stalled = true;
         self.conns[conn].was_stalled = true;
-        if let Some(flow) = self.conns[conn].flow {
-            self.books.registrar.doubt(Some(End::Flow(flow)), self.now);
-        }
     }
 
     pub fn resume(&mut self, conn: ConnId) {
@@ -414,7 +416,7 @@ impl World {
     fn check_close(&mut self, conn: ConnId, why: CloseReason) {
         let it = &self.conns[conn];
         let behaves = !it.dead && it.held && !it.tainted && !it.was_stalled;
-        let is_short = self.profile.tight && why == CloseReason::Slow;
+        let is_short = (self.profile.tight || self.profile.narrow) && why == CloseReason::Slow;
         let is_server = self.phones[it.phone].is_server();
         let is_judged = match why {
             CloseReason::Pong | CloseReason::Slow | CloseReason::Timeout => true,

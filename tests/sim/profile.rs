@@ -107,6 +107,8 @@ pub struct Profile {
     pub drains: bool,
     /// Limits so small that they are reached.
     pub tight: bool,
+    /// Queues so short that a client that does not read misses requests, and nothing else is short.
+    pub narrow: bool,
     /// A REGISTER's expiry.
     pub expires: u32,
     pub house: House,
@@ -174,6 +176,7 @@ impl Profile {
             restarts: 0,
             drains: false,
             tight: false,
+            narrow: false,
             expires: 300,
             house: House::open(),
         }
@@ -212,6 +215,7 @@ impl Profile {
         self.restarts = if dice.below(5) == 0 { 1 + dice.below(3) as usize } else { 0 };
         self.drains = dice.below(10) == 0;
         self.tight = dice.below(6) == 0;
+        self.narrow = dice.below(5) == 0;
     }
 
     /// Longest time until every shard knows what one of them was told.

@@ -48,6 +48,8 @@ pub struct Registrar {
     bound: BTreeMap<usize, Vec<Bound>>,
     /// Who registered by which peer.
     users: BTreeMap<End, usize>,
+    /// Until when a peer's queue last had no room for some request.
+    crowded: BTreeMap<End, Time>,
 }
 
 impl Wish {
@@ -116,6 +118,20 @@ impl Registrar {
         }
     }
 
+    /// Whether a request finds room in the peer's queue from here on, however large it is.
+    pub fn has_room(&mut self, end: End, has_room: bool, now: Time) {
+        if !has_room {
+            self.crowded.insert(end, NEVER);
+        } else if let Some(until) = self.crowded.get_mut(&end).filter(|until| **until == NEVER) {
+            *until = now;
+        }
+    }
+
+    /// Whether a request may have found no room there at some moment since.
+    pub fn was_crowded(&self, end: End, since: Time) -> bool {
+        self.crowded.get(&end).is_some_and(|until| *until >= since)
+    }
+
     /// Who may get a request that the proxy looked at between `from` and `until`.
     pub fn may_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
         let all = self.bound.get(&user).into_iter().flatten();
@@ -139,9 +155,40 @@ impl Registrar {
         all.any(|it| it.wish.contact == contact && it.maybe.0 <= until && it.kept >= from)
     }
 
-    /// Who surely was registered from `from` until `until`.
+    /// Who surely was registered before `from` and until after `until`. What the proxy reads at one
+    /// moment, a request and the REGISTER behind it in one segment, has an order that times do not
+    /// tell.
     pub fn must_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
         let all = self.bound.get(&user).into_iter().flatten();
-        all.filter(move |it| it.sure.0 <= from && it.sure.1 > until)
+        all.filter(move |it| it.sure.0 < from && it.sure.1 > until)
     }
+}
+
+#[test]
+fn a_request_of_the_same_moment_may_have_come_before() {
+    let end = End::Datagram("203.0.113.2:5060".parse().unwrap());
+    let contact = "sip:c2@203.0.113.2".to_string();
+    let wish =
+        Wish { user: 0, contact, instance: None, expires: 60, secure: false, dialable: false };
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    let mut registrar = Registrar::default();
+    registrar.asked(0, &wish, end, at(100));
+    registrar.answered(0, &wish, 200, at(100), Duration::ZERO);
+    assert_eq!(registrar.may_get(0, at(100), at(100)).count(), 1);
+    assert_eq!(registrar.must_get(0, at(100), at(200)).count(), 0);
+    assert_eq!(registrar.must_get(0, at(101), at(200)).count(), 1);
+}
+
+#[test]
+fn a_queue_without_room_excuses_what_came_meanwhile_and_nothing_later() {
+    let end = End::Datagram("203.0.113.2:5060".parse().unwrap());
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    let mut registrar = Registrar::default();
+    registrar.has_room(end, true, at(100));
+    assert!(!registrar.was_crowded(end, at(0)));
+    registrar.has_room(end, false, at(200));
+    assert!(registrar.was_crowded(end, at(100)) && registrar.was_crowded(end, at(300)));
+    registrar.has_room(end, true, at(400));
+    registrar.has_room(end, true, at(500));
+    assert!(registrar.was_crowded(end, at(300)) && !registrar.was_crowded(end, at(450)));
 }

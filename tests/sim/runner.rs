@@ -100,12 +100,13 @@ pub fn run_many(
 }
 
 fn describe(profile: &Profile, violation: &Violation, acts: Option<usize>) -> String {
-    let acts = acts.map(|acts| format!("SIM_ACTS={acts} ")).unwrap_or_default();
+    let wanted = acts.map(|acts| format!("SIM_ACTS={acts} ")).unwrap_or_default();
     let Profile { seed, .. } = profile;
     let Violation { checker, text } = violation;
     format!(
         "seed {seed}: {checker:?}: {text}\n{profile:#?}\n\
-replay: SEED={seed} {acts}cargo test --test sim replay -- --nocapture"
+replay: SEED={seed} {wanted}cargo test --test sim replay -- --nocapture\n\
+once mended, in tests/sim/seeds.rs: ({seed}, {acts:?}, \"what it found\"),"
     )
 }
 

@@ -51,6 +51,8 @@ pub fn plain_config(profile: &Profile) -> Config {
         config.limits.flow_queue_messages_max = 2;
         config.limits.flow_queue_bytes_max = 2048;
         config.registrar.contacts_max = 2;
+    } else if profile.narrow {
+        config.limits.flow_queue_messages_max = 1 + (profile.seed % 3) as usize;
     }
     config
 }

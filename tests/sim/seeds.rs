@@ -1,12 +1,14 @@
-//! Seeds that find a fault which the engine once had, when it is put in again. A seed says the same
-//! only as long as the simulator does; each fault has a scenario test of its own besides.
+//! Seeds that find a fault which the engine once had, when it is put in again, or that a checker once
+//! laid on it. A seed says the same only as long as the simulator does; each fault has a scenario test
+//! of its own besides, or a test beside its checker.
 
 /// Seed, acts where not its own, and the fault.
-pub const FOUND: [(u64, Option<usize>, &str); 6] = [
+pub const FOUND: [(u64, Option<usize>, &str); 7] = [
     (2, None, "the ACK of a refusal without a transaction went on to the callees"),
     (26, None, "a keep-alive in two pieces took the next message's time"),
     (37, None, "what a client said on a new flow came back to its old one"),
     (86, None, "Contacts of a failed shard's bindings stayed in the index"),
     (101, None, "a refused request to another shard did not give its block back"),
     (1099, None, "a CANCEL without room for its transaction was not sent"),
+    (1_795_413_685_494, None, "a REGISTER behind a request, in one segment, counted as before it"),
 ];

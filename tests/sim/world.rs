@@ -282,6 +282,7 @@ impl World {
             Happening::Reload => self.reload(),
             Happening::Drain => {
                 self.is_draining = true;
+                self.books.drained_at = Some(self.now);
                 for shard in 0..self.engines.len() {
                     self.input(shard, Input::Drain);
                 }

@@ -15,7 +15,7 @@ use crate::flights::Flight;
 use crate::load::{Load, Scenario, Stage};
 use crate::network::Network;
 use crate::options::{Measure, Server};
-use crate::report::{self, Window};
+use crate::report::{self, Used, Window};
 use crate::roster::Standing;
 use crate::scenario::relay::{Method, Relay, find};
 use crate::sip::Head;
@@ -26,6 +26,9 @@ use crate::usage;
 /// that time.
 const APART: usize = 1;
 const MEANWHILE: usize = 2;
+/// Windows with the living alone and windows with the others, in turn: what disturbs the machine for a
+/// moment then decides nothing.
+const ROUNDS: usize = 5;
 /// Bytes of the kernel's for a client that does not read.
 const RECEIVE_BUFFER: usize = 4096;
 
@@ -120,6 +123,7 @@ impl Common {
             others: others.clone(),
             part: *part,
             sent: 0.0,
+            asked: 0,
             answers: BTreeMap::new(),
             late: 0,
         };
@@ -128,30 +132,34 @@ impl Common {
 
         let connections = measure.connections + apart;
         let setting = measure.setting(server, name, &[*from], connections);
-        let seconds = Duration::from_secs_f64(measure.seconds);
+        let part = Duration::from_secs_f64(measure.seconds / ROUNDS as f64);
         load.run(&mut network, Duration::from_secs_f64(measure.warmup))?;
         load.flights.reset();
-        let window = Window::open(&network, &setting.pids)?;
-        load.run(&mut network, seconds)?;
-        let used = window.close(&network, &setting.pids)?;
-        let mut report = report::make(&setting, &load.flights, &used);
-        load.drain(&mut network)?;
-
-        let pss_before = memory(&setting.pids)?;
-        others.clone().try_for_each(|end| leave(&mut load, &mut network, end, gone))?;
-        load.scenario.relay.class = MEANWHILE;
-        let window = Window::open(&network, &setting.pids)?;
-        load.run(&mut network, seconds)?;
-        let used = window.close(&network, &setting.pids)?;
-        let time = used.time.as_secs_f64();
+        let (mut alone, mut beside, mut rounds) = (Used::default(), Used::default(), Vec::new());
+        let mut pss_before = 0;
+        for round in 0..ROUNDS {
+            let (used, without) = load.window(&mut network, &setting.pids, 0, part)?;
+            alone.add(&used);
+            if round == 0 {
+                pss_before = memory(&setting.pids)?;
+                others.clone().try_for_each(|end| leave(&mut load, &mut network, end, gone))?;
+            }
+            let (used, with) = load.window(&mut network, &setting.pids, MEANWHILE, part)?;
+            beside.add(&used);
+            rounds.push([without, with]);
+        }
         let pss_after = memory(&setting.pids)?;
+        let mut report = report::make(&setting, &load.flights, &alone);
         load.drain(&mut network)?;
         let tallies = &load.flights.tallies;
+        let done = tallies[MEANWHILE].done;
         let meanwhile = json!({
-            "transactions": tallies[MEANWHILE].done,
-            "rate": report::round(tallies[MEANWHILE].done as f64 / time),
+            "transactions": done,
+            "rate": report::round(done as f64 / beside.time.as_secs_f64()),
             "latency_us": report::latency(&tallies[MEANWHILE].latency),
-            "busy": report::busy(&used),
+            "rounds_p99_us": rounds,
+            "us_per_message": beside.server_us(done + load.scenario.asked),
+            "busy": report::busy(&beside),
         });
         let unreachable = json!({
             "clients": apart,
@@ -168,6 +176,27 @@ impl Common {
         report.insert("errors".into(), json!(load.flights.errors));
         report::print(&report, server.json);
         Ok(())
+    }
+}
+
+impl Load<Apart> {
+    /// Lets the load run for that long, what it starts among the living counted as `class`: what was
+    /// used, and the latency of 99 % of that, in microseconds.
+    fn window(
+        &mut self,
+        network: &mut Network,
+        pids: &[u32],
+        class: usize,
+        time: Duration,
+    ) -> Result<(Used, f64)> {
+        self.scenario.relay.class = class;
+        let before = self.flights.tallies[class].latency.clone();
+        let window = Window::open(network, pids)?;
+        self.run(network, time)?;
+        let used = window.close(network, pids)?;
+        let mut latency = self.flights.tallies[class].latency.clone();
+        latency.subtract(&before)?;
+        Ok((used, report::round(latency.value_at_quantile(0.99) as f64 / 1e3)))
     }
 }
 
@@ -200,6 +229,8 @@ struct Apart {
     part: f64,
     /// Requests to those apart that are due, less those that were sent.
     sent: f64,
+    /// How many were sent.
+    asked: u64,
     /// By status.
     answers: BTreeMap<u16, u64>,
     /// Refusals of exchanges that had been given up.
@@ -212,6 +243,7 @@ impl Scenario for Apart {
             self.sent += self.part;
             if self.sent >= 1.0 {
                 self.sent -= 1.0;
+                self.asked += 1;
                 self.relay.class = APART;
                 self.relay.start_to(stage, slot, &self.others);
                 self.relay.class = MEANWHILE;

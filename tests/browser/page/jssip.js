@@ -78,6 +78,8 @@ window.phone = {
   answer: () => session.answer(CALL),
   /** Ends the call, or refuses the one that rings. */
   hangup: () => session.terminate(),
+  /** JsSIP repeats a 200 no more once it has the ACK. */
+  settled: () => {},
   /** Puts the other side on hold; resolves when it agreed. */
   hold: () => reinvite("hold"),
   /** Takes it off hold; resolves when it agreed. */

@@ -1,7 +1,7 @@
 // A telephone made of SIP.js.
 
 import { media, report } from "./record.js";
-import { Inviter, Messager, Registerer, RegistererState, SessionState, UserAgent } from "sip.js";
+import { Core, Inviter, Messager, Registerer, RegistererState, SessionState, UserAgent } from "sip.js";
 
 const CALL = { sessionDescriptionHandlerOptions: { constraints: { audio: true, video: false } } };
 
@@ -10,6 +10,10 @@ const RETRY_MS = 500;
 let agent;
 let registerer;
 let session;
+let unsettled = 0;
+const waiting = [];
+
+followAnswers(Core.SessionDialog.prototype);
 
 window.phone = {
   /**
@@ -81,6 +85,8 @@ window.phone = {
   answer: () => void session.accept(CALL),
   /** Ends the call. */
   hangup: () => void session.bye(),
+  /** Resolves when no 200 of ours will be looked at again (see {@link followAnswers}). */
+  settled: () => (unsettled === 0 ? undefined : new Promise((resolve) => waiting.push(resolve))),
   /** See {@link media}. */
   media: () => media(session.sessionDescriptionHandler.peerConnection),
 };
@@ -90,6 +96,33 @@ function enroll() {
     requestDelegate: {
       onAccept: () => report("registered"),
       onReject: ({ message }) => report("registration-failed", { status: message.statusCode }),
+    },
+  });
+}
+
+/**
+ * Counts the 200s to INVITEs that SIP.js may yet repeat. It looks only when the time for the next copy has come whether the
+ * ACK is there, and takes a re-INVITE that is open at that time for the one that it answered: the old 200 goes out again,
+ * JsSIP acknowledges it under the number of the new re-INVITE, and SIP.js ends the call.
+ */
+function followAnswers(dialogs) {
+  const timers = new WeakMap();
+  for (const name of ["start2xxRetransmissionTimer", "startReInvite2xxRetransmissionTimer"]) {
+    const start = dialogs[name];
+    dialogs[name] = function () {
+      const before = timers.get(this);
+      start.call(this);
+      if (timers.get(this) !== before) unsettled += 1;
+    };
+  }
+  Object.defineProperty(dialogs, "invite2xxTimer", {
+    get() {
+      return timers.get(this);
+    },
+    set(timer) {
+      timers.set(this, timer);
+      if (timer !== undefined || --unsettled > 0) return;
+      for (const resolve of waiting.splice(0)) resolve();
     },
   });
 }

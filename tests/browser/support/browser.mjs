@@ -9,7 +9,7 @@ import { chromium } from "playwright-core";
 import { SipMessage } from "./sip.mjs";
 
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const WAIT_MS = 10_000;
+const WAIT_MS = 30_000;
 
 // The first lines let Chromium run as root without a network; the others give WebRTC a microphone and let ICE use
 // the loopback interface, which it skips otherwise, by address and not by an mDNS name that nobody would resolve.

@@ -10,17 +10,18 @@ import { freePort } from "./ports.mjs";
 const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
 const BINARY =
   process.env.SIPRING_BINARY ?? join(process.env.CARGO_TARGET_DIR ?? join(REPOSITORY, "target"), "release/sipring");
-const START_MS = 15_000;
-const STOP_MS = 10_000;
+const START_MS = 60_000;
+const STOP_MS = 30_000;
 
 /** A running sipring. */
 export class Proxy {
   /**
    * Starts one with listeners for UDP, WS and WSS and one upstream, all on 127.0.0.1, and `shards` shards; if given,
-   * `users` (name to password) have to prove who they are, by what `auth` says; pages of `origins` may connect; `keys` (a
-   * JWK Set) sign tokens; `more` tables end its configuration.
+   * `users` (name to password) have to prove who they are, by what `auth` says, and are waited for while `grace` lasts when
+   * their connection is lost; pages of `origins` may connect; `keys` (a JWK Set) sign tokens; `more` tables end its
+   * configuration.
    */
-  static async start({ shards = 2, users, auth = users ? DIGEST : "", origins = [], keys, more = "" } = {}) {
+  static async start({ shards = 2, users, grace, auth = users ? digest(grace) : "", origins = [], keys, more = "" } = {}) {
     const ports = {};
     for (const name of ["udp", "ws", "wss", "admin", "upstream"]) ports[name] = await freePort();
     const text = configuration(ports, shards, origins) + auth + more;
@@ -104,13 +105,14 @@ function makeCertificate(directory, host) {
   ], { stdio: "pipe" });
 }
 
-const DIGEST = `
+const digest = (grace = "10s") => `
 [auth]
 method = "digest"
 users = "users.txt"
 
 [registrar]
 expires_min = "5s"
+grace = "${grace}"
 `;
 
 function configuration(ports, shards, origins) {

@@ -4,7 +4,7 @@ import dgram from "node:dgram";
 import { once } from "node:events";
 import { SipMessage, buildRequest, buildResponse, token } from "./sip.mjs";
 
-const TIMEOUT_MS = 5_000;
+const TIMEOUT_MS = 30_000;
 
 /** One UDP socket that speaks SIP. What arrives and is awaited by nobody is kept until somebody asks for it. */
 export class Upstream {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::loss::{End, Known};
 use crate::support::digest::try_log_in;
 use crate::support::link::{Incoming, Link, Transport};
 use crate::support::log::Flow;
@@ -12,26 +13,6 @@ use crate::support::{Server, Setup};
 /// Everybody's.
 pub const PASSWORD: &str = "secret";
 
-/// How a flow ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Fin,
-    Reset,
-    /// It keeps the connection, but reads nothing and answers no ping.
-    Silent,
-}
-
-pub const ENDS: [End; 3] = [End::Fin, End::Reset, End::Silent];
-
-/// By what a client is known again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    ByRegId,
-    ByContact,
-}
-
-pub const KNOWN: [Known; 2] = [Known::ByRegId, Known::ByContact];
-
 /// Where it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -41,16 +22,19 @@ pub enum Place {
 
 pub const PLACES: [Place; 2] = [Place::SameShard, Place::OtherShard];
 
-/// A proxy with two shards where these users have the password, which waits as long as it may for
-/// clients that it lost.
-pub fn setup(users: &[String]) -> Setup {
-    let lines: String = users.iter().map(|user| format!("{user}:{PASSWORD}\n")).collect();
+/// A proxy with two shards which waits as long as it may for clients that it lost.
+pub fn patient() -> Setup {
     Setup::new()
         .shards(2)
-        .users(&lines, "")
         .registrar("grace", "\"30s\"")
         .limit("ping_interval", "\"55s\"")
         .log_level("debug")
+}
+
+/// The same where these users have the password.
+pub fn setup(users: &[String]) -> Setup {
+    let lines: String = users.iter().map(|user| format!("{user}:{PASSWORD}\n")).collect();
+    patient().users(&lines, "")
 }
 
 /// One client.
@@ -129,14 +113,12 @@ impl Client {
     pub fn come_back(&mut self, server: &Server, place: Place, lost: &Lost) {
         self.reconnect(server, place);
         self.log_in();
-        if lost.end == End::Silent {
-            lost.await_end(server);
-        }
+        lost.find_out(server);
     }
 
     /// Another connection, not registered yet. The kernel chooses the shard, until it chose well.
     #[track_caller]
-    fn reconnect(&mut self, server: &Server, place: Place) {
+    pub fn reconnect(&mut self, server: &Server, place: Place) {
         let before = self.flow.shard;
         for _ in 0..50 {
             self.reconnect_anywhere(server);
@@ -170,6 +152,14 @@ impl Lost {
     /// Whether the proxy has closed it.
     pub fn is_over(&self, server: &Server) -> bool {
         server.closed_by(self.printed, &self.flow, Duration::ZERO).is_some()
+    }
+
+    /// Waits until the proxy knows that it is silent, once its client has registered on another.
+    #[track_caller]
+    pub fn find_out(&self, server: &Server) {
+        if self.end == End::Silent {
+            self.await_end(server);
+        }
     }
 
     /// Waits until the proxy has closed it, for the reason that it must have.

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::{Client, End, Known, Lost, Place, setup};
+use super::client::{Client, Lost, Place, setup};
 use super::talk::{Side, Talk};
+use crate::loss::{End, Known};
 use crate::support::digest::{again, try_log_in};
 use crate::support::link::{Incoming, Transport};
 use crate::support::phone::{PATIENCE, Phone};
@@ -45,7 +46,7 @@ enum Waiting {
 fn gets_nothing(waiting: Waiting, come: impl Fn(&Scene) -> Client) {
     let mut scene = scene();
     let lost = scene.talk.side(Side::Callee).lose(&scene.server, End::Reset);
-    let asked = scene.talk.ask(Side::Caller, "INFO", "");
+    let asked = scene.talk.ask(Side::Caller, "INFO");
     still(&mut [&mut scene.talk.caller.phone]);
     let mut impostor = come(&scene);
     still(&mut [&mut impostor.phone]);

@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::client::{Client, ENDS, End, KNOWN, Known, Lost, PLACES, Place, setup};
+use super::client::{Client, Lost, PLACES, Place, setup};
 use super::talk::{Asked, SIDES, Side, Talk};
+use crate::loss::{ENDS, End, KNOWN, Known};
 use crate::support::phone::PATIENCE;
 use crate::support::server::Server;
 use crate::support::still;
@@ -70,8 +71,10 @@ impl Cell {
         let lost = talk.side(self.lost).lose(server, self.end);
         // Whoever comes next may get the slot that became free.
         let mut newcomer = Client::new(server, &other, self.known);
+        talk.side(self.lost).reconnect(server, self.place);
         let asked = self.speak(&mut talk);
-        talk.side(self.lost).come_back(server, self.place, &lost);
+        talk.side(self.lost).log_in();
+        lost.find_out(server);
         self.go_on(&mut talk, asked.as_ref());
         self.talk_on(&mut talk);
         still(&mut [&mut newcomer.phone]);
@@ -88,7 +91,7 @@ impl Cell {
                 talk.say(200);
                 None
             }
-            _ => Some(talk.ask(self.lost.other(), "INFO", "")),
+            _ => Some(talk.ask(self.lost.other(), "INFO")),
         };
         // The proxy has taken it: it answers in order.
         still(&mut [&mut talk.side(self.lost.other()).phone]);

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::{Client, ENDS, End, Known, setup};
+use super::client::{Client, setup};
+use crate::loss::{ENDS, End, Known};
 use crate::support::phone::PATIENCE;
 use crate::support::server::Server;
 

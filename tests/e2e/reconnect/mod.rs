@@ -3,6 +3,7 @@
 //! only virtual time can show.
 
 mod client;
+mod edge;
 mod impostors;
 mod matrix;
 mod memory;

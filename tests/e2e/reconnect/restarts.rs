@@ -1,14 +1,12 @@
 //! The process is killed in the middle of calls and starts again with what its store knows: clients
 //! that connect again and register find their calls as they were.
 
-use std::time::Duration;
-
-use super::client::{Client, End, Known, Place, setup};
+use super::client::{Client, Place, setup};
 use super::talk::{SIDES, Side, Talk};
+use crate::loss::{End, Known};
+use crate::support::phone::PATIENCE;
 use crate::support::server::Server;
 use crate::support::still;
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn start(users: &[&str]) -> Server {
     let users: Vec<String> = users.iter().map(|user| user.to_string()).collect();
@@ -63,7 +61,7 @@ fn goes_on_after(end: impl Fn(&mut Server)) {
         SIDES.into_iter().for_each(|side| drop(talk.side(side).phone.detach()));
         // Who is back first need not wait for the other to speak: what it says does.
         come_back(&mut talk, &server, Side::Caller);
-        let asked = talk.ask(Side::Caller, "INFO", "");
+        let asked = talk.ask(Side::Caller, "INFO");
         still(&mut [&mut talk.caller.phone]);
         come_back(&mut talk, &server, Side::Callee);
         talk.serve(&asked);
@@ -96,7 +94,7 @@ fn a_client_that_was_away_at_the_kill_finds_its_call() {
         talk.exchange(Side::Caller, "INVITE");
         // In this run it is known again as in any other.
         let lost = talk.side(Side::Callee).lose(&server, End::Reset);
-        let asked = talk.ask(Side::Caller, "INFO", "");
+        let asked = talk.ask(Side::Caller, "INFO");
         still(&mut [&mut talk.caller.phone]);
         talk.callee.come_back(&server, Place::OtherShard, &lost);
         talk.serve(&asked);

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::client::{Client, End, Known, Place, setup};
+use super::client::{Client, Place, setup};
 use super::talk::{SIDES, Side, Talk};
+use crate::loss::{End, Known};
 use crate::support::server::Server;
 use crate::support::still;
 
@@ -43,7 +44,7 @@ fn run(server: &Server, lost: Side, is_ringing: bool) {
             talk.say(200);
             None
         }
-        false => Some(talk.ask(lost.other(), "INFO", "")),
+        false => Some(talk.ask(lost.other(), "INFO")),
     };
     still(&mut [&mut talk.side(lost.other()).phone]);
     talk.side(lost).come_back(server, Place::OtherShard, &gone);
@@ -61,7 +62,7 @@ fn run(server: &Server, lost: Side, is_ringing: bool) {
 fn pings_find_out_who_is_silent() {
     let names: Vec<String> = SIDES.into_iter().flat_map(users).collect();
     let server =
-        setup(&names).limit("ping_interval", "\"1s\"").limit("pong_timeout", "\"1s\"").start();
+        setup(&names).limit("ping_interval", "\"1s\"").limit("pong_timeout", "\"4s\"").start();
     std::thread::scope(|scope| {
         scope.spawn(|| run(&server, Side::Caller, true));
         scope.spawn(|| run(&server, Side::Callee, false));

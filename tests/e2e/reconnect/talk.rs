@@ -1,15 +1,13 @@
 //! A call between two clients whose flows come and go.
 
 use super::client::Client;
+use crate::support::call::{self, SDP};
 use crate::support::check::{forwarded, returned};
 use crate::support::link::Transport;
 use crate::support::phone::Phone;
 use crate::support::sip::{Draft, Message};
 use crate::support::{Dialog, still};
 
-const SDP: &str = "\
-v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n\
-c=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 /// What holds a call (RFC 3264 §8.4).
 const HOLD: &str = "a=sendonly\r\n";
 
@@ -118,85 +116,58 @@ impl Talk {
         }
     }
 
-    fn phone(&mut self, side: Side) -> &mut Phone {
-        &mut self.side(side).phone
-    }
-
     /// That side's view of the dialog.
     pub fn dialog(&mut self, side: Side) -> &mut Dialog {
-        let dialogs = self.dialogs.as_mut().expect("it was answered");
-        &mut dialogs[usize::from(side == Side::Callee)]
+        self.parts(side).0
     }
 
-    /// The next request of that side in the dialog.
-    pub fn draft(&mut self, from: Side, method: &str) -> Draft {
-        let phone = if from == Side::Caller { &self.caller.phone } else { &self.callee.phone };
-        let dialogs = self.dialogs.as_mut().expect("it was answered");
-        let draft = dialogs[usize::from(from == Side::Callee)].draft(phone, method);
-        match method {
-            "INVITE" => draft.with("Contact", format!("<{}>", phone.contact)),
-            _ => draft,
+    /// That side's dialog, its phone and the other one's.
+    fn parts(&mut self, from: Side) -> (&mut Dialog, &mut Phone, &mut Phone) {
+        let [of_caller, of_callee] = self.dialogs.as_mut().expect("it was answered");
+        let (caller, callee) = (&mut self.caller.phone, &mut self.callee.phone);
+        match from {
+            Side::Caller => (of_caller, caller, callee),
+            Side::Callee => (of_callee, callee, caller),
         }
     }
 
     /// One request in that direction, its answer, and the ACK of an INVITE.
     #[track_caller]
     pub fn exchange(&mut self, from: Side, method: &str) {
-        let asked = self.ask(from, method, "");
+        let asked = self.ask(from, method);
         self.serve(&asked);
     }
 
     /// That side puts the call on hold.
     #[track_caller]
     pub fn hold(&mut self, from: Side) {
-        let asked = self.ask(from, "INVITE", HOLD);
-        self.serve(&asked);
+        let (dialog, phone, _) = self.parts(from);
+        let draft = dialog.offer(phone, &format!("{SDP}{HOLD}"));
+        phone.send(&draft.build());
+        self.serve(&Asked { draft, from });
     }
 
     /// That side sends a request in the dialog.
     #[track_caller]
-    pub fn ask(&mut self, from: Side, method: &str, more: &str) -> Asked {
-        let mut draft = self.draft(from, method);
-        if method == "INVITE" {
-            draft = draft.body("application/sdp", format!("{SDP}{more}"));
-        }
-        self.phone(from).send(&draft.build());
-        Asked { draft, from }
+    pub fn ask(&mut self, from: Side, method: &str) -> Asked {
+        let (dialog, phone, _) = self.parts(from);
+        Asked { draft: call::ask(dialog, method, phone), from }
     }
 
     /// The other side gets that request next, unchanged, and answers it 200.
     #[track_caller]
     pub fn serve(&mut self, asked: &Asked) {
-        let (from, to) = (asked.from, asked.from.other());
-        let sent = asked.draft.message();
-        let heard = self.phone(to).request(sent.method());
-        forwarded(&sent, &heard, Transport::Wss, sent.uri());
-        let ok = self.phone(to).response(&heard, 200);
-        self.phone(to).respond(&heard, &ok);
-        let answer = self.phone(from).final_response();
-        returned(&sent, &ok.message(), &answer);
-        if sent.method() == "INVITE" {
-            let ack = self.draft(from, "ACK");
-            self.phone(from).send(&ack.build());
-            let got = self.phone(to).request("ACK");
-            forwarded(&ack.message(), &got, Transport::Wss, sent.uri());
-        }
+        let (dialog, from, to) = self.parts(asked.from);
+        call::serve(dialog, &asked.draft, from, to);
     }
 
     /// A request outside the dialog, by address of record.
     #[track_caller]
     pub fn exchange_apart(&mut self, from: Side, method: &str) {
-        let (aor, contact) = {
-            let to = self.phone(from.other());
-            (to.aor(), to.contact.clone())
-        };
-        let draft = self.phone(from).draft(method, &aor).body("text/plain", "apart");
-        self.phone(from).send(&draft.build());
-        let heard = self.phone(from.other()).request(method);
-        forwarded(&draft.message(), &heard, Transport::Wss, &contact);
-        let ok = self.phone(from.other()).response(&heard, 200);
-        self.phone(from.other()).respond(&heard, &ok);
-        returned(&draft.message(), &ok.message(), &self.phone(from).final_response());
+        let (_, from, to) = self.parts(from);
+        let contact = to.contact.clone();
+        let draft = from.draft(method, &to.aor()).body("text/plain", "apart");
+        call::deliver(&draft, from, to, &contact);
     }
 
     /// Neither side has anything unread.

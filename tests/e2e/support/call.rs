@@ -67,6 +67,12 @@ impl Dialog {
             .with("CSeq", format!("{} {method}", self.cseq))
     }
 
+    /// A re-INVITE that offers that session (§14.1).
+    pub fn offer(&mut self, phone: &Phone, sdp: &str) -> Draft {
+        let contact = format!("<{}>", phone.contact);
+        self.draft(phone, "INVITE").with("Contact", contact).body("application/sdp", sdp)
+    }
+
     /// The next hop is the proxy's listener that this phone talks to: host and port of the topmost
     /// route.
     #[track_caller]
@@ -90,7 +96,8 @@ pub struct Call {
     pub callee: Dialog,
 }
 
-const SDP: &str = "\
+/// A session description.
+pub const SDP: &str = "\
 v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n\
 c=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 
@@ -98,8 +105,14 @@ c=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 /// checked.
 #[track_caller]
 pub fn call(caller: &mut Phone, uri: &str, callee: &mut Phone, contact: &str) -> Call {
-    let invite =
-        caller.draft("INVITE", uri).with("X-Custom", "a,  b ;c").body("application/sdp", SDP);
+    let invite = caller.draft("INVITE", uri);
+    call_by(caller, invite, callee, contact)
+}
+
+/// The same with an INVITE of the caller's making.
+#[track_caller]
+pub fn call_by(caller: &mut Phone, invite: Draft, callee: &mut Phone, contact: &str) -> Call {
+    let invite = invite.with("X-Custom", "a,  b ;c").body("application/sdp", SDP);
     caller.send(&invite.build());
     let sent = invite.message();
     let heard = callee.request("INVITE");
@@ -125,15 +138,52 @@ pub fn call(caller: &mut Phone, uri: &str, callee: &mut Phone, contact: &str) ->
     Call { caller: dialog, callee: callee_dialog }
 }
 
-/// A request within the call from one side to the other, answered 200.
+/// A request within the call from one side to the other, answered 200; an INVITE is acknowledged.
 #[track_caller]
 pub fn within(dialog: &mut Dialog, method: &str, from: &mut Phone, to: &mut Phone) {
-    let draft = dialog.draft(from, method);
+    let asked = ask(dialog, method, from);
+    serve(dialog, &asked, from, to);
+}
+
+/// That side sends a request within the call.
+#[track_caller]
+pub fn ask(dialog: &mut Dialog, method: &str, from: &mut Phone) -> Draft {
+    let draft = match method {
+        "INVITE" => dialog.offer(from, SDP),
+        _ => dialog.draft(from, method),
+    };
     from.send(&draft.build());
-    let heard = to.request(method);
-    forwarded(&draft.message(), &heard, to.transport, &dialog.target);
+    draft
+}
+
+/// The other side gets that request next, unchanged, and answers it 200.
+#[track_caller]
+pub fn serve(dialog: &mut Dialog, asked: &Draft, from: &mut Phone, to: &mut Phone) {
+    let sent = asked.message();
+    let heard = to.request(sent.method());
+    forwarded(&sent, &heard, to.transport, sent.uri());
     assert_eq!(heard.all("route").count(), 0, "our routes are popped: {heard:?}");
     let ok = to.response(&heard, 200);
     to.respond(&heard, &ok);
-    returned(&draft.message(), &ok.message(), &from.status(200));
+    returned(&sent, &ok.message(), &from.final_response());
+    if sent.method() == "INVITE" {
+        let ack = dialog.draft(from, "ACK");
+        from.send(&ack.build());
+        let got = to.request("ACK");
+        forwarded(&ack.message(), &got, to.transport, sent.uri());
+    }
+}
+
+/// A request outside any call reaches a phone under that Contact, unchanged, and is answered 200. As
+/// it arrived.
+#[track_caller]
+pub fn deliver(draft: &Draft, from: &mut Phone, to: &mut Phone, contact: &str) -> Message {
+    let sent = draft.message();
+    from.send(&draft.build());
+    let heard = to.request(sent.method());
+    forwarded(&sent, &heard, to.transport, contact);
+    let ok = to.response(&heard, 200);
+    to.respond(&heard, &ok);
+    returned(&sent, &ok.message(), &from.final_response());
+    heard
 }

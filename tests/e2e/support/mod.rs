@@ -9,6 +9,7 @@ pub mod link;
 pub mod log;
 pub mod phone;
 pub mod raw;
+pub mod registrar;
 pub mod server;
 pub mod setup;
 pub mod sip;

@@ -10,8 +10,8 @@ use super::link::{Incoming, Io, Link, Transport, connect_tcp};
 use super::server::Server;
 use super::sip::{Draft, Message, response_to, unique};
 
-/// How long anything may take that must come.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long anything may take that must come, on a machine that has other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long nothing must come, where no later message can serve as the proof.
 pub const SILENCE: Duration = Duration::from_millis(150);
 /// Where phones live.

@@ -18,9 +18,9 @@ use super::log::{self, Flow, Log};
 use super::phone::PATIENCE;
 
 /// How long the start may take.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 /// How long the end may take beyond the drain timeout.
-const END: Duration = Duration::from_secs(5);
+const END: Duration = Duration::from_secs(20);
 
 /// A running proxy. Dropping it ends it, and wants it to end well.
 pub struct Server {
@@ -98,14 +98,14 @@ impl Server {
     /// log must be at `debug`.
     #[track_caller]
     pub fn opened(&self, printed: usize, remote: SocketAddr) -> Flow {
-        let found = self.log.find(printed, 2 * PATIENCE, |line| log::opened(line, remote));
+        let found = self.log.find(printed, PATIENCE, |line| log::opened(line, remote));
         found.unwrap_or_else(|| panic!("no flow of {remote}\n{}", self.log()))
     }
 
     /// Waits for the end of a flow that was opened since then, and says why it ended.
     #[track_caller]
     pub fn closed(&self, printed: usize, flow: &Flow) -> String {
-        let why = self.closed_by(printed, flow, 2 * PATIENCE);
+        let why = self.closed_by(printed, flow, PATIENCE);
         why.unwrap_or_else(|| panic!("{flow:?} lives\n{}", self.log()))
     }
 

@@ -13,8 +13,8 @@ use super::server::{Server, free_port};
 
 /// A configuration in the making. Defaults: one shard, all five transports on 127.0.0.1, domain
 /// example.com, one upstream `core` that is whoever sends from 127.0.0.9, everything else goes to
-/// the location service; long transaction timers, so that no retransmission confuses a count; a
-/// short drain.
+/// the location service; long transaction timers, so that no retransmission and no late 100
+/// (RFC 4320 §4.1) confuses a count; a short drain.
 pub struct Setup {
     shards: usize,
     keeps_secret: bool,
@@ -46,7 +46,7 @@ impl Default for Setup {
             host: "127.0.0.1",
             from: vec![format!("{CORE}/32")],
             limits: BTreeMap::from([("drain_timeout", "\"300ms\"".to_string())]),
-            timers: BTreeMap::from([("t1", "\"3s\"".to_string()), ("t2", "\"6s\"".to_string())]),
+            timers: BTreeMap::from([("t1", "\"30s\"".to_string()), ("t2", "\"60s\"".to_string())]),
             registrar: BTreeMap::from([("grace", "\"0s\"".to_string())]),
             origins: Vec::new(),
             path: "/",

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { Peer } from "./peer.mjs";
 
 const MODULES = "/usr/lib/baresip/modules";
-const WAIT_MS = 10_000;
+const WAIT_MS = 30_000;
 const CONTROL = 4444;
 
 /** A telephone made of baresip. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-const QUIET_MS = 20_000;
+const QUIET_MS = 60_000;
 
 /**
  * The sums over all shards of every metric of a proxy, by name without `sipring_` and `_total`; transactions also by side,

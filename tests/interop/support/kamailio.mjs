@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Peer } from "./peer.mjs";
 
-const START_MS = 10_000;
-const COMMAND_MS = 10_000;
+const START_MS = 30_000;
+const COMMAND_MS = 30_000;
 const CONFIGURATION = fileURLToPath(new URL("../kamailio.cfg", import.meta.url));
 
 /** A running Kamailio. */

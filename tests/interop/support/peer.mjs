@@ -28,7 +28,7 @@ export class Peer {
   }
 
   /** Resolves to the match when `pattern` has been printed after position `from` of the output. */
-  printed(pattern, { from = 0, timeout_ms = 10_000 } = {}) {
+  printed(pattern, { from = 0, timeout_ms = 30_000 } = {}) {
     return new Promise((resolve, reject) => {
       const waiter = { wanted: pattern, from, resolve, reject };
       const late = () => {

@@ -101,7 +101,8 @@ class Scenario {
   send(lines, { sdp = false, again = false } = {}) {
     const body = sdp ? ["Content-Type: application/sdp", "Content-Length: [len]", "", ...SDP] : ["Content-Length: 0", ""];
     const lost = again && !lines[0].startsWith("SIP/") ? this.lost : "";
-    return this.step(`<send${again ? ' retrans="500"' : ""}${lost}><![CDATA[\n${[...lines, ...body].join("\n")}\n]]></send>`);
+    const first_ms = lost ? 250 : 500;
+    return this.step(`<send${again ? ` retrans="${first_ms}"` : ""}${lost}><![CDATA[\n${[...lines, ...body].join("\n")}\n]]></send>`);
   }
 
   /** The number of the next step. */

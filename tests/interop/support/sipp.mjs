@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { nextPort } from "./network.mjs";
 import { Peer } from "./peer.mjs";
 
-const TIMEOUT_S = 20;
+const TIMEOUT_S = 60;
 
 /** A sipp that runs one scenario for so many calls. */
 export class Sipp {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-const STAY_MS = 30_000;
+const STAY_MS = 60_000;
 const MESSAGE = "(?:(?!\\r?\\n\\r?\\n)[^])*?"; // more of the same message
 
 /** The statuses of the responses to `method`, in their order. */

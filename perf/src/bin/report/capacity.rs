@@ -100,22 +100,18 @@ impl Costs {
     /// From a report, if it has all of them.
     fn of(report: &Report) -> Option<Costs> {
         let most = |measure: &str| {
-            let cells = report.cells().into_iter().filter(|cell| cell.0 == measure);
-            let (_, _, connections, rate) = cells.max_by_key(|cell| cell.2)?;
-            Some(report.cell(measure, connections, rate).figure(OURS, cost)?.median)
+            let cells = report.cells(|it| it == measure).into_iter();
+            cells.max_by_key(|cell| cell.connections)
         };
-        let (_, _, connections, rate) =
-            report.cells().into_iter().filter(|cell| cell.0 == "idle").max_by_key(|cell| cell.2)?;
-        let idle = report.cell("idle", connections, rate);
-        let (_, _, connections, rate) =
-            report.cells().into_iter().find(|cell| cell.0 == "shards")?;
-        let crossing = report.cell("shards", connections, rate).ratio(CROSSING, OURS, cost)?;
+        let cost_of = |measure: &str| Some(most(measure)?.figure(OURS, cost)?.median);
+        let shards = report.cells(|it| it == "shards");
+        let crossing = shards.first()?.ratio(CROSSING, OURS, cost)?;
         Some(Costs {
-            register: most("register-kept")?,
-            message: most("relay")?,
-            call: most("call-wss")?,
-            handshake: most("handshake")?,
-            idle_bytes: idle.figure(OURS, |it| it.memory.per_connection)?.median,
+            register: cost_of("register-kept")?,
+            message: cost_of("relay")?,
+            call: cost_of("call-wss")?,
+            handshake: cost_of("handshake")?,
+            idle_bytes: most("idle")?.figure(OURS, |it| it.memory.per_connection)?.median,
             crossing: crossing.median.max(1.0),
         })
     }

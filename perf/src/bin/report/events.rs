@@ -18,15 +18,14 @@ const SLOW_AIM: f64 = 2.0;
 pub fn digest(report: &Report) -> String {
     let servers = report.servers(|run| kind(&run.measure) == Some(Kind::Digest));
     let mut lines = Lines::new("what | clients", &servers);
-    for (measure, title, connections, rate) in report.cells() {
-        if kind(measure) != Some(Kind::Digest) {
-            continue;
-        }
+    for asked in report.cells(|it| kind(it) == Some(Kind::Digest)) {
+        let measure = asked.measure;
         let open = if measure == "register-kept" { "register" } else { "register-udp" };
-        let open = report.cell(open, connections, rate);
-        let asked = report.cell(measure, connections, rate);
-        lines.add(&format!("{title} | {}", grouped(connections as f64)), &servers, |server| {
-            let more = asked.figure(server, cost)?.median - open.figure(server, cost)?.median;
+        let open = report.cell(open, asked.connections, asked.rate);
+        let row = format!("{} | {}", asked.title, grouped(asked.connections as f64));
+        lines.add(&row, &servers, |server| {
+            let open = open.as_ref()?.figure(server, cost)?;
+            let more = asked.figure(server, cost)?.median - open.median;
             let shown = format!("+{more:.2} µs{}", mark(&asked, server));
             let has_aim = server == OURS && measure == "register-kept";
             Some(match has_aim {
@@ -42,11 +41,8 @@ pub fn digest(report: &Report) -> String {
 pub fn storm(report: &Report) -> String {
     let servers = report.servers(|run| run.measure == "storm");
     let mut lines = Lines::new("lost | of the", &servers);
-    for (measure, title, connections, rate) in report.cells() {
-        if measure != "storm" {
-            continue;
-        }
-        let cell = report.cell(measure, connections, rate);
+    for cell in report.cells(|it| it == "storm") {
+        let title = cell.title;
         lines.add(&format!("{title} | seconds until all are back"), &servers, |server| {
             let storm = cell.last(server)?.storm.as_ref()?;
             let failed = grouped(storm.failed_attempts as f64);
@@ -70,28 +66,29 @@ pub fn storm(report: &Report) -> String {
     lines.text
 }
 
-/// Clients that are slow or gone.
+/// Clients that are slow or gone: medians of windows in turn.
 pub fn apart(report: &Report) -> String {
     let is_apart = |measure: &str| ["slow", "dead", "mute"].contains(&measure);
     let servers = report.servers(|run| is_apart(&run.measure));
     let mut lines = Lines::new("others | of the", &servers);
-    for (measure, title, connections, rate) in report.cells() {
-        if !is_apart(measure) {
-            continue;
-        }
-        let cell = report.cell(measure, connections, rate);
+    for cell in report.cells(is_apart) {
+        let title = cell.title;
         lines.add(&format!("{title} | 99 % without and with, ratio"), &servers, |server| {
-            let measured = cell.last(server)?;
-            let (before, then) =
-                (measured.latency_us.p99, measured.meanwhile.as_ref()?.latency_us.p99);
+            let [before, then] = cell.last(server)?.meanwhile.as_ref()?.p99_us()?;
             let ratio = then / before;
             let shown = format!("{}, {}, {ratio:.2}", grouped(before), grouped(then));
-            let has_aim = server == OURS && measure == "slow";
+            let has_aim = server == OURS && cell.measure == "slow";
             let shown = shown + mark(&cell, server);
             Some(match has_aim {
                 true => format!("{shown} ({})", verdict("2", Some(ratio <= SLOW_AIM))),
                 false => shown,
             })
+        });
+        lines.add(&format!("{title} | CPU of a message, µs"), &servers, |server| {
+            let measured = cell.last(server)?;
+            let before = measured.server.us_per_transaction?;
+            let then = measured.meanwhile.as_ref()?.us_per_message?;
+            Some(format!("{before:.0}, {then:.0}"))
         });
         lines.add(&format!("{title} | server grows by MB"), &servers, |server| {
             let memory = &cell.last(server)?.memory;
@@ -111,14 +108,11 @@ pub fn apart(report: &Report) -> String {
 pub fn steady(report: &Report) -> String {
     let servers = report.servers(|run| run.measure == "steady");
     let mut lines = Lines::new("measure", &servers);
-    for (measure, title, connections, rate) in report.cells() {
-        if measure == "steady" {
-            let cell = report.cell(measure, connections, rate);
-            let rate = rate.map_or(String::new(), |rate| format!(", {rate} a second"));
-            lines.add(&format!("{title}{rate}"), &servers, |server| {
-                Some(value(&cell, server, cost))
-            });
-        }
+    for cell in report.cells(|it| it == "steady") {
+        let rate = cell.rate.map_or(String::new(), |rate| format!(", {rate} a second"));
+        lines.add(&format!("{}{rate}", cell.title), &servers, |server| {
+            Some(value(&cell, server, cost))
+        });
     }
     lines.text
 }
@@ -164,13 +158,16 @@ mod tests {
                 latency_us: latency_us.clone(),
                 ..Storm::default()
             });
-            measured.meanwhile = Some(Meanwhile { latency_us, busy });
+            let rounds_p99_us = vec![[4_000.0, 900.0], [9.0, 30_000.0], [5_000.0, 99_000.0]];
+            let us_per_message = Some(44.0);
+            measured.meanwhile =
+                Some(Meanwhile { latency_us, rounds_p99_us, us_per_message, busy });
         }
         let text = storm(&report);
         assert!(text.contains("4,000, 30,000 µs (20 ms: **missed**)"), "{text}");
         assert!(text.contains("7.0, 0 failed") && text.contains("50 %, 25 %"), "{text}");
         let text = apart(&report);
         assert!(text.contains("4,000, 30,000, 7.50 (2: **missed**)"), "{text}");
-        assert!(text.contains("by MB | 2.5 |"), "{text}");
+        assert!(text.contains(", 44 |") && text.contains("by MB | 2.5 |"), "{text}");
     }
 }

@@ -94,11 +94,10 @@ fn shards(report: &Report) -> Plot {
 fn lines(report: &Report, measure: &str, figure: Figure) -> Vec<(String, Vec<(f64, f64)>)> {
     let servers = report.servers(|run| run.measure == measure);
     let line = |server: &str| {
-        let cells = report.cells().into_iter().filter(|cell| cell.0 == measure);
+        let cells = report.cells(|it| it == measure).into_iter();
         let mut points: Vec<(f64, f64)> = cells
-            .filter_map(|(_, _, connections, rate)| {
-                let cell = report.cell(measure, connections, rate);
-                let x = rate.unwrap_or(connections) as f64;
+            .filter_map(|cell| {
+                let x = cell.rate.unwrap_or(cell.connections) as f64;
                 Some((x, cell.figure(server, figure)?.median))
             })
             .filter(|(_, y)| *y > 0.0)

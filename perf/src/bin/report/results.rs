@@ -93,8 +93,24 @@ pub struct Storm {
 pub struct Meanwhile {
     /// Of the messages of those who went on, microseconds.
     pub latency_us: Latency,
+    /// The latency of 99 % of them without and with the others, of each round.
+    pub rounds_p99_us: Vec<[f64; 2]>,
+    /// CPU time of the server for a message, those for the others included.
+    pub us_per_message: Option<f64>,
     /// Of the server and of the load.
     pub busy: Busy,
+}
+
+impl Meanwhile {
+    /// The medians of [`Meanwhile::rounds_p99_us`]; none when there are no rounds.
+    pub fn p99_us(&self) -> Option<[f64; 2]> {
+        let median = |at: usize| {
+            let mut all: Vec<f64> = self.rounds_p99_us.iter().map(|round| round[at]).collect();
+            all.sort_by(f64::total_cmp);
+            all.get(all.len() / 2).copied()
+        };
+        Some([median(0)?, median(1)?])
+    }
 }
 
 /// Requests for those who are gone or slow.
@@ -208,16 +224,42 @@ pub fn cost(measured: &Measured) -> Option<f64> {
 
 /// The runs of one measure with one number of connections and one rate.
 pub struct CellRuns<'a> {
+    /// As in every one of its runs.
+    pub measure: &'a str,
+    pub title: &'a str,
+    pub connections: usize,
+    pub rate: Option<usize>,
     runs: Vec<&'a Run>,
 }
 
 impl Report {
-    /// The runs of a cell.
-    pub fn cell(&self, measure: &str, connections: usize, rate: Option<usize>) -> CellRuns<'_> {
-        let is_of = |run: &&Run| {
-            run.measure == measure && run.connections == connections && run.rate == rate
-        };
-        CellRuns { runs: self.runs.iter().filter(is_of).collect() }
+    /// The cells of the measures that are wanted, in the order in which they were measured.
+    pub fn cells(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<CellRuns<'_>> {
+        let mut cells: Vec<CellRuns<'_>> = Vec::new();
+        for run in self.runs.iter().filter(|run| is_wanted(&run.measure)) {
+            match cells.iter_mut().find(|cell| cell.has(run)) {
+                Some(cell) => cell.runs.push(run),
+                None => cells.push(CellRuns {
+                    measure: &run.measure,
+                    title: &run.title,
+                    connections: run.connections,
+                    rate: run.rate,
+                    runs: vec![run],
+                }),
+            }
+        }
+        cells
+    }
+
+    /// The cell of a measure with so many connections, at that rate if there is one.
+    pub fn cell(
+        &self,
+        measure: &str,
+        connections: usize,
+        rate: Option<usize>,
+    ) -> Option<CellRuns<'_>> {
+        let mut cells = self.cells(|it| it == measure).into_iter();
+        cells.find(|cell| (cell.connections, cell.rate) == (connections, rate))
     }
 
     /// The servers that were measured, as `wanted` picks runs: the floor, sipring, its peers.
@@ -232,21 +274,13 @@ impl Report {
         servers.sort_by_key(|server| (rank(server).unwrap_or(usize::MAX), *server));
         servers
     }
-
-    /// Cells as measure, title, connections and rate, in the order in which they were measured.
-    pub fn cells(&self) -> Vec<(&str, &str, usize, Option<usize>)> {
-        let mut cells = Vec::new();
-        for run in &self.runs {
-            let cell = (run.measure.as_str(), run.title.as_str(), run.connections, run.rate);
-            if !cells.contains(&cell) {
-                cells.push(cell);
-            }
-        }
-        cells
-    }
 }
 
 impl<'a> CellRuns<'a> {
+    fn has(&self, run: &Run) -> bool {
+        self.measure == run.measure && self.connections == run.connections && self.rate == run.rate
+    }
+
     /// A figure of one server over all rounds.
     pub fn figure(&self, server: &str, figure: Figure) -> Option<Spread> {
         Spread::of(self.good(server).filter_map(|(_, measured)| figure(measured)))
@@ -342,7 +376,7 @@ mod tests {
     #[test]
     fn ratios_are_of_one_round() {
         let report = samples::report();
-        let cell = report.cell("relay", 100, None);
+        let cell = report.cell("relay", 100, None).expect("measured");
         assert_eq!(cell.figure("floor", cost).unwrap().median, 11.0);
         let ratio = cell.ratio("sipring", "floor", cost).unwrap();
         assert_eq!((ratio.least, ratio.median, ratio.greatest), (1.5, 1.5, 1.5));
@@ -355,7 +389,10 @@ mod tests {
         for run in &mut report.runs {
             run.failure = Some("it fell over".to_owned());
         }
-        assert_eq!(report.cell("relay", 100, None).faults("floor"), ["it fell over"]);
+        assert_eq!(
+            report.cell("relay", 100, None).expect("measured").faults("floor"),
+            ["it fell over"]
+        );
     }
 
     #[test]

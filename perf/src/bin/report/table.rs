@@ -49,19 +49,16 @@ pub fn costs(report: &Report) -> String {
         rule.push_str("---|---|");
     }
     let _ = writeln!(out, "\n{rule}");
-    for (measure, title, connections, rate) in report.cells() {
-        let cell = report.cell(measure, connections, rate);
-        if !shows_cost(measure) {
-            continue;
-        }
+    for cell in report.cells(shows_cost) {
         let _ = write!(
             out,
-            "| {title} | {} | {} | {} | {} | {} |",
-            grouped(connections as f64),
+            "| {} | {} | {} | {} | {} | {} |",
+            cell.title,
+            grouped(cell.connections as f64),
             value(&cell, FLOOR, cost),
             value(&cell, OURS, cost),
             ratio(&cell, OURS, FLOOR),
-            aim(measure).map_or(String::new(), |aim| {
+            aim(cell.measure).map_or(String::new(), |aim| {
                 let median = cell.ratio(OURS, FLOOR, cost).map(|spread| spread.median);
                 verdict(&format!("{aim}"), median.map(|ratio| ratio <= aim))
             })
@@ -129,13 +126,10 @@ fn bytes(report: &Report) -> String {
     let has_bytes = |run: &Run| run.rate.is_none() && run.measured.as_ref().is_some_and(rows);
     let servers = report.servers(has_bytes);
     let mut lines = Lines::new("measure | clients", &servers);
-    for (measure, title, connections, rate) in report.cells() {
-        let cell = report.cell(measure, connections, rate);
-        if rate.is_some() || !report.runs.iter().any(|run| run.measure == measure && has_bytes(run))
-        {
-            continue;
-        }
-        lines.add(&format!("{title} | {}", grouped(connections as f64)), &servers, |server| {
+    let is_shown = |it: &str| report.runs.iter().any(|run| run.measure == it && has_bytes(run));
+    for cell in report.cells(is_shown).into_iter().filter(|cell| cell.rate.is_none()) {
+        let row = format!("{} | {}", cell.title, grouped(cell.connections as f64));
+        lines.add(&row, &servers, |server| {
             let out = cell.figure(server, |it| it.bytes.out_per_transaction)?;
             let back = cell.figure(server, |it| it.bytes.in_per_transaction)?;
             Some(format!("{:.0}, {:.0}", out.median, back.median))
@@ -147,9 +141,8 @@ fn bytes(report: &Report) -> String {
 fn latency(report: &Report) -> String {
     let servers = report.servers(|run| run.measure == "latency");
     let mut lines = Lines::new("transactions a second", &servers);
-    for (measure, _, connections, rate) in report.cells() {
-        let (Some(asked), "latency") = (rate, measure) else { continue };
-        let cell = report.cell(measure, connections, rate);
+    for cell in report.cells(|it| it == "latency") {
+        let Some(asked) = cell.rate else { continue };
         lines.add(&grouped(asked as f64), &servers, |server| {
             let half = cell.figure(server, |it| Some(it.latency_us.p50))?;
             let most = cell.figure(server, |it| Some(it.latency_us.p99))?;
@@ -167,15 +160,11 @@ fn latency(report: &Report) -> String {
 fn memory(report: &Report) -> String {
     let servers = report.servers(|run| run.measure == "idle");
     let mut lines = Lines::new("clients", &servers);
-    for (measure, _, connections, rate) in report.cells() {
-        if measure != "idle" {
-            continue;
-        }
-        let cell = report.cell(measure, connections, rate);
-        lines.add(&grouped(connections as f64), &servers, |server| {
+    for cell in report.cells(|it| it == "idle") {
+        lines.add(&grouped(cell.connections as f64), &servers, |server| {
             let each = cell.figure(server, |it| it.memory.per_connection)?;
             let all = cell.figure(server, |it| Some(it.memory.pss_after as f64 / 1e6))?;
-            let is_ours = server == OURS && connections == IDLE_AIMED;
+            let is_ours = server == OURS && cell.connections == IDLE_AIMED;
             let aim = match is_ours {
                 true => verdict(" (6,144", Some(each.median <= IDLE_AIM)) + ")",
                 false => String::new(),
@@ -189,35 +178,29 @@ fn memory(report: &Report) -> String {
 fn shards(report: &Report) -> String {
     let servers = report.servers(|run| kind(&run.measure) == Some(Kind::Shards));
     let mut lines = Lines::new("measure", &servers);
-    for (measure, title, connections, rate) in report.cells() {
-        if kind(measure) == Some(Kind::Shards) {
-            let cell = report.cell(measure, connections, rate);
-            lines.add(title, &servers, |server| {
-                let parts: Vec<String> = cell
-                    .shares(server)
-                    .iter()
-                    .map(|share| format!("{:.0} %", share * 100.0))
-                    .collect();
-                let parts = if parts.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ({})", parts.join(", "))
-                };
-                Some(value(&cell, server, cost) + &parts)
-            });
-        }
+    for cell in report.cells(|it| kind(it) == Some(Kind::Shards)) {
+        lines.add(cell.title, &servers, |server| {
+            let shares = cell.shares(server).iter();
+            let parts: Vec<String> =
+                shares.map(|share| format!("{:.0} %", share * 100.0)).collect();
+            let parts = match parts.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", parts.join(", ")),
+            };
+            Some(value(&cell, server, cost) + &parts)
+        });
     }
     lines.text
 }
 
 fn faults(report: &Report) -> String {
     let mut out = String::new();
-    for (measure, title, connections, rate) in report.cells() {
-        let cell = report.cell(measure, connections, rate);
-        for server in report.servers(|run| run.measure == measure) {
+    for cell in report.cells(|_| true) {
+        for server in report.servers(|run| run.measure == cell.measure) {
             for fault in cell.faults(server) {
-                let rate = rate.map_or(String::new(), |rate| format!(" at {rate}/s"));
-                let _ = writeln!(out, "- {title}, {connections} clients{rate}, {server}: {fault}");
+                let rate = cell.rate.map_or(String::new(), |rate| format!(" at {rate}/s"));
+                let (title, clients) = (cell.title, cell.connections);
+                let _ = writeln!(out, "- {title}, {clients} clients{rate}, {server}: {fault}");
             }
         }
     }
