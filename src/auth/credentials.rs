@@ -100,6 +100,19 @@ impl<'a> Slots<'a> {
     }
 }
 
+/// Which bytes are token characters (RFC 3261 §25.1).
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < table.len() {
+        let byte = at as u8;
+        table[at] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        at += 1;
+    }
+    table
+};
+
 struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -115,8 +128,7 @@ impl<'a> Reader<'a> {
 
     /// The longest run of token characters (RFC 3261 §25.1), perhaps empty.
     fn token(&mut self) -> &'a [u8] {
-        let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(byte);
-        let len = self.rest.iter().take_while(|byte| is_token(byte)).count();
+        let len = self.rest.iter().take_while(|byte| TOKEN[usize::from(**byte)]).count();
         let (token, rest) = self.rest.split_at(len);
         self.rest = rest;
         token

@@ -1,22 +1,23 @@
-//! Nonces without a table (RFC 7616 §3.3, §5.4): when, 64 random bits, and a tag that covers both,
+//! Nonces without a table (RFC 7616 §3.3, §5.4): when, 56 random bits, and a tag that covers both,
 //! the realm and the flow that the challenge went to. 32 characters of base64url.
 //!
 //! A replay comes from somebody else than the client, or it is none: on the client's own stream
 //! flow whoever repeats a header could as well leave it out. So a nonce is good on its flow only,
 //! and nothing has to be counted there. Where several senders may look alike (datagrams have no
 //! flow that could not be forged; behind another proxy many clients share one), [`Uses`] remembers
-//! each `nc`, in bounded memory: what it had to forget is stale, never good again. Whatever is
+//! each `nc`, in bounded memory: what it had to forget is stale, never good again. Its time is in
+//! milliseconds, so that forgetting one nonce takes only those along that are as old. Whatever is
 //! wrong with a nonce, the right digest gets a new one (`stale=true`), so that no client fails.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 
 use crate::base::hash::{Mac, derive_key, is_equal_in_constant_time};
 use crate::base::id::FlowRef;
-use crate::base::limits::NONCES_REMEMBERED;
+use crate::base::limits::{NONCE_MEMORY_MAX, NONCES_REMEMBERED};
 use crate::base::time::Time;
 
-const WHEN: usize = 4;
-const RANDOM: usize = 8;
+const WHEN: usize = 5;
+const RANDOM: usize = 7;
 const TAG: usize = 12;
 const BYTES: usize = WHEN + RANDOM + TAG;
 /// Characters of a nonce.
@@ -33,9 +34,9 @@ pub struct NonceKey {
 /// What a nonce of ours says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nonce {
-    /// Seconds of the process' clock when it was made.
-    pub made_at: u32,
-    /// What tells it from all others.
+    /// Milliseconds of the process' clock when it was made.
+    pub made_at: u64,
+    /// What tells it from all others of that millisecond: 56 bits.
     pub random: u64,
 }
 
@@ -49,8 +50,8 @@ impl NonceKey {
     /// The nonce for a challenge of that realm to that flow.
     pub fn make(&self, now: Time, random: u64, realm: &[u8], to: FlowRef) -> [u8; NONCE_CHARS] {
         let mut bytes = [0; BYTES];
-        bytes[..WHEN].copy_from_slice(&seconds(now).to_be_bytes());
-        bytes[WHEN..WHEN + RANDOM].copy_from_slice(&random.to_be_bytes());
+        bytes[..WHEN].copy_from_slice(&now.as_millis().to_be_bytes()[8 - WHEN..]);
+        bytes[WHEN..WHEN + RANDOM].copy_from_slice(&random.to_be_bytes()[8 - RANDOM..]);
         let tag = self.tag(&bytes[..WHEN + RANDOM], realm, to);
         bytes[WHEN + RANDOM..].copy_from_slice(&tag);
         let mut text = [0; NONCE_CHARS];
@@ -71,10 +72,7 @@ impl NonceKey {
             return None;
         }
         let (when, random) = said.split_at(WHEN);
-        Some(Nonce {
-            made_at: u32::from_be_bytes(when.try_into().ok()?),
-            random: u64::from_be_bytes(random.try_into().ok()?),
-        })
+        Some(Nonce { made_at: number(when), random: number(random) })
     }
 
     fn tag(&self, said: &[u8], realm: &[u8], flow: FlowRef) -> [u8; TAG] {
@@ -114,22 +112,30 @@ impl Place {
     }
 }
 
-/// A clock of 136 years.
-fn seconds(now: Time) -> u32 {
-    now.as_secs() as u32
+/// The number in at most 8 bytes, the highest first.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 impl Nonce {
     /// Seconds since it was made.
     pub fn age_secs(&self, now: Time) -> u64 {
-        u64::from(seconds(now).saturating_sub(self.made_at))
+        now.as_millis().saturating_sub(self.made_at) / 1000
+    }
+
+    /// The second of the process' clock in which it was made.
+    pub fn made_in_second(&self) -> u32 {
+        (self.made_at / 1000) as u32
     }
 }
 
 /// How far below the highest `nc` one may still come late (datagrams overtake each other).
 const LATE: u32 = 32;
-const WAYS: usize = 4;
+/// So many that chance rarely fills one set long before the others.
+const WAYS: usize = 16;
 const SETS: usize = NONCES_REMEMBERED / WAYS;
+
+const _: () = assert!(SETS * size_of::<Set>() <= NONCE_MEMORY_MAX, "the memory is bounded");
 
 /// Which `nc` of which nonces were used: a cache in which whatever is forgotten leaves its time
 /// behind, so that nothing as old is taken for unused.
@@ -137,21 +143,21 @@ const SETS: usize = NONCES_REMEMBERED / WAYS;
 pub struct Uses {
     /// Empty before the first use: most shards never need it.
     sets: Vec<Set>,
-    /// Nonces made before this second may have been used at a shard that failed since.
-    since: u32,
+    /// Nonces made before this millisecond may have been used at a shard that failed since.
+    since: u64,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Set {
-    /// Nonces made before this second that are not in the set may have been used.
-    forgotten_before: u32,
+    /// Nonces made before this millisecond that are not in the set may have been used.
+    forgotten_before: u64,
     ways: [Use; WAYS],
 }
 
 #[derive(Clone, Copy, Default)]
 struct Use {
     random: u64,
-    made_at: u32,
+    made_at: u64,
     /// The highest `nc` seen; 0: a free place.
     highest: u32,
     /// Bit n: `highest - n` was seen.
@@ -161,7 +167,7 @@ struct Use {
 impl Uses {
     /// Remembers what is used from now on; who remembered what was before is gone.
     pub fn since(now: Time) -> Uses {
-        Uses { sets: Vec::new(), since: seconds(now) }
+        Uses { sets: Vec::new(), since: now.as_millis() }
     }
 
     /// Takes one use of a nonce; `false` when it was taken before, or may have been.
@@ -249,7 +255,8 @@ mod tests {
             let text = key.make(at(100), 77, REALM, flow);
             assert!(text.iter().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(c)));
             let nonce = key.read(&text, REALM, flow).expect("it is ours");
-            assert_eq!(nonce, Nonce { made_at: 100, random: 77 });
+            assert_eq!(nonce.made_in_second(), 100);
+            assert_eq!(nonce, Nonce { made_at: 100_000, random: 77 });
             assert_eq!((nonce.age_secs(at(160)), nonce.age_secs(at(5))), (60, 0));
             assert_eq!(key.read(&text, b"example.org", flow), None);
             assert_eq!(NonceKey::new(&[9; 32], 2).read(&text, REALM, flow), None);
@@ -310,12 +317,12 @@ mod tests {
     #[test]
     fn what_was_forgotten_is_never_taken_again() {
         let mut uses = Uses::default();
-        let of_one_set = |n: u64, made_at: u32| Nonce { made_at, random: 7 + n * SETS as u64 };
+        let of_one_set = |n: u64, made_at: u64| Nonce { made_at, random: 7 + n * SETS as u64 };
         for n in 0..WAYS as u64 + 2 {
-            assert!(uses.take(of_one_set(n, 10 + n as u32), 1), "{n}");
+            assert!(uses.take(of_one_set(n, 10 + n), 1), "{n}");
         }
         for n in 0..WAYS as u64 + 2 {
-            assert!(!uses.take(of_one_set(n, 10 + n as u32), 1), "{n} was used");
+            assert!(!uses.take(of_one_set(n, 10 + n), 1), "{n} was used");
         }
         assert!(!uses.take(of_one_set(99, 11), 1), "as old as what was forgotten");
         assert!(uses.take(of_one_set(99, 12), 1), "younger");
@@ -330,9 +337,9 @@ mod tests {
         let mut rng = crate::base::rng::Rng::new([4; 32]);
         let mut uses = Uses::default();
         let mut taken = std::collections::HashSet::new();
-        for round in 0..20_000_u32 {
+        for round in 0..20_000_u64 {
             let nonce = Nonce {
-                made_at: round / 100 + rng.below(3) as u32,
+                made_at: round / 100 + rng.below(3),
                 random: 3 + rng.below(3) * SETS as u64,
             };
             let nc = 1 + rng.below(40) as u32;
@@ -341,5 +348,29 @@ mod tests {
             }
         }
         assert!(taken.len() > 1000, "{}", taken.len());
+    }
+
+    /// Each nonce answered once, up to half a second after it was made, at 100,000 a second: no
+    /// client is asked a second time, and a repeat at once or at the end is none the better.
+    #[test]
+    fn a_hundred_thousand_fresh_nonces_a_second_are_taken_once_each() {
+        const A_MILLISECOND: u64 = 100;
+        let mut rng = crate::base::rng::Rng::new([5; 32]);
+        let mut answers: Vec<(u64, Nonce)> = (0..2_000 * A_MILLISECOND)
+            .map(|n| {
+                let made_at = n / A_MILLISECOND;
+                let random = rng.next_u64() >> 8;
+                (made_at + rng.below(500), Nonce { made_at, random })
+            })
+            .collect();
+        answers.sort_by_key(|it| it.0);
+        let mut uses = Uses::default();
+        for &(_, nonce) in &answers {
+            assert!(uses.take(nonce, 1), "{nonce:?} was never used");
+            assert!(!uses.take(nonce, 1), "{nonce:?} was used");
+        }
+        for &(_, nonce) in &answers {
+            assert!(!uses.take(nonce, 1), "{nonce:?} was used");
+        }
     }
 }

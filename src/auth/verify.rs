@@ -170,7 +170,7 @@ impl Verifier {
                 if nonce.age_secs(now) <= digest.nonce_lifetime.as_secs()
                     && (!shared || self.uses.take(nonce, nc)) =>
             {
-                Verdict::Proven(identity, Some(nonce.made_at))
+                Verdict::Proven(identity, Some(nonce.made_in_second()))
             }
             _ => Verdict::Stale,
         }

@@ -99,6 +99,11 @@ impl Hasher for Named {
     }
 }
 
+/// Bytes before each part that say how long it is.
+const LENGTH: usize = 8;
+/// What is longer is hashed part by part.
+const GATHERED: usize = 192;
+
 /// SipHash-2-4 with a tag of 128 bits, as a message authentication code.
 #[derive(Clone)]
 pub struct Mac {
@@ -115,9 +120,27 @@ impl Mac {
     /// next gives another tag.
     pub fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mut hasher = self.key;
-        for part in parts {
-            hasher.write(&(part.len() as u64).to_le_bytes());
-            hasher.write(part);
+        // One long stretch costs a fraction of many short ones.
+        let mut gathered = [0; GATHERED];
+        let len: usize = parts.iter().map(|part| LENGTH + part.len()).sum();
+        match gathered.get_mut(..len) {
+            Some(whole) => {
+                let mut rest = &mut whole[..];
+                for part in parts {
+                    let (length, after) = rest.split_at_mut(LENGTH);
+                    length.copy_from_slice(&(part.len() as u64).to_le_bytes());
+                    let (place, after) = after.split_at_mut(part.len());
+                    place.copy_from_slice(part);
+                    rest = after;
+                }
+                hasher.write(whole);
+            }
+            None => {
+                for part in parts {
+                    hasher.write(&(part.len() as u64).to_le_bytes());
+                    hasher.write(part);
+                }
+            }
         }
         hasher.finish128().as_bytes()
     }
@@ -204,6 +227,18 @@ mod tests {
             let mut wrong = tag;
             wrong[bit / 8] ^= 1 << (bit % 8);
             assert!(!mac.verify(&[b"ab", b"c"], &wrong));
+        }
+    }
+
+    #[test]
+    fn a_tag_is_of_the_bytes_however_long_they_are() {
+        let mac = Mac::new([1; 16]);
+        for len in [0, 1, GATHERED - LENGTH - 1, GATHERED - LENGTH, GATHERED - LENGTH + 1, 1000] {
+            let part = vec![7; len];
+            let mut hasher = SipHasher24::new_with_key(&[1; 16]);
+            hasher.write(&(len as u64).to_le_bytes());
+            hasher.write(&part);
+            assert_eq!(mac.tag(&[&part]), hasher.finish128().as_bytes(), "{len}");
         }
     }
 

@@ -159,15 +159,11 @@ impl Engine {
     ) {
         let message = parsed.view(bytes);
         let method = message.method();
-        let via = message.top_via().ok();
-        let named = via.as_ref().and_then(|via| {
-            let key = server_key(&self.placement, message, via, method)?;
-            Some((key, self.way_back(arrival, via)))
-        });
-        let Some((key, back)) = named else {
+        let Some(key) = server_key(&self.placement, message, method) else {
             let reject = Reject::phrase(400, ParseErrorKind::Via.phrase());
             return self.answer_stateless(arrival, message, &reject);
         };
+        let back = self.way_back(arrival, message);
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {
             (Method::Ack, Some(ServerName::Living(tx))) if self.on_ack(tx, message) => {}
@@ -267,7 +263,7 @@ impl Engine {
 
     /// The key under which the INVITE that a CANCEL means is found.
     pub(super) fn cancelled_key(&self, message: Message<'_>) -> Option<ServerKey> {
-        server_key(&self.placement, message, &message.top_via().ok()?, Method::Invite)
+        server_key(&self.placement, message, Method::Invite)
     }
 }
 

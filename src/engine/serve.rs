@@ -100,11 +100,17 @@ impl Engine {
     }
 
     /// Where responses to a request go, by its topmost Via and the way it came.
-    pub(super) fn way_back(&self, arrival: &Arrival, via: &Via<'_>) -> WayBack {
-        WayBack {
-            source: Source::of(via, arrival),
-            reply_to: reply_to(arrival, via),
-            fallback: self.fallback(arrival, via),
+    pub(super) fn way_back(&self, arrival: &Arrival, message: Message<'_>) -> WayBack {
+        // Of a WebSocket client's nothing counts (RFC 7118 §5).
+        let is_read = !arrival.transport().is_websocket();
+        let via = if is_read { message.top_via().ok() } else { None };
+        match &via {
+            Some(via) => WayBack {
+                source: Source::of(via, arrival),
+                reply_to: reply_to(arrival, via),
+                fallback: self.fallback(arrival, via),
+            },
+            None => WayBack { source: Source::default(), reply_to: arrival.source, fallback: None },
         }
     }
 

@@ -20,9 +20,8 @@ pub fn forward(
     edits: &mut Edits,
     out: &mut Vec<u8>,
 ) -> bool {
-    let mut vias = message.values(HeaderName::Via);
-    let Some(ours) = vias.next() else { return false };
-    if vias.next().is_none() {
+    let Some(ours) = message.values(HeaderName::Via).next() else { return false };
+    if !message.has_many(HeaderName::Via) {
         return false;
     }
     edits.clear();

@@ -1,8 +1,11 @@
 //! Reading a REGISTER's Contact values (RFC 3261 §10.2.1, §20.10, RFC 5626 §4.2) and comparing
 //! Contacts. Absent on purpose: what becomes of them.
 
+use smallvec::SmallVec;
+
 use crate::base::hash::KeyedHash;
 use crate::base::id::ClientKey;
+use crate::base::limits::BINDING_BYTES_MAX;
 use crate::sip::{NameAddr, ParseError, Scheme, Uri};
 
 use super::answer::push_unfolded;
@@ -19,10 +22,15 @@ const NOT_KEPT: [&[u8]; 4] = [b"expires", b"q", b"pub-gruu", b"temp-gruu"];
 /// The preference of a Contact without q.
 pub(super) const Q_MAX: u16 = 1000;
 
+/// Header field parameters, of which few clients write more than fit.
+type Params<'a> = SmallVec<[(&'a [u8], Option<&'a [u8]>); 8]>;
+
 /// One Contact value, understood.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) address: NameAddr<'a>,
+    /// The header field parameters, as written.
+    params: Params<'a>,
     pub(super) uri: Uri<'a>,
     /// Of the `expires` parameter; `None` when there is none.
     pub(super) expires: Option<u32>,
@@ -39,16 +47,23 @@ pub(super) enum ContactError {
     Syntax(ParseError),
     /// The q is not of RFC 3261 §25.1's `qvalue`.
     Q,
+    /// It is longer than a binding may be.
+    Length,
 }
 
 impl<'a> Wanted<'a> {
     /// Reads one Contact value other than `*`.
     pub(super) fn parse(value: &'a [u8]) -> Result<Wanted<'a>, ContactError> {
-        let address = NameAddr::parse(value).map_err(ContactError::Syntax)?;
+        if value.len() > BINDING_BYTES_MAX {
+            return Err(ContactError::Length);
+        }
+        let mut params = Params::new();
+        let address = NameAddr::parse_with(value, |name, value| params.push((name, value)))
+            .map_err(ContactError::Syntax)?;
         let uri = Uri::parse(address.uri).map_err(ContactError::Syntax)?;
         let mut wanted =
-            Wanted { address, uri, expires: None, q: Q_MAX, instance: None, reg_id: 0 };
-        for (name, value) in address.params() {
+            Wanted { address, params, uri, expires: None, q: Q_MAX, instance: None, reg_id: 0 };
+        for &(name, value) in &wanted.params {
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
             match name.len() {
                 1 if is("q") => wanted.q = address.q().ok_or(ContactError::Q)?,
@@ -87,7 +102,7 @@ impl<'a> Wanted<'a> {
     /// written, each with its semicolon before it. Returns where the instance stands in them.
     pub(super) fn params_into(&self, out: &mut Vec<u8>) -> Option<(usize, usize)> {
         let mut instance = None;
-        for (name, value) in self.address.params() {
+        for &(name, value) in &self.params {
             if NOT_KEPT.iter().any(|known| name.eq_ignore_ascii_case(known)) {
                 continue;
             }
@@ -178,6 +193,14 @@ mod tests {
             let wanted = Wanted::parse(text.as_bytes());
             assert_eq!(wanted.map(|wanted| (wanted.q, wanted.expires)), expected, "{params}");
         }
+    }
+
+    #[test]
+    fn a_contact_longer_than_a_binding_is_not_read() {
+        let value = |params: usize| format!("<sip:a@b>{}", ";x".repeat(params)).into_bytes();
+        assert!(Wanted::parse(&value(BINDING_BYTES_MAX / 2 - 5)).is_ok());
+        let longer = value(BINDING_BYTES_MAX / 2);
+        assert_eq!(Wanted::parse(&longer).err(), Some(ContactError::Length));
     }
 
     #[test]

@@ -187,14 +187,18 @@ fn bare(instance: &[u8]) -> &[u8] {
 /// The value of a URI parameter (RFC 3261 §25.1, `pvalue`), which also stands in quotes here.
 fn escape_into(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()[]/:&+$".contains(byte) {
-            out.push(*byte);
-        } else {
-            let digits = [byte >> 4, byte & 0xf].map(|digit| HEX[usize::from(digit)]);
-            out.extend_from_slice(&[b'%', digits[0], digits[1]]);
-        }
+    let is_odd = |byte: &u8| {
+        !matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' | b'.' | b'!' | b'~'
+            | b'*' | b'\'' | b'(' | b')' | b'[' | b']' | b'/' | b':' | b'&' | b'+' | b'$')
+    };
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(is_odd) {
+        out.extend_from_slice(&rest[..at]);
+        let digits = [rest[at] >> 4, rest[at] & 0xf].map(|digit| HEX[usize::from(digit)]);
+        out.extend_from_slice(&[b'%', digits[0], digits[1]]);
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]

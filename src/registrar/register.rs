@@ -180,6 +180,9 @@ pub(super) struct Sender<'a> {
     /// Nobody stands between the client and us: one Via.
     pub(super) is_direct: bool,
     pub(super) has_path: bool,
+    /// Of the To, which names the address of record.
+    to: Uri<'a>,
+    supports_gruu: bool,
     pub(super) supports_outbound: bool,
     /// A reg-id counts: the client's first hop keeps its flow (RFC 5626 §6).
     pub(super) takes_outbound: bool,
@@ -219,11 +222,12 @@ impl<'a> Sender<'a> {
             push_unfolded(value.text, &mut out.path);
         }
         let has_path = !out.path.is_empty();
-        if has_path && !has_option(request, HeaderName::Supported, b"path") {
+        let supported = Supported::read(request);
+        if has_path && !supported.path {
             line("Unsupported", b"path", &mut out.headers);
             return Err(reject(context, 420, "Path without Supported: path", out));
         }
-        read_aor(request, context, out)?;
+        let to = read_aor(request, context, out)?;
         let is_direct = !request.has_many(HeaderName::Via);
         Ok(Sender {
             request,
@@ -232,7 +236,9 @@ impl<'a> Sender<'a> {
             cseq: cseq.number,
             is_direct,
             has_path,
-            supports_outbound: has_option(request, HeaderName::Supported, b"outbound"),
+            to,
+            supports_gruu: supported.gruu,
+            supports_outbound: supported.outbound,
             takes_outbound: is_direct || first_hop_has_ob(&out.path),
             expires: request.expires().unwrap_or(Some(EXPIRES_IF_MALFORMED)),
             shadow: false,
@@ -251,7 +257,8 @@ impl<'a> Sender<'a> {
         if !is_first_hop || request.header(HeaderName::Path).is_some() {
             return None;
         }
-        read_aor(request, context, out).ok()?;
+        let to = read_aor(request, context, out).ok()?;
+        let supported = Supported::read(request);
         Some(Sender {
             request,
             context,
@@ -259,7 +266,9 @@ impl<'a> Sender<'a> {
             cseq: cseq.number,
             is_direct: true,
             has_path: false,
-            supports_outbound: has_option(request, HeaderName::Supported, b"outbound"),
+            to,
+            supports_gruu: supported.gruu,
+            supports_outbound: supported.outbound,
             takes_outbound: true,
             expires: None,
             shadow: true,
@@ -280,11 +289,8 @@ impl<'a> Sender<'a> {
     }
 
     /// The address of record as the client wrote it, when it asks for GRUUs (RFC 5627 §5.2).
-    fn gruu_aor(&self) -> Option<Uri<'a>> {
-        if !has_option(self.request, HeaderName::Supported, b"gruu") {
-            return None;
-        }
-        Uri::parse(self.request.to().ok()?.uri).ok()
+    fn gruu_aor(&self) -> Option<&Uri<'a>> {
+        self.supports_gruu.then_some(&self.to)
     }
 
     /// Another for each Contact and, but for a chance of 2^-64, for each REGISTER.
@@ -319,12 +325,12 @@ fn check_require(
     }
 }
 
-/// RFC 3261 §10.3 step 5.
-fn read_aor(
-    request: Message<'_>,
+/// RFC 3261 §10.3 step 5. Gives back the URI of the To.
+fn read_aor<'a>(
+    request: Message<'a>,
     context: &RegisterContext<'_>,
     out: &mut Registered,
-) -> Result<(), Reject> {
+) -> Result<Uri<'a>, Reject> {
     let to = request.to().ok();
     let Some(uri) = to.and_then(|to| Uri::parse(to.uri).ok()) else {
         return Err(reject(context, 400, "Malformed To", out));
@@ -337,7 +343,7 @@ fn read_aor(
         return Err(reject(context, 404, "Not an address of record of ours", out));
     }
     uri.aor_into(&mut out.aor);
-    Ok(())
+    Ok(uri)
 }
 
 /// Whether the hop nearest to the client says that it keeps the client's flow. RFC 5626 §6 looks at
@@ -353,8 +359,25 @@ fn first_hop_has_ob(path: &[u8]) -> bool {
     has_ob(first) || values.next_back().is_some_and(has_ob)
 }
 
-fn has_option(request: Message<'_>, name: HeaderName, tag: &[u8]) -> bool {
-    request.values(name).any(|value| value.text.eq_ignore_ascii_case(tag))
+/// The option tags of Supported that matter here.
+#[derive(Default)]
+struct Supported {
+    path: bool,
+    outbound: bool,
+    gruu: bool,
+}
+
+impl Supported {
+    fn read(request: Message<'_>) -> Supported {
+        let mut supported = Supported::default();
+        for value in request.values(HeaderName::Supported) {
+            let is = |tag: &[u8]| value.text.eq_ignore_ascii_case(tag);
+            supported.path |= is(b"path");
+            supported.outbound |= is(b"outbound");
+            supported.gruu |= is(b"gruu");
+        }
+        supported
+    }
 }
 
 /// RFC 3261 §10.3 step 8: all current bindings, and what RFC 3327, RFC 3608, RFC 5626 and RFC 5627
@@ -365,7 +388,7 @@ fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut
     let bindings = location.lookup(&out.aor, now).filter(|binding| !binding.is_away());
     for (index, binding) in bindings.enumerate() {
         let gruus = |out: &mut Vec<u8>| {
-            if let Some(aor) = &aor {
+            if let Some(aor) = aor {
                 let seed = sender.seed(index);
                 gruu::params_into(sender.context.gruu_key, aor, binding, seed, out);
             }

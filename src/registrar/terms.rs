@@ -14,6 +14,8 @@ use super::register::{Registered, Reject, STAR_MISUSED, Sender, reject};
 const SPREAD_ABOVE_SECONDS: u64 = 600;
 /// Requests for less than this may be refused as too brief (RFC 3261 §10.3 step 7).
 const BRIEF_SECONDS: u64 = 3600;
+/// Why what exceeds [`BINDING_BYTES_MAX`] is refused.
+const TOO_LONG: &str = "Contact, Call-ID and Path too long";
 
 /// Reads a Contact value and drops a reg-id that does not count (RFC 5626 §6).
 pub(super) fn read_contact<'a>(
@@ -29,6 +31,7 @@ pub(super) fn read_contact<'a>(
         let why = match error {
             ContactError::Syntax(error) => error.kind.phrase(),
             ContactError::Q => "Malformed q in Contact",
+            ContactError::Length => TOO_LONG,
         };
         reject(context, 400, why, out)
     })?;
@@ -41,7 +44,7 @@ pub(super) fn read_contact<'a>(
     let bytes = out.aor.len() + out.path.len() + text.len() + sender.call_id.len();
     // One byte for the semicolon that parameters may lack before them.
     if bytes + 1 > BINDING_BYTES_MAX {
-        return Err(reject(context, 400, "Contact, Call-ID and Path too long", out));
+        return Err(reject(context, 400, TOO_LONG, out));
     }
     Ok(wanted)
 }

@@ -28,6 +28,24 @@ impl<'a> NameAddr<'a> {
 
     /// Parses the value at `span`; the spans of the result are those of `bytes`.
     pub fn parse_at(bytes: &'a [u8], span: Span) -> Result<NameAddr<'a>, ParseError> {
+        NameAddr::read(bytes, span, |_, _| {})
+    }
+
+    /// Parses one value and shows each header field parameter as [`NameAddr::params`] would: who
+    /// wants them all reads them once.
+    pub fn parse_with(
+        text: &'a [u8],
+        each: impl FnMut(&'a [u8], Option<&'a [u8]>),
+    ) -> Result<NameAddr<'a>, ParseError> {
+        NameAddr::read(text, Span::new(0, text.len()), each)
+    }
+
+    #[inline(always)]
+    fn read(
+        bytes: &'a [u8],
+        span: Span,
+        mut each: impl FnMut(&'a [u8], Option<&'a [u8]>),
+    ) -> Result<NameAddr<'a>, ParseError> {
         let mut cursor = Cursor::new(bytes, span);
         cursor.skip_lws();
         let display = display_name(&mut cursor)?;
@@ -43,6 +61,7 @@ impl<'a> NameAddr<'a> {
         let mut params_end = params;
         while let Some(param) = next_param(&mut cursor)? {
             params_end = param.span.end as usize;
+            each(param.name, param.value);
         }
         cursor.skip_lws();
         if !cursor.at_end() {
@@ -242,6 +261,9 @@ mod tests {
         assert_eq!((address.param("ob"), address.param("nope")), (Some(None), None));
         assert_eq!((address.q(), address.expires()), (Some(500), Some(Some(u32::MAX))));
         assert_eq!(address.params().count(), 6);
+        let mut shown = Vec::new();
+        let again = NameAddr::parse_with(text, |name, value| shown.push((name, value))).unwrap();
+        assert_eq!((again, shown), (address, address.params().collect::<Vec<_>>()));
     }
 
     #[test]

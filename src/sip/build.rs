@@ -180,8 +180,9 @@ fn same_transaction(method: &[u8], sent: Message<'_>, out: &mut Vec<u8>) {
 fn copy_via(request: Message<'_>, params: &ViaParams, out: &mut Vec<u8>) {
     let mut lines = request.headers().filter(|header| header.name == HeaderName::Via);
     let Some(top) = lines.next() else { return };
-    match request.top_via() {
-        Ok(via) => {
+    let is_told = *params != ViaParams::default();
+    match is_told.then(|| request.top_via()) {
+        Some(Ok(via)) => {
             let copy = |out: &mut Vec<u8>, from: u32, to: u32| {
                 out.extend_from_slice(&request.bytes()[from as usize..to as usize]);
             };
@@ -193,7 +194,7 @@ fn copy_via(request: Message<'_>, params: &ViaParams, out: &mut Vec<u8>) {
             }
             copy(out, copied, top.line.end);
         }
-        Err(_) => out.extend_from_slice(top.line.of(request.bytes())),
+        _ => out.extend_from_slice(top.line.of(request.bytes())),
     }
     for header in lines {
         out.extend_from_slice(header.line.of(request.bytes()));

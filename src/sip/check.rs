@@ -4,15 +4,15 @@
 use super::address::NameAddr;
 use super::errors::{ParseError, ParseErrorKind};
 use super::header::HeaderName;
-use super::message::{Message, Span};
+use super::message::Message;
 use super::uri::{Scheme, Uri};
 use crate::base::limits::{HEADERS_ADDED_MAX, HEADERS_MAX, VALUES_MAX};
 
 impl Message<'_> {
     /// Reads every value that decides about a request or response: Request-URI of the schemes sip
-    /// and sips, topmost Via, whose branch it notes, From, To and all Contacts. [`super::parse`] has
-    /// checked the rest. There must be room for the header fields that a proxy adds, since what it
-    /// sends it reads again.
+    /// and sips, topmost Via, whose sent-by and branch it notes, From, To and all Contacts.
+    /// [`super::parse`] has checked the rest. There must be room for the header fields that a proxy
+    /// adds, since what it sends it reads again.
     pub fn check(self) -> Result<(), ParseError> {
         if self.parsed.lines.len() > HEADERS_MAX - HEADERS_ADDED_MAX {
             return Err(self.missing(ParseErrorKind::TooManyHeaders));
@@ -20,10 +20,7 @@ impl Message<'_> {
         if self.is_request() {
             self.check_uri()?;
         }
-        if let Some(branch) = self.top_via()?.branch {
-            let start = branch.as_ptr().addr() - self.bytes.as_ptr().addr();
-            self.parsed.branch.set(Span::new(start, start + branch.len()));
-        }
+        self.note_top(&self.top_via()?);
         self.from()?;
         self.to()?;
         let mut contacts = 0;

@@ -88,7 +88,7 @@ pub(super) fn split_line(bytes: &[u8], start: usize, first: u64) -> Option<(usiz
         return None;
     }
     let mut value = colon + 1;
-    while value < bytes.len() && is(LWS, bytes[value]) {
+    while value < bytes.len() && bytes[value] <= b' ' && is(LWS, bytes[value]) {
         value += 1;
     }
     Some((name_len, value))

@@ -80,8 +80,17 @@ pub struct Parsed {
     pub(super) headers_start: u32,
     pub(super) headers_end: u32,
     pub(super) body: Span,
-    /// Where the branch of the topmost Via is, once it was looked at; empty before.
-    pub(super) branch: Cell<Span>,
+    /// Where sent-by and branch of the topmost Via are, once it was looked at.
+    pub(super) top: Cell<TopHop>,
+}
+
+/// Parts of the topmost Via. Without a host: it was not looked at.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct TopHop {
+    host: Span,
+    port: Option<u16>,
+    /// Empty: there is none, or an empty one.
+    branch: Span,
 }
 
 const _: () = {
@@ -105,7 +114,7 @@ impl Default for Parsed {
             headers_start: 0,
             headers_end: 0,
             body: Span::default(),
-            branch: Cell::default(),
+            top: Cell::default(),
         }
     }
 }
@@ -139,7 +148,7 @@ impl Parsed {
         self.headers_start = 0;
         self.headers_end = 0;
         self.body = Span::default();
-        self.branch.set(Span::default());
+        self.top.set(TopHop::default());
     }
 }
 
@@ -148,6 +157,17 @@ impl Parsed {
 pub struct Message<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) parsed: &'a Parsed,
+}
+
+/// What tells one hop's transactions from another's (RFC 3261 §17.2.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PreviousHop<'a> {
+    /// Host of the sent-by; an IPv6 address has its brackets.
+    pub host: &'a [u8],
+    /// Port of the sent-by.
+    pub port: Option<u16>,
+    /// The branch parameter; empty when there is none.
+    pub branch: &'a [u8],
 }
 
 /// One header field.
@@ -260,6 +280,13 @@ impl<'a> Message<'a> {
 
     /// Whether there is more than one value of that name.
     pub fn has_many(self, name: HeaderName) -> bool {
+        if name != HeaderName::Other && self.parsed.repeated & bit(name) != 0 {
+            let is_filled = |line: &&Line| line.name == name && !line.value.is_empty();
+            let from = usize::from(self.parsed.first[name as usize]);
+            if self.parsed.lines[from..].iter().filter(is_filled).nth(1).is_some() {
+                return true;
+            }
+        }
         let may_have = match self.line(name) {
             None => false,
             Some(_) if name == HeaderName::Other || self.parsed.repeated & bit(name) != 0 => true,
@@ -287,17 +314,46 @@ impl<'a> Message<'a> {
 
     /// The branch of the topmost Via, if that can be read and has one.
     pub fn top_branch(self) -> Option<&'a [u8]> {
-        match self.parsed.branch.get() {
+        match self.parsed.top.get().branch {
             branch if branch.is_empty() => self.top_via().ok()?.branch,
             branch => Some(branch.of(self.bytes)),
         }
     }
 
+    /// Who sent it here, if its topmost Via can be read.
+    pub fn previous_hop(self) -> Option<PreviousHop<'a>> {
+        let TopHop { host, port, branch } = self.parsed.top.get();
+        if host.is_empty() || branch.is_empty() {
+            let via = self.top_via().ok()?;
+            let (host, port) = (via.sent_by_host, via.sent_by_port);
+            return Some(PreviousHop { host, port, branch: via.branch.unwrap_or_default() });
+        }
+        let (host, branch) = (host.of(self.bytes), branch.of(self.bytes));
+        Some(PreviousHop { host, port, branch })
+    }
+
+    /// Notes what [`Message::top_branch`] and [`Message::previous_hop`] tell.
+    pub(super) fn note_top(self, via: &Via<'a>) {
+        let place = |part: &[u8]| {
+            let start = part.as_ptr().addr() - self.bytes.as_ptr().addr();
+            Span::new(start, start + part.len())
+        };
+        self.parsed.top.set(TopHop {
+            host: place(via.sent_by_host),
+            port: via.sent_by_port,
+            branch: via.branch.map_or(Span::default(), place),
+        });
+    }
+
     /// The topmost Via value.
     pub fn top_via(self) -> Result<Via<'a>, ParseError> {
-        match self.values(HeaderName::Via).next() {
-            Some(value) => Via::parse_at(self.bytes, value.span),
-            None => Err(self.missing(ParseErrorKind::MissingVia)),
+        match self.line(HeaderName::Via) {
+            Some(line) if !line.value.is_empty() => Via::first_at(self.bytes, line.value),
+            // An empty field has no value: the next one may have.
+            _ => match self.values(HeaderName::Via).next() {
+                Some(value) => Via::parse_at(self.bytes, value.span),
+                None => Err(self.missing(ParseErrorKind::MissingVia)),
+            },
         }
     }
 
@@ -450,6 +506,8 @@ mod tests {
             ("m: \"a, b\" <sip:c,d>\r\n", false),
             ("m: <sip:c>, <sip:d>\r\n", true),
             ("m: <sip:c>\r\nm:\r\n", false),
+            ("m:\r\nm: <sip:c>\r\n", false),
+            ("m:\r\nm: <sip:c>, <sip:d>\r\n", true),
             ("m: <sip:c>\r\nContact: <sip:d>\r\n", true),
         ] {
             let text = format!("SIP/2.0 200 OK\r\nv: SIP/2.0/TCP h\r\n{lines}\r\n");
@@ -477,6 +535,42 @@ mod tests {
             assert_eq!(message.top_branch(), branch, "{via}");
             assert_eq!(message.check(), Ok(()));
             assert_eq!(message.top_branch(), branch, "{via}");
+        }
+    }
+
+    #[test]
+    fn the_topmost_via_is_the_first_value_of_all() {
+        for vias in [
+            "v: SIP/2.0/TCP h;branch=1\r\n",
+            "v: SIP/2.0/TCP h;branch=1 ,\r\n SIP/2.0/TCP i;branch=2\r\n",
+            "v: SIP/2.0/TCP h:5;x=\"a,\\\",b\";branch=1, SIP/2.0/UDP i\r\n",
+            "v: SIP/2.0/TCP h;x=\"a, SIP/2.0/TCP i\r\n",
+            "v: SIP/2.0/TCP h;x=<a,b>, SIP/2.0/TCP i\r\n",
+            "v: SIP/2.0/TCP h \"a,b\", SIP/2.0/TCP i\r\n",
+            "v: , SIP/2.0/TCP i;branch=2\r\n",
+            "v:\r\nVia: SIP/2.0/TCP i;branch=2, SIP/2.0/TCP j\r\n",
+            "v: SIP/2.0/TCP h,\r\n",
+            "v: SIP/2.0/TCP [2001:db8::1]:5061;branch=1;rport ;received=192.0.2.1 , x\r\n",
+            "v:\r\n",
+        ] {
+            let text = format!(
+                "OPTIONS sip:a SIP/2.0\r\n{vias}f: <sip:a>\r\nt: <sip:b>\r\n\
+                i: c\r\nCSeq: 1 OPTIONS\r\n\r\n"
+            );
+            let mut parsed = Parsed::default();
+            parse(text.as_bytes(), &mut parsed).unwrap();
+            let message = parsed.view(text.as_bytes());
+            let first = message.values(HeaderName::Via).next();
+            let expected = first.map(|it| Via::parse_at(text.as_bytes(), it.span));
+            assert_eq!(message.top_via().ok(), expected.and_then(Result::ok), "{vias}");
+            let hop = message.top_via().ok().map(|via| PreviousHop {
+                host: via.sent_by_host,
+                port: via.sent_by_port,
+                branch: via.branch.unwrap_or_default(),
+            });
+            assert_eq!(message.previous_hop(), hop, "{vias}");
+            assert_eq!(message.check().is_ok(), hop.is_some(), "{vias}");
+            assert_eq!(message.previous_hop(), hop, "{vias}");
         }
     }
 

@@ -16,12 +16,17 @@ pub(super) struct Param<'a> {
     pub span: Span,
 }
 
-/// Reads one parameter if a semicolon is next.
-#[inline]
+/// Reads one parameter if a semicolon is next. That there is none is found out where it is asked:
+/// every value ends so.
+#[inline(always)]
 pub(super) fn next_param<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Param<'a>>, ParseError> {
     if !cursor.eat_separator(b';') {
         return Ok(None);
     }
+    param(cursor).map(Some)
+}
+
+fn param<'a>(cursor: &mut Cursor<'a>) -> Result<Param<'a>, ParseError> {
     let start = cursor.pos;
     let name = cursor.expect(TOKEN, ParseErrorKind::Parameter)?;
     let mut end = cursor.pos;
@@ -30,7 +35,7 @@ pub(super) fn next_param<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Param<'a>
         value = Some(param_value(cursor)?);
         end = cursor.pos;
     }
-    Ok(Some(Param { name, value, span: Span::new(start, end) }))
+    Ok(Param { name, value, span: Span::new(start, end) })
 }
 
 #[inline]

@@ -3,7 +3,7 @@
 
 use super::address::has_scheme;
 use super::errors::{ParseError, ParseErrorKind};
-use super::grammar::{TOKEN, URI, all, is, number};
+use super::grammar::{TOKEN, URI, all, number, run};
 use super::message::{Parsed, Span};
 
 /// Reads the start line, which is without its CRLF; what was understood before a fault is kept.
@@ -29,8 +29,9 @@ fn request_line(line: &[u8], into: &mut Parsed) -> Result<(), ParseError> {
     version(&line[last + 1..], last + 1)?;
     let start = first + 1;
     let uri = &line[start..last];
-    if let Some(at) = uri.iter().position(|&byte| !is(URI, byte)) {
-        return Err(ParseError::new(ParseErrorKind::RequestUri, start + at));
+    let good = run(URI, uri);
+    if good < uri.len() {
+        return Err(ParseError::new(ParseErrorKind::RequestUri, start + good));
     }
     if !has_scheme(uri) {
         return Err(ParseError::new(ParseErrorKind::RequestUri, start));
@@ -56,7 +57,7 @@ fn status_line(line: &[u8], into: &mut Parsed) -> Result<(), ParseError> {
 
 /// `SIP/2.0` in any case; the fault tells another version from none.
 fn version(text: &[u8], at: usize) -> Result<(), ParseError> {
-    if text.eq_ignore_ascii_case(b"SIP/2.0") {
+    if text == b"SIP/2.0" || text.eq_ignore_ascii_case(b"SIP/2.0") {
         return Ok(());
     }
     let numbers = text.get(4..).unwrap_or_default();

@@ -165,7 +165,14 @@ impl<'a> Iterator for UriParams<'a> {
 fn sip_parts(mut uri: Uri<'_>, start: usize) -> Result<Uri<'_>, ParseError> {
     let text = uri.raw;
     let mut host_start = start;
-    if let Some(at) = memchr::memchr(b'@', &text[start..]) {
+    // Most have a user without a password, which one pass finds; `@` and `:` are no part of it.
+    let plain = run(USER, &text[start..]);
+    if plain > 0 && text.get(start + plain) == Some(&b'@') {
+        let user = &text[start..start + plain];
+        escapes(user, start)?;
+        uri.user = Some(user);
+        host_start = start + plain + 1;
+    } else if let Some(at) = memchr::memchr(b'@', &text[start..]) {
         let userinfo = &text[start..start + at];
         host_start = start + at + 1;
         let colon = memchr::memchr(b':', userinfo);
@@ -181,6 +188,9 @@ fn sip_parts(mut uri: Uri<'_>, start: usize) -> Result<Uri<'_>, ParseError> {
         }
     }
     let host_end = host(&mut uri, host_start)?;
+    if host_end == text.len() {
+        return Ok(uri);
+    }
     let params_end = memchr::memchr(b'?', &text[host_end..]).map_or(text.len(), |at| host_end + at);
     uri.params_raw = &text[host_end..params_end];
     uri.headers_raw = &text[params_end..];
@@ -229,7 +239,9 @@ fn user_part(text: &[u8], start: usize) -> Result<(), ParseError> {
 #[inline]
 fn tail(text: &[u8], start: usize) -> Result<(), ParseError> {
     let rest = &text[start..];
-    if let Some(at) = rest.iter().position(|&byte| !is(URI, byte) || byte == b'@') {
+    let good = run(URI, rest);
+    let at = memchr::memchr(b'@', &rest[..good]).unwrap_or(good);
+    if at < rest.len() {
         return Err(ParseError::new(ParseErrorKind::Uri, start + at));
     }
     escapes(rest, start)

@@ -50,10 +50,28 @@ impl<'a> Via<'a> {
     /// Parses the value at `span`; the spans of the result are those of `bytes`.
     pub fn parse_at(bytes: &'a [u8], span: Span) -> Result<Via<'a>, ParseError> {
         let mut cursor = Cursor::new(bytes, span);
+        let via = Via::read(&mut cursor)?;
+        if cursor.at_end() { Ok(via) } else { Err(cursor.fault(ParseErrorKind::Via)) }
+    }
+
+    /// Parses the first value of the list at `span`. A comma that is not in quotes ends it, and
+    /// nothing but quotes could hide one: no part of a Via has angle brackets.
+    pub(super) fn first_at(bytes: &'a [u8], span: Span) -> Result<Via<'a>, ParseError> {
+        let mut cursor = Cursor::new(bytes, span);
+        let via = Via::read(&mut cursor)?;
+        match cursor.peek() {
+            None | Some(b',') => Ok(via),
+            Some(_) => Err(cursor.fault(ParseErrorKind::Via)),
+        }
+    }
+
+    /// Reads up to what is no part of a value any more.
+    #[inline(always)]
+    fn read(cursor: &mut Cursor<'a>) -> Result<Via<'a>, ParseError> {
         cursor.skip_lws();
         let start = cursor.pos;
-        let transport = sent_protocol(&mut cursor)?;
-        let (sent_by_host, sent_by_port) = sent_by(&mut cursor)?;
+        let transport = sent_protocol(cursor)?;
+        let (sent_by_host, sent_by_port) = sent_by(cursor)?;
         let mut via = Via {
             transport,
             sent_by_host,
@@ -69,12 +87,12 @@ impl<'a> Via<'a> {
             rport_span: None,
             received_span: None,
         };
-        while let Some(param) = next_param(&mut cursor)? {
+        while let Some(param) = next_param(cursor)? {
             via.take(&param);
         }
         via.span.end = via.params_end;
         cursor.skip_lws();
-        if cursor.at_end() { Ok(via) } else { Err(cursor.fault(ParseErrorKind::Via)) }
+        Ok(via)
     }
 
     #[inline]
@@ -101,16 +119,20 @@ impl<'a> Via<'a> {
         }
     }
 
-    /// Whether the branch starts with the cookie of RFC 3261 §8.1.1.7 and has something after it.
+    /// Whether it has a branch of which [`has_magic_cookie`] is true.
     pub fn has_magic_cookie(&self) -> bool {
-        self.branch
-            .is_some_and(|branch| branch.len() > 7 && branch[..7].eq_ignore_ascii_case(b"z9hG4bK"))
+        self.branch.is_some_and(has_magic_cookie)
     }
 
     /// The sent-by host as an address, when it is one.
     pub fn sent_by_ip(&self) -> Option<IpAddr> {
         parse_ip(self.sent_by_host)
     }
+}
+
+/// Whether a branch starts with the cookie of RFC 3261 §8.1.1.7 and has something after it.
+pub fn has_magic_cookie(branch: &[u8]) -> bool {
+    branch.len() > 7 && branch[..7].eq_ignore_ascii_case(b"z9hG4bK")
 }
 
 /// `SIP / 2.0 / transport`. Another version is no fault here: the response to it (505) needs the

@@ -5,7 +5,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use crate::base::hash::KeyedHash;
-use crate::sip::{Message, Method, NameAddr, Via};
+use crate::sip::{Message, Method, NameAddr, PreviousHop, has_magic_cookie};
 
 /// A server transaction's name: 128 bits that nobody can aim at without the hash's key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -29,8 +29,8 @@ impl ServerKey {
 
 /// The key of the server transaction that `request` belongs to or would create, were its method
 /// `as_method`: the request's own method in general; [`Method::Invite`] for the INVITE that a
-/// CANCEL is about (§9.2). ACK always means its INVITE. `via` is its topmost one. `None` when a field
-/// that counts is missing or malformed.
+/// CANCEL is about (§9.2). ACK always means its INVITE. `None` when a field that counts is missing
+/// or malformed.
 ///
 /// With the magic cookie these are branch, sent-by with its port, and method. Without it (RFC 2543
 /// peers) the Request-URI, From tag, Call-ID, CSeq number, method and top Via count, and the To tag
@@ -39,16 +39,17 @@ impl ServerKey {
 pub fn server_key(
     hash: &KeyedHash,
     request: Message<'_>,
-    via: &Via<'_>,
     as_method: Method<'_>,
 ) -> Option<ServerKey> {
     let method = if as_method == Method::Ack { Method::Invite } else { as_method };
-    let mut fields = Fields::new(hash, if via.has_magic_cookie() { 1 } else { 2 });
+    let PreviousHop { host, port, branch } = request.previous_hop()?;
+    let is_unique = has_magic_cookie(branch);
+    let mut fields = Fields::new(hash, if is_unique { 1 } else { 2 });
     fields.push(method.as_bytes());
-    fields.push_sent_by(via);
-    fields.push(via.branch.unwrap_or_default());
-    if !via.has_magic_cookie() {
-        fields.push_lower(via.transport);
+    fields.push_sent_by(host, port);
+    fields.push(branch);
+    if !is_unique {
+        fields.push_lower(request.top_via().ok()?.transport);
         fields.push(request.uri());
         fields.push_tag(request.from().ok()?);
         fields.push(request.call_id()?);
@@ -138,10 +139,10 @@ impl Fields {
         }
     }
 
-    fn push_sent_by(&mut self, via: &Via<'_>) {
-        self.push_lower(via.sent_by_host);
+    fn push_sent_by(&mut self, host: &[u8], port: Option<u16>) {
+        self.push_lower(host);
         // An absent port and an explicit default one differ: a client repeats what it wrote.
-        self.push_number(via.sent_by_port.map_or(u32::MAX, u32::from));
+        self.push_number(port.map_or(u32::MAX, u32::from));
     }
 
     fn push_tag(&mut self, address: NameAddr<'_>) {
@@ -240,7 +241,8 @@ mod tests {
         let mut parsed = Parsed::default();
         parse(INVITE.as_bytes(), &mut parsed).unwrap();
         let request = parsed.view(INVITE.as_bytes());
-        let keys = [1, 2].map(|seed| key_of(&KeyedHash::new([seed; 16]), request, Method::Invite));
+        let keys = [1, 2]
+            .map(|seed| server_key(&KeyedHash::new([seed; 16]), request, Method::Invite).unwrap());
         assert_ne!(keys[0], keys[1]);
         assert_eq!(ServerKey::from_bits(keys[0].to_bits()), keys[0]);
     }
@@ -301,10 +303,6 @@ mod tests {
         parse(text.as_bytes(), &mut parsed).unwrap();
         let request = parsed.view(text.as_bytes());
         let method = as_method.unwrap_or(request.method());
-        key_of(&KeyedHash::new([1; 16]), request, method)
-    }
-
-    fn key_of(hash: &KeyedHash, request: Message<'_>, method: Method<'_>) -> ServerKey {
-        server_key(hash, request, &request.top_via().unwrap(), method).unwrap()
+        server_key(&KeyedHash::new([1; 16]), request, method).unwrap()
     }
 }

@@ -10,6 +10,7 @@ use sipring::base::id::Transport;
 use sipring::base::time::Time;
 
 use crate::claims::Claims;
+use crate::edge::Edge;
 use crate::message::Sip;
 use crate::registrar::{Registrar, Wish};
 use crate::ways::Ways;
@@ -49,6 +50,8 @@ pub enum Checker {
     Listed,
     /// What was promised to last is not in the store.
     Durable,
+    /// A request by a Path is not with its client, nor its server told.
+    Path,
     Panic,
 }
 
@@ -66,6 +69,8 @@ pub enum Aim {
     User(usize),
     /// One peer and whose it is: the other end of a dialog.
     Peer(End, usize),
+    /// Whoever registered by that Path: the flow, and whose it is.
+    Path(End, usize),
     /// One client by the name that the registrar gave it (RFC 5627).
     Gruu(usize),
     /// A server behind the proxy, by whatever connection.
@@ -139,6 +144,7 @@ pub struct Books {
     pub registrar: Registrar,
     pub claims: Claims,
     pub ways: Ways,
+    pub edge: Edge,
     pub slack: Duration,
     /// The proxy may be short of room, or a shard failed: requests for registered clients may be
     /// refused.
@@ -256,6 +262,7 @@ impl Books {
     pub fn on_ended(&mut self, end: End, now: Time) {
         self.registrar.ended(end, now, self.slack, self.ways.grace());
         self.ways.ended(end, now);
+        self.edge.ended(end);
         for asked in &mut self.asked {
             let in_time = |at: Time| now <= at + OUTCOME_TIME;
             if asked.reached.is_some_and(|(at, from)| from == end && in_time(at)) {
@@ -364,6 +371,7 @@ impl Books {
         let judged = self.judge_response(asked, serial, sip, answer, to);
         let judged = judged.and_then(|()| self.judge_outcome(asked, status, to.transport));
         let judged = judged.and_then(|()| self.judge_reached(asked, status, answer, sip, now));
+        let judged = judged.and_then(|()| self.judge_told(asked, status, answer, sip, now));
         let judged = judged.and_then(|()| self.judge_grant(asked, status));
         let judged = judged.and_then(|()| self.judge_listing(asked, sip, now));
         let is_final = status >= 200;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sipring::base::id::Transport;
 
+use crate::agenda::Happening;
 use crate::check::{Aim, serial_of};
 use crate::message::Sip;
 use crate::network::{ConnId, Mark};
 use crate::phone::{Alarm, PhoneId};
-use crate::world::{Happening, World};
+use crate::world::World;
 
 pub const T1: Duration = Duration::from_millis(500);
 pub const T2: Duration = Duration::from_secs(4);

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::agenda::Happening;
 use crate::check::Aim;
 use crate::client::{Purpose, Request};
 use crate::message::Sip;
 use crate::network::Mark;
 use crate::phone::{Alarm, PhoneId};
 use crate::profile::Chance;
+use crate::script::Destination;
 use crate::server::Step;
-use crate::world::{Happening, World};
+use crate::world::World;
 
 /// One end's view of a dialog.
 pub struct Dialog {
@@ -36,7 +38,8 @@ pub struct Dialog {
 
 impl World {
     /// A call to somebody.
-    pub fn call(&mut self, phone: PhoneId, uri: &str, aim: Aim) {
+    pub fn call(&mut self, phone: PhoneId, to: &Destination) {
+        let Destination { uri, route, aim } = to.clone();
         self.next_call += 1;
         let number = self.next_call;
         let it = &self.phones[phone];
@@ -44,12 +47,12 @@ impl World {
         let tag = format!("f{number}");
         let request = Request {
             method: "INVITE",
-            uri: uri.into(),
             from: format!("<{aor}>;tag={tag}"),
             to: format!("<{uri}>"),
+            uri,
             call_id: format!("call{number}"),
             cseq: 1,
-            route: Vec::new(),
+            route,
             more: format!("Contact: <{contact}>\r\nContent-Type: application/sdp\r\n"),
             body: "v=0\r\no=- 1 1 IN IP4 203.0.113.1\r\ns=→\r\n".into(),
             attempts: 0,

@@ -7,6 +7,7 @@ use crate::lab::phone::masked_frame;
 use crate::message::{Sip, response};
 use crate::network::Mark;
 use crate::phone::PhoneId;
+use crate::script::Destination;
 use crate::world::{End, World};
 
 impl World {
@@ -59,7 +60,7 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
                 let other = self.mood.below(self.phones.len() as u64) as usize;
                 if other != phone && !self.phones[other].is_server() {
                     let uri = self.phones[other].contact();
-                    self.ask_plain(phone, "MESSAGE", &uri, "", Aim::Nobody);
+                    self.ask_plain(phone, "MESSAGE", &Destination::new(&uri, Aim::Nobody), "");
                 }
             }
             kind => self.forge_token(phone, kind == 2),

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use sipring::base::config::{Config, Persistence};
+use sipring::base::config::{Config, Persistence, RouteTo};
 
 use crate::lab::digest::{Settings, with_digest};
 use crate::profile::{Chance, Dice, NEVER};
@@ -15,6 +15,8 @@ use crate::profile::{Chance, Dice, NEVER};
 pub struct House {
     /// Clients have passwords (RFC 8760).
     pub digest: bool,
+    /// Which of the servers behind the proxy is the registrar, if one is.
+    pub edge: Option<usize>,
     pub nonce_lifetime: Duration,
     /// How long a client may take to come back.
     pub grace: Duration,
@@ -41,6 +43,7 @@ impl House {
     pub fn open() -> House {
         House {
             digest: false,
+            edge: None,
             nonce_lifetime: Duration::from_secs(3600),
             grace: Duration::ZERO,
             persistence: Persistence::None,
@@ -55,8 +58,11 @@ impl House {
         }
     }
 
-    /// That of a seed: two in five are not open.
+    /// That of a seed: two in five have passwords, one in five has its registrar behind the proxy.
     pub fn of(seed: u64) -> House {
+        if matches!(seed % 20, 7 | 9 | 11 | 16) {
+            return House::behind(seed);
+        }
         if !matches!(seed % 5, 0 | 3) {
             return House::open();
         }
@@ -66,6 +72,7 @@ impl House {
             [Persistence::None, Persistence::None, Persistence::Delayed, Persistence::Synchronous];
         House {
             digest: true,
+            edge: None,
             nonce_lifetime: seconds(&[15, 60, 3600], &mut dice),
             grace: seconds(&[0, 5, 10, 10, 10, 30], &mut dice),
             persistence: dice.pick(&persistence),
@@ -80,9 +87,24 @@ impl House {
         }
     }
 
+    /// The registrar is behind the proxy, and knows who is who.
+    fn behind(seed: u64) -> House {
+        let mut dice = Dice::new(seed, 6);
+        House {
+            edge: Some(dice.below(2) as usize),
+            grace: Duration::from_secs(dice.pick(&[0, 5, 10, 10, 30])),
+            nat_ping: Duration::from_secs(dice.pick(&[0, 0, 20])),
+            liars: dice.below(4) as usize,
+            reloads: dice.below(3) as usize,
+            masquerades: Chance(dice.below(100) as u16),
+            tabs: Chance(dice.below(60) as u16),
+            ..House::open()
+        }
+    }
+
     /// Whether clients are known again on another flow.
     pub fn moves(&self) -> bool {
-        self.digest && !self.grace.is_zero()
+        (self.digest || self.edge.is_some()) && !self.grace.is_zero()
     }
 
     /// The configuration under these rules. `others` are so many users besides: in another version
@@ -91,6 +113,9 @@ impl House {
         config.registrar.grace = self.grace;
         config.registrar.persistence = self.persistence;
         config.registrar.nat_ping = self.nat_ping;
+        if let (Some(core), Some(last)) = (self.edge, config.routes.last_mut()) {
+            last.to = RouteTo::Upstream(core);
+        }
         if !self.digest {
             return config;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sipring::base::time::Time;
 use sipring::engine::Input;
 
+use crate::agenda::Happening;
 use crate::check::{Aim, Checker};
 use crate::client::{Purpose, Request};
 use crate::mutation::Fault;
@@ -14,7 +15,7 @@ use crate::phone::{Alarm, Phone, PhoneId, Style};
 use crate::profile::Chance;
 use crate::proof::Truth;
 use crate::script;
-use crate::world::{Happening, World};
+use crate::world::World;
 
 /// Bindings leave the table at most so long after they are out of force.
 const TABLE_LAG: Duration = Duration::from_secs(9);
@@ -99,7 +100,7 @@ impl World {
 
     /// The same page once more: another connection registers the same Contact while the first one
     /// lives on for a while.
-    fn open_tab(&mut self, phone: PhoneId) {
+    pub fn open_tab(&mut self, phone: PhoneId) {
         let it = &self.phones[phone];
         let Some(first) = it.conn.filter(|_| it.style != Style::Own) else { return };
         self.phones[phone].registration.is_asking = false;

@@ -56,6 +56,13 @@ impl Books {
             }
             Aim::Peer(end, _) if *end == to.end => {}
             Aim::Peer(end, phone) if self.ways.follows(*end, Some(*phone), to) => {}
+            Aim::Path(end, phone) => {
+                let is_there = *end == to.end || self.ways.follows(*end, Some(*phone), to);
+                if !is_there || !names(asked.sip.uri(), sip.uri()) {
+                    return wrong(Checker::Path, "not by that Path");
+                }
+            }
+            Aim::Register(_) if to.is_server => self.judge_enrolment(sip, to)?,
             Aim::Gruu(phone) if to.phone == Some(*phone) => {}
             Aim::Server(phone) if to.is_server && to.phone == Some(*phone) => {}
             _ => return wrong(Checker::WrongClient, "nobody's business there"),

@@ -5,6 +5,7 @@ use sipring::base::metrics::Counters;
 use sipring::engine::LinkMessage;
 
 use crate::check::{Checker, serial_of};
+use crate::edge::token_of;
 use crate::lab::phone::masked_frame;
 use crate::message::{Sip, find};
 use crate::network::{ConnId, Mark};
@@ -64,10 +65,16 @@ pub enum Fault {
     ShunCrowded,
     /// A repeated request to the proxy itself is refused after it was answered.
     ChangeMind,
+    /// A registrar behind the proxy gets the Path of another client.
+    SwapPath,
+    /// It is told something else than that the flow is gone.
+    TellOther,
+    /// The proxy does not know clients again.
+    ForgetClients,
 }
 
 /// Each fault with the checker that must see it.
-pub const FAULTS: [(Fault, Checker); 25] = [
+pub const FAULTS: [(Fault, Checker); 28] = [
     (Fault::Misdeliver, Checker::WrongClient),
     (Fault::Downgrade, Checker::Downgraded),
     (Fault::SwallowResponse, Checker::OneOutcome),
@@ -93,6 +100,9 @@ pub const FAULTS: [(Fault, Checker); 25] = [
     (Fault::ShunStalled, Checker::Reached),
     (Fault::ShunCrowded, Checker::Reached),
     (Fault::ChangeMind, Checker::OneOutcome),
+    (Fault::SwapPath, Checker::Path),
+    (Fault::TellOther, Checker::Path),
+    (Fault::ForgetClients, Checker::Path),
 ];
 
 impl World {
@@ -193,6 +203,8 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
     /// Changes bytes of one length to others of it, so that frames stay whole.
     fn bend(&self, fault: Fault, bytes: Vec<u8>) -> Vec<u8> {
         let (what, with): (&[u8], &[u8]) = match fault {
+            Fault::SwapPath => return self.swap_path(bytes),
+            Fault::TellOther => (b"SIP/2.0 430 ", b"SIP/2.0 404 "),
             Fault::StripVia => (b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
             Fault::BendBody => (b"\r\n\r\nhi", b"\r\n\r\nho"),
             Fault::AssertOther => (b"Identity: <sip:u", b"Identity: <sip:v"),
@@ -201,6 +213,15 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
             _ => return bytes,
         };
         replace_first(bytes, what, with)
+    }
+
+    fn swap_path(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let path = Sip::read(&bytes).and_then(|sip| Some(sip.find("Path")?.to_string()));
+        let token = path.as_deref().and_then(token_of);
+        match token.and_then(|token| Some((token, self.core.other_token(token)?))) {
+            Some((token, other)) => replace_first(bytes, token.as_bytes(), other.as_bytes()),
+            None => bytes,
+        }
     }
 
     pub fn fault_takes_link(&self, message: &LinkMessage) -> bool {

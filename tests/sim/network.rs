@@ -1,22 +1,23 @@
 //! Connections and datagrams between clients and the proxy, with all that can happen on the way:
-//! streams are split, joined, stalled, reset, closed and forgotten; datagrams are lost, doubled and
-//! late. What the proxy reads and writes passes the books here, at its very edge.
+//! streams are split, joined, stalled, reset, closed and forgotten. What the proxy reads and
+//! writes passes the books here, at its very edge.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use sipring::base::event::CloseReason;
-use sipring::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ShardId, Transport};
+use sipring::base::id::{ConnectId, FlowId, FlowKey, ShardId, Transport};
 use sipring::base::limits::{DUTY_FACTOR, TRUNK_FACTOR};
 use sipring::engine::Input;
 
+use crate::agenda::Happening;
 use crate::check::{Checker, Peer};
-use crate::lab::{listener_address, listener_of};
+use crate::lab::listener_address;
 use crate::message::Sip;
 use crate::phone::PhoneId;
 use crate::wire::{self, Reader};
-use crate::world::{End, Happening, World};
+use crate::world::{End, World};
 
 pub type ConnId = usize;
 
@@ -118,7 +119,7 @@ impl World {
         conn
     }
 
-    fn way(&mut self) -> Duration {
+    pub fn way(&mut self) -> Duration {
         self.net.between(Duration::from_micros(200), self.profile.latency)
     }
 
@@ -129,6 +130,7 @@ impl World {
         let flow = self.new_flow(self.conns[conn].shard);
         self.conns[conn].flow = Some(flow);
         self.by_flow.insert(flow, conn);
+        self.books.edge.opened(End::Flow(flow));
         let Conn { transport, remote, connect, .. } = self.conns[conn];
         let mut local = listener_address(transport);
         if connect.is_some() {
@@ -278,7 +280,7 @@ impl World {
         self.books.registrar.has_room(End::Flow(flow), has_room, self.now);
     }
 
-    fn out(&mut self, end: End, message: &[u8]) {
+    pub fn out(&mut self, end: End, message: &[u8]) {
         let Some(sip) = Sip::read(message) else {
             let text = String::from_utf8_lossy(message).into_owned();
             return self.books.fail(Checker::Edits, format!("no SIP: {text}"));
@@ -295,7 +297,7 @@ impl World {
     }
 
     /// Whose address it is, or was.
-    fn phone_at(&self, remote: SocketAddr) -> Option<PhoneId> {
+    pub fn phone_at(&self, remote: SocketAddr) -> Option<PhoneId> {
         self.phones.iter().position(|it| it.transport == Transport::Udp && it.ip == remote.ip())
     }
 
@@ -439,65 +441,6 @@ impl World {
         self.conns[conn].dead = true;
         if std::mem::take(&mut self.conns[conn].held) {
             self.on_lost(conn);
-        }
-    }
-
-    /// A client's datagram.
-    pub fn send_datagram(&mut self, remote: SocketAddr, bytes: &[u8]) {
-        let copies = if self.net.happens(self.profile.datagram_twice) { 2 } else { 1 };
-        for _ in 0..copies {
-            if self.net.happens(self.profile.datagram_loss) {
-                continue;
-            }
-            let way = self.datagram_way();
-            self.after(way, Happening::DatagramIn { remote, bytes: bytes.to_vec() });
-        }
-    }
-
-    fn datagram_way(&mut self) -> Duration {
-        let way = self.way();
-        let is_late = self.net.happens(self.profile.datagram_late);
-        if is_late { way + self.net.between(Duration::ZERO, self.profile.late) } else { way }
-    }
-
-    pub fn datagram_in(&mut self, remote: SocketAddr, mut bytes: Vec<u8>) {
-        self.trace.note(self.now, &remote, "-->", &bytes);
-        let number = Sip::read(&bytes).and_then(|sip| Some(sip.number()?.to_string()));
-        let number = number.unwrap_or_default();
-        if let Ok(serial) = number.parse() {
-            self.books.on_request_in(serial, End::Datagram(remote), self.now);
-        } else if let Ok(answer) = number.trim_start_matches('a').parse() {
-            self.books.on_answer_in(answer, End::Datagram(remote), self.now);
-        }
-        let path = DatagramPath {
-            listener: listener_of(Transport::Udp),
-            local: listener_address(Transport::Udp),
-            remote,
-        };
-        // One peer's datagrams go to one socket, whatever they say.
-        let shard = usize::from(remote.port() ^ remote.port() >> 5) % self.engines.len();
-        self.input(shard, Input::Datagram { path, bytes: &mut bytes });
-    }
-
-    pub fn datagram_written(&mut self, remote: SocketAddr, bytes: Vec<u8>) {
-        let Some(bytes) = self.plant_datagram(bytes) else { return };
-        self.trace.note(self.now, &remote, "<--", &bytes);
-        self.out(End::Datagram(remote), &bytes);
-        let copies = if self.net.happens(self.profile.datagram_twice) { 2 } else { 1 };
-        for _ in 0..copies {
-            if !self.net.happens(self.profile.datagram_loss) {
-                let way = self.datagram_way();
-                self.after(way, Happening::DatagramOut { remote, bytes: bytes.clone() });
-            }
-        }
-    }
-
-    /// A datagram for an address that its client has left reaches nobody.
-    pub fn datagram_out(&mut self, remote: SocketAddr, bytes: &[u8]) {
-        let phone = self.phone_at(remote).filter(|phone| self.phones[*phone].address() == remote);
-        let Some(phone) = phone else { return };
-        if let Some(sip) = Sip::read(bytes) {
-            self.receive(phone, None, &sip);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sipring::base::id::Transport;
 
+use crate::agenda::Happening;
 use crate::check::Aim;
 use crate::client::{ClientTx, Purpose, Request};
 use crate::dialog::Dialog;
@@ -17,7 +18,7 @@ use crate::proof::Proof;
 use crate::registrar::Wish;
 use crate::server::{ServerTx, Step};
 use crate::wire::Heard;
-use crate::world::{End, Happening, World};
+use crate::world::{End, World};
 
 pub type PhoneId = usize;
 

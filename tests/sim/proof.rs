@@ -1,6 +1,7 @@
 //! How clients prove who they are (RFC 7616 §3.4): a challenge is kept and used again with the next
 //! count. Some say what they said before, some do not know the password, some repeat another's words.
 
+use crate::agenda::Happening;
 use crate::check::Aim;
 use crate::client::{Purpose, Request};
 use crate::house::password;
@@ -8,7 +9,7 @@ use crate::lab::digest::{Challenge, Response};
 use crate::lab::text;
 use crate::message::Sip;
 use crate::phone::{Alarm, PhoneId};
-use crate::world::{Happening, World};
+use crate::world::World;
 
 /// Challenges that a client answers for one request.
 const ATTEMPTS_MAX: u8 = 2;

@@ -8,13 +8,14 @@ use sipring::base::id::Transport;
 use sipring::base::time::Time;
 use sipring::engine::Resources;
 
+use crate::agenda::Happening;
 use crate::check::{Aim, Checker};
 use crate::client::{Purpose, Request};
 use crate::lab;
 use crate::mutation::Fault;
 use crate::phone::{Alarm, Phone, PhoneId, Style};
 use crate::profile::{Chance, Profile};
-use crate::world::{Happening, World};
+use crate::world::World;
 
 const CORE: &str = "198.51.100.7";
 const TCP_CORE: &str = "198.51.100.8";
@@ -23,6 +24,20 @@ const TCP_CORE: &str = "198.51.100.8";
 const CALLS_END: Duration = Duration::from_secs(185 + 32 * 4);
 /// Longer than a plain stream may be silent, twice: its peer may be gone without a word.
 const FLOWS_END: Duration = Duration::from_secs(2 * 900);
+
+/// To whom a request goes, and how.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    pub uri: String,
+    pub route: Vec<String>,
+    pub aim: Aim,
+}
+
+impl Destination {
+    pub fn new(uri: &str, aim: Aim) -> Destination {
+        Destination { uri: uri.into(), route: Vec::new(), aim }
+    }
+}
 
 /// Two servers behind the proxy, by UDP for numbers that begin with 9 and by TCP for those with 8;
 /// all else is the location service's.
@@ -65,6 +80,9 @@ fn config(profile: &Profile) -> Config {
 /// One run of a seed.
 pub fn run(profile: Profile, fault: Option<Fault>, shown: bool) -> World {
     let mut config = config(&profile);
+    if fault == Some(Fault::ForgetClients) {
+        config.registrar.grace = Duration::ZERO;
+    }
     if fault == Some(Fault::OpenDoor) {
         config.auth = sipring::base::config::Auth::default();
     }
@@ -106,6 +124,8 @@ impl World {
             let user = (id - 2) % self.profile.users;
             let mut phone = Phone::new(id, transport, &format!("203.0.113.{id}"), user, style);
             phone.is_sips = transport.is_secure() && self.mood.happens(Chance(250));
+            // The way to the registrar is not secure.
+            phone.is_sips &= self.profile.house.edge.is_none();
             self.phones.push(phone);
         }
     }
@@ -169,6 +189,9 @@ impl World {
         if self.profile.house.digest {
             self.act_of_house();
             self.check_grace();
+        } else if self.profile.house.edge.is_some() {
+            self.act_of_edge();
+            self.check_grace();
         }
         match self.mood.below(20) {
             0..9 => self.somebody_calls(),
@@ -217,13 +240,17 @@ impl World {
         self.after(wait, Happening::Rings { phone, alarm: Alarm::Resume(conn) });
     }
 
-    /// Somebody to send to, as a URI.
-    fn destination(&mut self, from: PhoneId) -> (String, Aim) {
+    /// Somebody to send to.
+    fn destination(&mut self, from: PhoneId) -> Option<Destination> {
         let is_secure = self.phones[from].transport.is_secure();
-        match self.mood.below(12) {
+        let core = self.profile.house.edge;
+        if core == Some(from) {
+            return self.by_path();
+        }
+        let (uri, aim) = match self.mood.below(12) {
             0 if !self.phones[from].is_server() => ("sip:9001@example.com".into(), Aim::Server(0)),
             1 if !self.phones[from].is_server() => ("sip:8001@example.com".into(), Aim::Server(1)),
-            2 => ("sip:nobody@example.com".into(), Aim::Nobody),
+            2 => ("sip:nobody@example.com".into(), core.map_or(Aim::Nobody, Aim::Server)),
             4 if self.profile.house.digest => self.gruu_of_somebody(),
             kind => {
                 let users = self.profile.users;
@@ -232,41 +259,51 @@ impl World {
                 if self.profile.house.digest && self.phones[from].user == user {
                     user = (user + 1) % users;
                 }
-                let scheme = if kind == 3 && is_secure { "sips" } else { "sip" };
-                (format!("{scheme}:u{user}@example.com"), Aim::User(user))
+                let scheme = if kind == 3 && is_secure && core.is_none() { "sips" } else { "sip" };
+                let aim = core.map_or(Aim::User(user), Aim::Server);
+                (format!("{scheme}:u{user}@example.com"), aim)
             }
-        }
+        };
+        Some(Destination::new(&uri, aim))
     }
 
     fn somebody_calls(&mut self) {
         let phone = self.somebody();
-        if self.is_online(phone) {
-            let (uri, aim) = self.destination(phone);
-            self.call(phone, &uri, aim);
+        if self.is_online(phone)
+            && let Some(to) = self.destination(phone)
+        {
+            self.call(phone, &to);
         }
     }
 
     fn somebody_writes(&mut self) {
         let phone = self.somebody();
-        if self.is_online(phone) {
-            let (uri, aim) = self.destination(phone);
+        if self.is_online(phone)
+            && let Some(to) = self.destination(phone)
+        {
             let body =
                 if self.mood.happens(Chance(200)) { "x".repeat(900) } else { "hi é\r\n".into() };
-            self.ask_plain(phone, "MESSAGE", &uri, &body, aim);
+            self.ask_plain(phone, "MESSAGE", &to, &body);
         }
     }
 
     fn notify(&mut self) {
+        if let Some(core) = self.profile.house.edge {
+            if let Some(to) = self.by_path() {
+                self.ask_plain(core, "NOTIFY", &to, "");
+            }
+            return;
+        }
         let phone = self.mood.below(2) as usize;
         let user = self.mood.below(self.profile.users as u64) as usize;
-        let uri = format!("sip:u{user}@example.com");
-        self.ask_plain(phone, "NOTIFY", &uri, "", Aim::User(user));
+        let to = Destination::new(&format!("sip:u{user}@example.com"), Aim::User(user));
+        self.ask_plain(phone, "NOTIFY", &to, "");
     }
 
     fn options(&mut self) {
         let phone = self.client();
         if self.is_online(phone) {
-            self.ask_plain(phone, "OPTIONS", "sip:example.com", "", Aim::Proxy);
+            self.ask_plain(phone, "OPTIONS", &Destination::new("sip:example.com", Aim::Proxy), "");
         }
     }
 
@@ -275,20 +312,20 @@ impl World {
         &mut self,
         phone: PhoneId,
         method: &'static str,
-        uri: &str,
+        to: &Destination,
         body: &str,
-        aim: Aim,
     ) {
+        let Destination { uri, route, aim } = to.clone();
         self.next_call += 1;
         let number = self.next_call;
         let request = Request {
             method,
-            uri: uri.into(),
             from: format!("<{}>;tag=p{number}", self.phones[phone].aor()),
             to: format!("<{uri}>"),
+            uri,
             call_id: format!("plain{number}"),
             cseq: 1,
-            route: Vec::new(),
+            route,
             more: String::new(),
             body: body.into(),
             attempts: 0,

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use sipring::base::id::Transport;
 
+use crate::agenda::Happening;
 use crate::client::{PATIENCE, T1, T2};
 use crate::message::{Sip, response};
 use crate::network::{ConnId, Mark};
 use crate::phone::{Alarm, PhoneId};
 use crate::profile::Chance;
-use crate::world::{Happening, World};
+use crate::world::World;
 
 /// One step of answering.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +79,7 @@ impl World {
         let alarm = Alarm::ForgetServer(key.clone());
         self.after(wait, Happening::Rings { phone, alarm });
         match sip.method() {
+            "REGISTER" => self.enrol(phone, &key),
             "INVITE" if sip.tag("To").is_empty() => self.ring_callee(phone, &key),
             "INVITE" => self.on_reinvite(phone, &key),
             "CANCEL" => self.on_cancel(phone, &key),
@@ -151,7 +153,11 @@ impl World {
         let Some(tx) = self.phones[phone].servers.get(key) else { return };
         let (request, tag, conn) = (tx.request.clone(), tx.tag.clone(), tx.conn);
         let number = self.books.next_answer();
-        let contact = format!("Contact: <{}>\r\n", self.phones[phone].contact());
+        let contact = match request.method() {
+            "REGISTER" if status < 300 => self.list_enrolled(&request),
+            "REGISTER" => String::new(),
+            _ => format!("Contact: <{}>\r\n", self.phones[phone].contact()),
+        };
         let more = format!("X-Sim: a{number}\r\n{contact}");
         let body =
             if status == 200 && request.method() == "INVITE" { "v=0\r\ns=ö\r\n" } else { "" };

@@ -10,10 +10,11 @@ use sipring::engine::{Input, StoreChange};
 use sipring::proxy::place::owner_of;
 use sipring::registrar::aor_of;
 
+use crate::agenda::Happening;
 use crate::check::Checker;
 use crate::message::find;
 use crate::mutation::Fault;
-use crate::world::{Happening, SECRET, World};
+use crate::world::{SECRET, World};
 
 /// What shards gave to the store.
 #[derive(Default)]

@@ -21,6 +21,8 @@ const BRIEF_OUTCOME: Duration = Duration::from_secs(32 + 10);
 /// One REGISTER that was granted, and did not take the binding out.
 struct Granted {
     phone: usize,
+    /// Until when at least.
+    until: Time,
     /// What tells the client from others: its instance or its Contact.
     key: String,
     end: End,
@@ -101,7 +103,8 @@ impl Ways {
         }
         let key = wish.instance.clone().unwrap_or_else(|| wish.contact.clone());
         let (asked, end) = from;
-        self.granted.push(Granted { phone, key, end, asked, at });
+        let until = asked + Duration::from_secs(u64::from(wish.expires) * 9 / 10);
+        self.granted.push(Granted { phone, until, key, end, asked, at });
     }
 
     /// Something was not let wait, as it would have been one too many.
@@ -136,6 +139,26 @@ impl Ways {
         let key = &mine().find(|it| it.end == end)?.key;
         let next = mine().find(|it| it.end != end && it.at >= since && it.key == *key)?;
         Some((next.at, next.end))
+    }
+
+    /// On which other flow than `end` its client surely was the whole time, which was from `time.0`
+    /// to `time.1`: it registered there as the same before, and did not take itself out.
+    pub fn surely_at(
+        &self,
+        phone: usize,
+        end: End,
+        time: (Time, Time),
+        slack: Duration,
+    ) -> Option<End> {
+        let slack = slack * 2 + WAIT_SLACK;
+        let (from, until) = time;
+        let mine = || self.granted.iter().filter(|it| it.phone == phone);
+        let old = mine().find(|it| it.end == end)?;
+        let next = mine().rfind(|it| it.at + slack < from && it.key == old.key)?;
+        let is_out = |at: Time| at + slack >= old.asked && at <= until;
+        let went = self.removals.iter().any(|(whose, at)| *whose == phone && is_out(*at));
+        let is_there = next.end != end && next.until > until && !went;
+        is_there.then_some(next.end)
     }
 
     fn was_known(&self, phone: usize, end: End, at: Time) -> bool {
@@ -230,12 +253,14 @@ impl Books {
     /// then it goes out or is answered.
     pub fn judge_wait(&self, asked: &Asked, now: Time) -> Result<(), Violation> {
         let Some((reached, _)) = asked.reached else { return Ok(()) };
-        let is_aimed = matches!(asked.aim, Aim::User(_) | Aim::Peer(..) | Aim::Gruu(_))
-            && asked.sip.method() != "ACK";
+        let is_aimed =
+            matches!(asked.aim, Aim::User(_) | Aim::Peer(..) | Aim::Path(..) | Aim::Gruu(_))
+                && asked.sip.method() != "ACK";
         let is_first = asked.written.is_empty() && asked.final_status == 0 && !asked.forgotten;
         // The answer to who left as well waits for them.
         let is_there = asked.left_at.is_none();
-        if !is_aimed || !is_first || !is_there || self.lenient || !self.ways.are_kept() {
+        let is_judged = self.ways.are_kept() || matches!(asked.aim, Aim::Path(..));
+        if !is_aimed || !is_first || !is_there || self.lenient || !is_judged {
             return Ok(());
         }
         let grace = self.ways.grace;

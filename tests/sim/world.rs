@@ -1,24 +1,25 @@
 //! Engines, network and clients on one heap of events with virtual time. An event is what happens
 //! at one moment to one engine or one client; what follows from it is on the heap again.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sipring::base::config::{Config, Persistence};
-use sipring::base::event::{CloseReason, Event};
+use sipring::base::event::Event;
 use sipring::base::id::{ConnectId, FlowId, FlowKey, ListenerId, ShardId};
 use sipring::base::metrics::Counters;
 use sipring::base::time::Time;
 use sipring::engine::{ConnectTarget, Engine, Input, LinkMessage, Origin, Output, Setup};
 
+use crate::agenda::{Entry, Happening};
 use crate::check::{Aim, Books, Checker};
+use crate::edge::Core;
 use crate::mesh::Lanes;
 use crate::mutation::Fault;
 use crate::network::{Conn, ConnId};
-use crate::phone::{Alarm, Phone, PhoneId};
+use crate::phone::Phone;
 use crate::profile::{Dice, Profile};
 use crate::shelf::Shelf;
 use crate::trace::Trace;
@@ -29,100 +30,6 @@ pub enum End {
     Flow(FlowId),
     Datagram(SocketAddr),
 }
-
-/// One thing that is going to happen.
-pub enum Happening {
-    /// A client's connection is accepted, or one of the proxy's made.
-    Opened {
-        conn: ConnId,
-    },
-    ConnectFailed {
-        shard: ShardId,
-        connect: ConnectId,
-    },
-    /// What a client wrote arrives at the proxy.
-    Arrive {
-        conn: ConnId,
-    },
-    /// What the proxy wrote arrives at the client.
-    Read {
-        conn: ConnId,
-    },
-    Sent {
-        conn: ConnId,
-        bytes: u32,
-        writes: u16,
-    },
-    /// The proxy hears that a flow is gone, or its client does.
-    Hangup {
-        conn: ConnId,
-        why: CloseReason,
-    },
-    Lost {
-        conn: ConnId,
-    },
-    DatagramIn {
-        remote: SocketAddr,
-        bytes: Vec<u8>,
-    },
-    DatagramOut {
-        remote: SocketAddr,
-        bytes: Vec<u8>,
-    },
-    Linked {
-        from: ShardId,
-        to: ShardId,
-        message: LinkMessage,
-    },
-    /// A client's own alarm.
-    Rings {
-        phone: PhoneId,
-        alarm: Alarm,
-    },
-    /// The script goes on.
-    Act,
-    Restart {
-        shard: u16,
-    },
-    /// What a shard gave to the store is durable.
-    Stored {
-        shard: ShardId,
-        incarnation: u8,
-        serial: u64,
-    },
-    /// A shard is told of what it had before it failed.
-    Restore {
-        shard: ShardId,
-    },
-    Reload,
-    Drain,
-}
-
-struct Entry {
-    at: Time,
-    number: u64,
-    what: Happening,
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Entry {}
 
 /// Everything of one run.
 pub struct World {
@@ -147,6 +54,8 @@ pub struct World {
     pub by_flow: BTreeMap<FlowId, ConnId>,
     pub phones: Vec<Phone>,
     pub lanes: Lanes,
+    /// What a registrar behind the proxy knows.
+    pub core: Core,
     pub books: Books,
     pub trace: Trace,
     /// Things left to do for the script.
@@ -181,6 +90,7 @@ impl World {
         if profile.house.moves() {
             books.ways.keep(profile.house.grace);
         }
+        books.edge.registrar = profile.house.edge;
         books.ways.has_pings = !profile.house.nat_ping.is_zero();
         World {
             now: Time::ZERO,
@@ -199,6 +109,7 @@ impl World {
             by_flow: BTreeMap::new(),
             phones: Vec::new(),
             lanes: Lanes::new(shards),
+            core: Core::default(),
             books,
             trace: Trace::new(shown),
             acts_left: profile.acts,
