@@ -20,6 +20,7 @@ use sipring::proxy::forward::{Onward, forward};
 use sipring::proxy::identity::Border;
 use sipring::proxy::response;
 use sipring::proxy::route::Sender;
+use sipring::proxy::source::Source;
 use sipring::sip::{Edits, Parsed, parse};
 use sipring::transaction::server_key;
 
@@ -65,6 +66,7 @@ fn forwarding(c: &mut Criterion) {
         client: ClientKey::NONE,
     };
     let onward = Onward {
+        source: Source::default(),
         uri: Some(b"sip:bob@mf8k2l1s7d0f.invalid;transport=ws"),
         route: b"",
         popped: 0,

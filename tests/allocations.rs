@@ -174,7 +174,7 @@ fn an_answered_request_by_udp_keeps_little_until_timer_j() {
 /// in full, the least block of which is a kibibyte more.
 #[test]
 fn an_accepted_call_keeps_none_of_its_messages() {
-    const BYTES_MAX: i64 = 2560;
+    const BYTES_MAX: i64 = 2304;
     let each = lingering(&scripts::call());
     println!("{each} bytes a call that lingers");
     assert!((1..=BYTES_MAX).contains(&each), "{each}");

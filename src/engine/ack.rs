@@ -1,12 +1,15 @@
-//! ACKs that no transaction of ours waits for: they go on without one (RFC 3261 §16.11), by their
-//! Route, or to whoever accepted the INVITE.
+//! ACKs: our own for an INVITE that was refused (RFC 3261 §17.1.1.3), and those that no transaction
+//! of ours waits for. These go on without one (§16.11), by their Route, or to whoever accepted the
+//! INVITE.
 
 use crate::base::config::RouteTo;
+use crate::base::id::ClientKey;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::loop_hash;
 use crate::proxy::forward::Onward;
 use crate::proxy::route::{self, Routing, Sender};
+use crate::proxy::source::Source;
 use crate::proxy::target::{self, Hop};
 use crate::proxy::{Reject, breadth, naming};
 use crate::sip::{self, HeaderName, Message, Uri};
@@ -31,7 +34,7 @@ enum Went {
 impl Engine {
     /// Forwards an ACK, or drops and counts it. One for an answer that we gave without a
     /// transaction ends here (RFC 3261 §8.2.7).
-    pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>) {
+    pub(super) fn forward_ack(&mut self, arrival: &Arrival, message: Message<'_>, source: Source) {
         if self.acknowledges_us(message) {
             self.counters.retransmissions_absorbed += 1;
             return;
@@ -60,6 +63,7 @@ impl Engine {
             let (hop, client) = (targets.at(at).0.hop, targets.at(at).0.client);
             let breadth = breadth::share(breadth, count, 0, place);
             let onward = Onward {
+                source,
                 popped,
                 breadth,
                 callee_key: client,
@@ -95,21 +99,14 @@ impl Engine {
             .and_then(|key| self.transactions.merged.get(&key))
             .and_then(|name| self.transactions.server.get(name.living()?));
         let Some(invite) = invite else { return false };
-        let mut parsed = self.parsed_kept.pop().unwrap_or_default();
         for client in &invite.branches {
             let Some(branch) = self.transactions.client.get(*client) else { continue };
             let Some(hop) = accepted_by(branch) else { continue };
-            // Of the INVITE only its way is left, which lacks what a message must have.
-            let _ = sip::parse(&branch.block, &mut parsed);
-            let sent = parsed.view(&branch.block);
-            if !sent.uri().is_empty() {
-                let values: Vec<&[u8]> =
-                    sent.values(HeaderName::Route).map(|value| value.text).collect();
-                targets.push(hop, sent.uri(), &values.join(b", ".as_slice()));
-                targets.name_last(branch.client);
-            }
+            // Of the INVITE only its way is left.
+            let Some(at) = memchr::memchr(b'\n', &branch.block) else { continue };
+            targets.push(hop, &branch.block[..at], &branch.block[at + 1..]);
+            targets.name_last(branch.client);
         }
-        self.keep_parsed(parsed);
         !self.scratch.targets.is_empty()
     }
 
@@ -120,6 +117,31 @@ impl Engine {
         if transaction.merge.is_none() {
             transaction.merge = Some(key);
             self.transactions.merged.insert(key, ServerName::Living(tx));
+        }
+    }
+
+    /// ACK for a non-2xx, hop by hop (RFC 3261 §17.1.1.3). It takes the place of the INVITE, of which
+    /// nothing else is needed, and goes once more with every repeat of the response (§17.1.1.2).
+    pub(super) fn send_ack(&mut self, client: SlabKey, response: Message<'_>) {
+        let Some(transaction) = self.transactions.client.get_mut(client) else { return };
+        let Some(flow) = transaction.flow() else { return };
+        let mut block = std::mem::take(&mut transaction.block);
+        if !block.starts_with(b"ACK ") {
+            let sent = std::mem::replace(&mut block, self.pool.take(1024));
+            let mut parsed = self.take_parsed();
+            // With what we added it may be more than is read of one message.
+            if sip::parse(&sent, &mut parsed).is_ok() {
+                sip::ack(parsed.view(&sent), response, &mut block);
+            }
+            self.keep_parsed(parsed);
+            self.pool.put(sent);
+        }
+        if !block.is_empty() {
+            // The response came on this flow; when it is gone nobody waits for the ACK.
+            let _ = self.deliver(flow, &block, None, ClientKey::NONE);
+        }
+        if let Some(transaction) = self.transactions.client.get_mut(client) {
+            transaction.block = block;
         }
     }
 

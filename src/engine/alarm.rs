@@ -42,6 +42,8 @@ pub(super) enum Alarm {
     Pings,
     /// The answered request that waits longest for repeats may have waited long enough.
     Lingering,
+    /// The same of an accepted INVITE.
+    Accepted,
 }
 
 impl Engine {
@@ -63,6 +65,7 @@ impl Engine {
                 Alarm::Store => self.on_store_alarm(),
                 Alarm::Pings => self.on_ping_alarm(),
                 Alarm::Lingering => self.on_linger_alarm(),
+                Alarm::Accepted => self.on_accepted_alarm(),
             }
         }
     }

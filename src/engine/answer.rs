@@ -5,13 +5,17 @@ use crate::flow::arrival::Arrival;
 use crate::proxy::context::{Consequence, Verdict};
 use crate::proxy::identity::Border;
 use crate::proxy::route::Sender;
+use crate::proxy::source::Source;
 use crate::proxy::{Reject, naming, response};
-use crate::sip::{self, Message, Method, ResponseParts, ViaParams};
+use crate::sip::{self, Message, Method, ResponseParts};
 
 use super::Engine;
 use super::seek::HeldWhat;
 use super::serve::reply_to;
 use super::transactions::{CancelReason, ServerMachine};
+
+/// Length of a tag of ours.
+const TAG_LEN: usize = 16;
 
 impl Engine {
     /// Answers with a status of our own and ends the search for a better one.
@@ -52,17 +56,17 @@ impl Engine {
         lines: &[u8],
     ) -> Option<Vec<u8>> {
         let transaction = self.transactions.server.get(tx)?;
-        let arrival = transaction.arrival.clone();
-        let tag = tag_text(transaction.tag);
+        let via_params = transaction.source.params(&transaction.arrival);
+        let tag = (status != 100).then(|| tag_text(self.new_tag(message)));
         // A block that had to grow would leave its class for a larger one with every answer.
         let mut block = self.pool.take(sip::response_room(message, lines.len()));
         let parts = ResponseParts {
             status,
             reason: phrase,
-            to_tag: (status != 100).then_some(tag.as_slice()),
+            to_tag: tag.as_ref().map(<[u8; TAG_LEN]>::as_slice),
             extra: lines,
             body: &[],
-            via_params: via_params(&arrival, message),
+            via_params,
         };
         sip::response(message, &parts, &mut block);
         Some(block)
@@ -114,22 +118,33 @@ impl Engine {
         lines: &[u8],
     ) {
         let tag = tag_text(self.own_tag(message));
+        let via = message.top_via().ok();
+        let source = via.as_ref().map(|via| Source::of(via, arrival)).unwrap_or_default();
         let parts = ResponseParts {
             status,
             reason: phrase,
             to_tag: Some(&tag),
             extra: lines,
             body: &[],
-            via_params: via_params(arrival, message),
+            via_params: source.params(arrival),
         };
         let mut block = self.pool.take(sip::response_room(message, lines.len()));
         sip::response(message, &parts, &mut block);
         self.counters.requests_answered += 1;
-        let (to, client) = (reply_to(arrival, message), arrival.client);
+        let (to, client) =
+            (via.map_or(arrival.source, |via| reply_to(arrival, &via)), arrival.client);
         if self.deliver_or_hold(to, client, &block, HeldWhat::Response).is_none() {
             self.counters.dropped_response_flow_gone += 1;
         }
         self.pool.put(block);
+    }
+
+    /// The To tag of a response of our own. A CANCEL hears that of its INVITE (RFC 3261 §9.2).
+    fn new_tag(&mut self, message: Message<'_>) -> u64 {
+        match message.method() {
+            Method::Invite | Method::Cancel => self.own_tag(message),
+            _ => self.rng.next_u64(),
+        }
     }
 
     /// The To tag of what we say ourselves to an INVITE, and to anything without a transaction:
@@ -147,8 +162,9 @@ impl Engine {
 
     /// Whether an ACK is for an answer of ours, although no transaction waits for it (any more).
     pub(super) fn acknowledges_us(&mut self, ack: Message<'_>) -> bool {
-        let own = tag_text(self.own_tag(ack));
-        ack.to().ok().and_then(|to| to.tag()).is_some_and(|tag| *tag == own)
+        let tag = ack.to().ok().and_then(|to| to.tag());
+        let Some(tag) = tag.filter(|tag| tag.len() == TAG_LEN) else { return false };
+        *tag == tag_text(self.own_tag(ack))
     }
 
     /// Gives a response to the server machine, which sends it or not.
@@ -434,18 +450,8 @@ fn write_lines(node: &str, reject: &Reject, lines: &mut Vec<u8>) {
     }
 }
 
-/// What the top Via of a response of ours says of the source (RFC 3581 §4); nothing on WebSocket
-/// (RFC 7118 §5.2).
-fn via_params(arrival: &Arrival, message: Message<'_>) -> ViaParams {
-    if arrival.transport().is_websocket() {
-        return ViaParams::default();
-    }
-    let via = message.top_via();
-    via.map_or(ViaParams::default(), |via| ViaParams::of_source(&via, arrival.remote))
-}
-
-/// A tag as text: 16 hexadecimal digits.
-fn tag_text(tag: u64) -> [u8; 16] {
+/// A tag as text: hexadecimal digits.
+fn tag_text(tag: u64) -> [u8; TAG_LEN] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|at| DIGITS[(tag >> (60 - 4 * at)) as usize & 15])
 }

@@ -9,6 +9,7 @@ use crate::proxy::branch::BranchId;
 use crate::sip::{self, HeaderName, Message, Method};
 use crate::transaction::{Client, Step, Steps, Timer};
 
+use super::accepted::Accepted;
 use super::alarm::Alarm;
 use super::search::Place;
 use super::transactions::{Armed, Cancel, CancelReason, ClientMachine, ClientTransaction, Way};
@@ -143,18 +144,12 @@ impl Engine {
                     }
                 }
                 Step::Absorb => self.counters.responses_absorbed += 1,
-                Step::Arm(timer, after) => {
-                    self.arm_client(client, timer, after);
-                    if timer == Timer::M {
-                        self.abridge_accepted(client);
-                    }
+                Step::Arm(Timer::M, after) => {
+                    self.end_later(Accepted::Client(client), after);
+                    self.abridge_accepted(client);
                 }
-                Step::Cancel(timer) => {
-                    let transaction = self.transactions.client.get_mut(client);
-                    if let Some(id) = transaction.and_then(|it| it.timers.take(timer)) {
-                        self.wheel.cancel(id);
-                    }
-                }
+                Step::Arm(timer, after) => self.arm_client(client, timer, after),
+                Step::Cancel(timer) => self.disarm_client(client, timer),
                 Step::Ended => self.end_client(client),
                 _ => {}
             }
@@ -166,6 +161,13 @@ impl Engine {
         let transaction = self.transactions.client.get_mut(client);
         if let Some(old) = transaction.and_then(|it| it.timers.put(timer, id)) {
             self.wheel.cancel(old);
+        }
+    }
+
+    pub(super) fn disarm_client(&mut self, client: SlabKey, timer: Timer) {
+        let transaction = self.transactions.client.get_mut(client);
+        if let Some(id) = transaction.and_then(|it| it.timers.take(timer)) {
+            self.wheel.cancel(id);
         }
     }
 
@@ -183,38 +185,6 @@ impl Engine {
             Err(Failure::Gone) => self.lose_target(client),
             Err(failure) => self.deferred.push_back(Deferred::Failed(client, failure)),
         }
-    }
-
-    /// After a 2xx the transaction resends, acknowledges and cancels nothing (RFC 6026 §8.4, RFC 3261
-    /// §9.1): of its INVITE only [where it went](sip::way_of) is needed, by ACKs that name the user.
-    fn abridge_accepted(&mut self, client: SlabKey) {
-        let Some(transaction) = self.transactions.client.get_mut(client) else { return };
-        if transaction.cancel == Cancel::Wanted {
-            transaction.cancel = Cancel::No;
-        }
-        let sent = std::mem::take(&mut transaction.block);
-        if transaction.authoritative {
-            let parts = sip::way_of(&sent);
-            let room = parts.clone().map(<[u8]>::len).sum();
-            transaction.block = self.pool.take(room);
-            parts.for_each(|part| transaction.block.extend_from_slice(part));
-        }
-        self.pool.put(sent);
-    }
-
-    /// ACK for a non-2xx, hop by hop (RFC 3261 §17.1.1.3).
-    fn send_ack(&mut self, client: SlabKey, response: Message<'_>) {
-        let Some(transaction) = self.transactions.client.get(client) else { return };
-        let Some(flow) = transaction.flow() else { return };
-        let mut parsed = self.parsed_kept.pop().unwrap_or_default();
-        let mut block = self.pool.take(1024);
-        if sip::parse(&transaction.block, &mut parsed).is_ok() {
-            sip::ack(parsed.view(&transaction.block), response, &mut block);
-            // The response came on this flow; when it is gone nobody waits for the ACK.
-            let _ = self.deliver(flow, &block, None, ClientKey::NONE);
-        }
-        self.pool.put(block);
-        self.keep_parsed(parsed);
     }
 
     /// Cancels the branches that still wait, except one, and begins no more.

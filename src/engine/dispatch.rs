@@ -163,18 +163,19 @@ impl Engine {
             let reject = Reject::phrase(400, ParseErrorKind::Via.phrase());
             return self.answer_stateless(arrival, message, &reject);
         };
+        let back = self.way_back(arrival, message);
         let found = self.transactions.by_key.get(&key).copied();
         match (method, found) {
             (Method::Ack, Some(ServerName::Living(tx))) if self.on_ack(tx, message) => {}
             (Method::Ack, _) => match self.next_place(arrival, message, visit) {
                 Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
-                None => self.forward_ack(arrival, message),
+                None => self.forward_ack(arrival, message, back.source),
             },
             (_, Some(ServerName::Living(tx))) => self.on_request_again(tx),
             (_, Some(ServerName::Lingering(id))) => self.on_request_after_answer(id),
             (_, None) => match self.next_place(arrival, message, visit) {
                 Some((to, visit)) => self.hand_over(to, arrival, bytes, parsed, visit),
-                None => self.open(arrival, bytes, parsed, key),
+                None => self.open(arrival, bytes, parsed, key, back),
             },
         }
     }

@@ -12,6 +12,7 @@ use crate::proxy::branch::BranchId;
 use crate::proxy::forward::{Onward, forward};
 use crate::proxy::identity::Border;
 use crate::proxy::route::{self, Sender};
+use crate::proxy::source::Source;
 use crate::proxy::target::{Hop, Peer, TargetSet};
 use crate::proxy::{Reject, breadth, naming};
 use crate::sip::{Message, Method};
@@ -55,11 +56,12 @@ impl Engine {
     ) -> bool {
         let Some(server) = self.transactions.server.get(tx) else { return false };
         let (sender, at) = (search.sender, usize::from(place.target));
-        let arrival = server.arrival.clone();
+        let (arrival, source) = (server.arrival.clone(), server.source);
         let target = search.targets.at(at).0;
         let (direct, peer) = (target.hop, target.peer);
         let key = target.client;
         let mut onward = Onward {
+            source,
             caller: client_end(&arrival, sender),
             callee: callee(direct),
             callee_key: key,
@@ -69,9 +71,10 @@ impl Engine {
             popped: search.popped,
             ..self.onward(&search.targets, at, search.loop_hash, &arrival, sender)
         };
-        let reliable = onward.transport.is_reliable();
+        let (reliable, timers) = (onward.transport.is_reliable(), self.config.timers);
+        let (machine, mut steps) = start_machine(message.method(), reliable, &timers);
         let transaction = ClientTransaction {
-            machine: start_machine(message.method(), reliable, &self.config.timers).0,
+            machine,
             server: Some(tx),
             secret: onward.branch.secret,
             hop: Way::Connecting,
@@ -102,11 +105,14 @@ impl Engine {
         let streamed = self.write_copy(message, &arrival, &mut onward, direct, &mut block);
         let egress = onward.egress;
         let hop = streamed.unwrap_or(direct);
-        if streamed.is_some() && search.targets.insert_alternative(at, direct) {
-            self.transactions.client.get_mut(client).expect("just made").is_large = true;
+        if streamed.is_some() {
+            let is_large = search.targets.insert_alternative(at, direct);
+            let transaction = self.transactions.client.get_mut(client).expect("just made");
+            transaction.is_large = is_large;
+            (transaction.machine, steps) = start_machine(message.method(), true, &timers);
         }
         let has_more = search.targets.alternative(at).is_some();
-        self.send_copy(client, message, hop, egress, block);
+        self.send_copy(client, hop, egress, block, &steps);
         if has_more {
             self.watch_silence(client);
         }
@@ -140,23 +146,21 @@ impl Engine {
         Some(streamed)
     }
 
-    /// Starts the machine of a client transaction, whose copy is written.
+    /// Starts a client transaction, whose copy is written.
     fn send_copy(
         &mut self,
         client: SlabKey,
-        message: Message<'_>,
         hop: Hop,
         egress: ListenerId,
         block: Vec<u8>,
+        steps: &Steps,
     ) {
-        let reliable = hop.transport().is_reliable();
-        let (machine, steps) = start_machine(message.method(), reliable, &self.config.timers);
         let way = self.way(hop, egress);
         let transaction = self.transactions.client.get_mut(client).expect("just made");
-        (transaction.machine, transaction.hop) = (machine, way);
-        (transaction.dialled, transaction.block) = (dialled(hop), block);
+        (transaction.hop, transaction.dialled, transaction.block) = (way, dialled(hop), block);
+        let is_invite = matches!(transaction.machine, ClientMachine::Invite(_));
         self.counters.requests_forwarded += 1;
-        if message.method() == Method::Invite {
+        if is_invite {
             self.arm_client(client, Timer::C, self.config.timers.c);
         }
         match way {
@@ -164,7 +168,7 @@ impl Engine {
             Way::Connecting => self.connect_for(Waiter::Client(client), hop),
             Way::Lost(_) => self.deferred.push_back(Deferred::Seek(Asker::Client(client))),
         }
-        self.run_client_steps(client, None, &steps);
+        self.run_client_steps(client, None, steps);
     }
 
     /// What a copy needs of its target; an ACK needs little more, since it opens no dialog.
@@ -182,6 +186,7 @@ impl Engine {
         let is_told = sender == Sender::User && border.to_trusted;
         let asserted = arrival.aor(&self.config).filter(|_| is_told).map(Arc::clone);
         Onward {
+            source: Source::default(),
             uri,
             route,
             popped: 0,

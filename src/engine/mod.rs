@@ -9,12 +9,13 @@
 //! may they), `serve` (what is asked), `targets` (where it may go), `search` (who is tried when),
 //! `fork` (copies and client transactions) and `ack` (which has none), `failover` and `standing`
 //! (servers that do not answer), `client` and `server` (what the machines want),
-//! `lingering` (what is left of answered requests), `answer` (responses
-//! up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked` (what other shards
-//! say), `seek` and `wait` (clients that lost their flow), `recall` (callers that came back, perhaps
-//! without their call), `alarm` (timers). Beside them: `reconfigure` (another configuration),
-//! `farewell` (the end), `blame` (which message a fault came with).
+//! `lingering` (what is left of answered requests), `accepted` (what is of accepted INVITEs),
+//! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
+//! (what other shards say), `seek` and `wait` (clients that lost their flow), `recall` (callers that
+//! came back, perhaps without their call), `alarm` (timers). Beside them: `reconfigure` (another
+//! configuration), `farewell` (the end), `blame` (which message a fault came with).
 
+mod accepted;
 mod ack;
 mod admit;
 mod alarm;
@@ -88,7 +89,7 @@ use search::Search;
 use seek::{Asker, HeldTable};
 use standing::Standing;
 use storing::Storing;
-use transactions::{ServerTransaction, Transactions};
+use transactions::{ServerTransaction, StoredRequest, Transactions};
 use wait::Waiting;
 
 pub use blame::Mishap;
@@ -161,6 +162,8 @@ pub struct Engine {
     deferred: VecDeque<Deferred>,
     pool: Pool,
     parsed_kept: Vec<Parsed>,
+    #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
+    requests_kept: Vec<Box<StoredRequest>>,
     #[expect(clippy::vec_box, reason = "links carry boxes, which come and go as they are")]
     handovers_kept: Vec<Box<Handover>>,
     #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
@@ -234,6 +237,7 @@ impl Engine {
             deferred: VecDeque::new(),
             pool: Pool::new(),
             parsed_kept: Vec::new(),
+            requests_kept: Vec::new(),
             handovers_kept: Vec::new(),
             searches_kept: Vec::new(),
             scratch: Scratch::default(),

@@ -13,9 +13,9 @@ use crate::flow::arrival::Arrival;
 use crate::proxy::branch::{has_looped, loop_hash};
 use crate::proxy::context::ResponseContext;
 use crate::proxy::route::{self, Sender};
-use crate::proxy::target::Hop;
+use crate::proxy::source::Source;
 use crate::proxy::{Reject, naming, target, validate};
-use crate::sip::{HeaderName, Message, Method, Parsed, Scheme, Uri};
+use crate::sip::{HeaderName, Message, Method, Parsed, Scheme, Uri, Via};
 use crate::transaction::ServerKey;
 use crate::transaction::{Server, ServerInvite, Steps, merge_key};
 
@@ -23,6 +23,16 @@ use super::Engine;
 use super::admit::Errand;
 use super::recall::Recall;
 use super::transactions::{Armed, CancelReason, ServerMachine, ServerName, ServerTransaction};
+
+/// What a request says of the way back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WayBack {
+    pub source: Source,
+    /// Where responses go.
+    pub reply_to: FlowRef,
+    /// Where they go when the connection is gone.
+    pub fallback: Option<(Transport, SocketAddr)>,
+}
 
 impl Engine {
     /// Makes the server transaction and serves its request.
@@ -32,6 +42,7 @@ impl Engine {
         bytes: &[u8],
         parsed: &mut Parsed,
         key: ServerKey,
+        back: WayBack,
     ) {
         let message = parsed.view(bytes);
         if self.answer_options(arrival, message) {
@@ -50,15 +61,14 @@ impl Engine {
             let (machine, steps) = Server::start(reliable, timers);
             (ServerMachine::Other(machine), steps)
         };
-        let tag = if is_invite { self.own_tag(message) } else { self.rng.next_u64() };
         let transaction = ServerTransaction {
             machine,
             key,
-            block: Vec::new(),
-            parsed: Parsed::default(),
+            request: None,
             arrival: arrival.clone(),
-            reply_to: reply_to(arrival, message),
-            fallback: self.fallback(arrival, message),
+            source: back.source,
+            reply_to: back.reply_to,
+            fallback: back.fallback,
             last: Vec::new(),
             best: Vec::new(),
             best_trusted: false,
@@ -70,7 +80,6 @@ impl Engine {
             cancel_reason: CancelReason::None,
             timers: Armed::default(),
             started: self.now,
-            tag,
             mark: None,
             is_invite,
             orphaned: false,
@@ -90,16 +99,31 @@ impl Engine {
         self.serve_from(tx, bytes, parsed, steps);
     }
 
+    /// Where responses to a request go, by its topmost Via and the way it came.
+    pub(super) fn way_back(&self, arrival: &Arrival, message: Message<'_>) -> WayBack {
+        // Of a WebSocket client's nothing counts (RFC 7118 §5).
+        let is_read = !arrival.transport().is_websocket();
+        let via = if is_read { message.top_via().ok() } else { None };
+        match &via {
+            Some(via) => WayBack {
+                source: Source::of(via, arrival),
+                reply_to: reply_to(arrival, via),
+                fallback: self.fallback(arrival, via),
+            },
+            None => WayBack { source: Source::default(), reply_to: arrival.source, fallback: None },
+        }
+    }
+
     /// RFC 3261 §18.2.2 for TCP and TLS: the source address and the port of sent-by, if an upstream
     /// is there. Never for WebSocket, which nobody can dial.
-    fn fallback(&self, arrival: &Arrival, message: Message<'_>) -> Option<Hop> {
+    fn fallback(&self, arrival: &Arrival, via: &Via<'_>) -> Option<(Transport, SocketAddr)> {
         let transport = arrival.transport();
         if !arrival.accepted || !matches!(transport, Transport::Tcp | Transport::Tls) {
             return None;
         }
-        let port = message.top_via().ok()?.sent_by_port.unwrap_or(transport.default_port());
+        let port = via.sent_by_port.unwrap_or(transport.default_port());
         let remote = SocketAddr::new(arrival.remote.ip(), port);
-        route::may_dial(&self.config, transport, remote).then_some(Hop::Dial { transport, remote })
+        route::may_dial(&self.config, transport, remote).then_some((transport, remote))
     }
 
     /// Whether a client's flow has as many requests waiting as one may: the table is for all.
@@ -111,15 +135,15 @@ impl Engine {
 
     /// Serves with the request outside its transaction, then puts it there.
     fn serve_from(&mut self, tx: SlabKey, bytes: &[u8], parsed: &mut Parsed, steps: Steps) {
-        let block = self.pool.copy(bytes);
-        let fresh = self.take_parsed();
-        let mine = std::mem::replace(parsed, fresh);
-        let message = mine.view(&block);
+        let mut request = self.requests_kept.pop().unwrap_or_default();
+        request.block = self.pool.copy(bytes);
+        std::mem::swap(&mut request.parsed, parsed);
+        let message = request.parsed.view(&request.block);
         self.run_server_steps(tx, message, &steps);
         if let Err(reject) = self.serve(tx, message) {
             self.answer_reject(tx, message, &reject);
         }
-        self.store_request(tx, block, mine);
+        self.keep_request(tx, request);
     }
 
     fn serve(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
@@ -220,10 +244,7 @@ impl Engine {
         else {
             return Err(Reject::new(481));
         };
-        let (tag, answered) = (invite.tag, invite.context.sent != 0);
-        if let Some(cancel) = self.transactions.server.get_mut(tx) {
-            cancel.tag = tag;
-        }
+        let answered = invite.context.sent != 0;
         self.answer(tx, message, 200, None, &[]);
         if !answered {
             let reason = match message.header(HeaderName::Reason) {
@@ -264,9 +285,8 @@ fn check_path(message: Message<'_>, sender: Sender) -> Result<(), Reject> {
 
 /// Where responses go: the flow itself; for datagrams `maddr`, else with `rport` the source, else
 /// the source address with the port of sent-by (RFC 3261 §18.2.2, RFC 3581 §4).
-pub(super) fn reply_to(arrival: &Arrival, message: Message<'_>) -> FlowRef {
+pub(super) fn reply_to(arrival: &Arrival, via: &Via<'_>) -> FlowRef {
     let FlowRef::Datagram(path) = arrival.source else { return arrival.source };
-    let Ok(via) = message.top_via() else { return arrival.source };
     let port = via.sent_by_port.unwrap_or(arrival.transport().default_port());
     let remote = match via.maddr.and_then(parse_ip) {
         Some(ip) if is_near(ip, path.remote.ip()) => SocketAddr::new(ip, port),

@@ -1,17 +1,20 @@
 //! What the server machines want done (RFC 3261 §17.2), and the events that reach them.
 
-use crate::base::id::{ClientKey, FlowRef};
-use crate::base::limits::WAITING_BODY_BYTES_MAX;
+use std::net::SocketAddr;
+
+use crate::base::id::{ClientKey, FlowRef, Transport};
+use crate::base::limits::{PARSED_KEPT, WAITING_BODY_BYTES_MAX};
 use crate::base::slab::SlabKey;
 use crate::proxy::target::Hop;
 use crate::sip::{self, Message, Method, Parsed};
 use crate::transaction::{Step, Steps, Timer};
 
 use super::Engine;
+use super::accepted::Accepted;
 use super::alarm::Alarm;
 use super::connect::Waiter;
 use super::seek::HeldWhat;
-use super::transactions::{ServerMachine, ServerName, ServerTransaction};
+use super::transactions::{ServerMachine, ServerName, ServerTransaction, StoredRequest};
 
 impl Engine {
     /// The same request once more: absorbed, the last response repeated.
@@ -86,27 +89,36 @@ impl Engine {
         work: impl FnOnce(&mut Engine, Message<'_>),
     ) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        let block = std::mem::take(&mut transaction.block);
-        let parsed = std::mem::take(&mut transaction.parsed);
-        work(self, parsed.view(&block));
-        self.store_request(tx, block, parsed);
+        match transaction.request.take() {
+            Some(request) => {
+                work(self, request.parsed.view(&request.block));
+                self.keep_request(tx, request);
+            }
+            None => work(self, Parsed::default().view(b"")),
+        }
     }
 
     /// Puts a request into its transaction, as long as that has no final response. What no branch
     /// will be made of any more is kept without a large body: each copy that waits has it, too.
-    pub(super) fn store_request(&mut self, tx: SlabKey, mut block: Vec<u8>, mut parsed: Parsed) {
+    pub(super) fn keep_request(&mut self, tx: SlabKey, mut request: Box<StoredRequest>) {
         let transaction = self.transactions.server.get_mut(tx);
         let Some(transaction) = transaction.filter(|it| it.context.sent == 0) else {
-            self.pool.put(block);
-            return self.keep_parsed(parsed);
+            return self.discard_request(request);
         };
-        let body = parsed.view(&block).body().len();
+        let StoredRequest { block, parsed } = &mut *request;
+        let body = parsed.view(block).body().len();
         if body > WAITING_BODY_BYTES_MAX && transaction.search.is_none() {
             let head = self.pool.copy(&block[..parsed.leave_body_out()]);
-            self.pool.put(std::mem::replace(&mut block, head));
+            self.pool.put(std::mem::replace(block, head));
         }
-        transaction.block = block;
-        transaction.parsed = parsed;
+        transaction.request = Some(request);
+    }
+
+    fn discard_request(&mut self, mut request: Box<StoredRequest>) {
+        self.pool.put(std::mem::take(&mut request.block));
+        if self.requests_kept.len() < PARSED_KEPT {
+            self.requests_kept.push(request);
+        }
     }
 
     pub(super) fn run_server_steps(&mut self, tx: SlabKey, message: Message<'_>, steps: &Steps) {
@@ -120,6 +132,7 @@ impl Engine {
                     self.answer_trying(tx, message);
                 }
                 Step::Arm(Timer::J, after) if self.let_linger(tx, self.now + after) => {}
+                Step::Arm(Timer::L, after) => self.end_later(Accepted::Server(tx), after),
                 Step::Arm(timer, after) => {
                     let id = self.wheel.arm(self.now + after, Alarm::Server(tx, timer));
                     let transaction = self.transactions.server.get_mut(tx);
@@ -162,8 +175,8 @@ impl Engine {
 
     /// The sender's connection is gone: its response takes one of ours, if it may, or is lost and
     /// counted.
-    fn send_elsewhere(&mut self, fallback: Option<Hop>, response: &[u8]) {
-        let Some(Hop::Dial { transport, remote }) = fallback else {
+    fn send_elsewhere(&mut self, fallback: Option<(Transport, SocketAddr)>, response: &[u8]) {
+        let Some((transport, remote)) = fallback else {
             self.counters.dropped_response_flow_gone += 1;
             return;
         };
@@ -190,8 +203,7 @@ impl Engine {
 
     /// Gives back what a server transaction held that is in no table any more.
     pub(super) fn discard_server(&mut self, transaction: ServerTransaction) {
-        let ServerTransaction { block, parsed, last, best, search, mut timers, mark, .. } =
-            transaction;
+        let ServerTransaction { request, last, best, search, mut timers, mark, .. } = transaction;
         if let Some(mark) = mark {
             self.transactions.by_source.remove(mark);
         }
@@ -202,9 +214,9 @@ impl Engine {
         if let Some(search) = search {
             self.discard_search(search);
         }
-        for block in [block, last] {
-            self.pool.put(block);
+        self.pool.put(last);
+        if let Some(request) = request {
+            self.discard_request(request);
         }
-        self.keep_parsed(parsed);
     }
 }

@@ -13,7 +13,7 @@ use crate::base::time::Time;
 use crate::base::wheel::TimerId;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::ResponseContext;
-use crate::proxy::target::Hop;
+use crate::proxy::source::Source;
 use crate::sip::Parsed;
 use crate::transaction::Client;
 use crate::transaction::ClientInvite;
@@ -22,6 +22,7 @@ use crate::transaction::ServerInvite;
 use crate::transaction::Timer;
 use crate::transaction::{MergeKey, ServerKey};
 
+use super::accepted::Endings;
 use super::flow_index::{FlowIndex, FlowMark};
 use super::lingering::{LingerId, Lingering};
 use super::recall::Recall;
@@ -60,20 +61,28 @@ impl ServerName {
     }
 }
 
+/// A request as it came, in a box that is used again.
+#[derive(Debug, Default)]
+pub(super) struct StoredRequest {
+    pub block: Vec<u8>,
+    pub parsed: Parsed,
+}
+
 /// One request that we received and have to answer.
 #[derive(Debug)]
 pub(super) struct ServerTransaction {
     pub machine: ServerMachine,
     pub key: ServerKey,
-    /// The request as it came, but for a large body that no copy will need. Empty while it is being
+    /// The request as it came, but for a large body that no copy will need. Absent while it is being
     /// served, and once it was answered: only the answer is repeated.
-    pub block: Vec<u8>,
-    pub parsed: Parsed,
+    pub request: Option<Box<StoredRequest>>,
     pub arrival: Arrival,
+    /// What the topmost Via has to say of the sender.
+    pub source: Source,
     /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
     pub reply_to: FlowRef,
     /// Where a response goes by a connection of ours when the sender's is gone (RFC 3261 §18.2.2).
-    pub fallback: Option<Hop>,
+    pub fallback: Option<(Transport, SocketAddr)>,
     /// The last response that we sent, for repeats. Empty before the first.
     pub last: Vec<u8>,
     /// The best final response so far and what its machine-made alternative would be. Empty: none,
@@ -93,8 +102,6 @@ pub(super) struct ServerTransaction {
     pub cancel_reason: CancelReason,
     pub timers: Armed,
     pub started: Time,
-    /// The tag of responses that we make ourselves.
-    pub tag: u64,
     pub mark: Option<FlowMark>,
     pub is_invite: bool,
     /// The sender of the request is gone: no response can be delivered.
@@ -126,7 +133,7 @@ pub(super) struct ClientTransaction {
     /// The peer, if we dialled it: it may answer on any connection that we opened to it.
     pub dialled: Option<(Transport, SocketAddr)>,
     /// The request as sent. Of an accepted INVITE only [its way](crate::sip::way_of), if an ACK can
-    /// need that.
+    /// need that; of one that was refused the ACK.
     pub block: Vec<u8>,
     pub timers: Armed,
     /// Ends the patience with a target that says nothing, while there is another.
@@ -243,6 +250,8 @@ pub(super) struct Transactions {
     pub client: Slab<ClientTransaction>,
     /// Server transactions that only repeat their response.
     pub lingering: Lingering,
+    /// When the transactions of accepted INVITEs end.
+    pub endings: Endings,
     /// Most server transactions, those that linger included.
     max: usize,
     /// Server transactions by key.
@@ -264,6 +273,7 @@ impl Transactions {
             server: Slab::new(max),
             client: Slab::new(max.saturating_mul(2)),
             lingering: Lingering::new(),
+            endings: Endings::default(),
             max,
             by_key: HashMap::default(),
             merged: HashMap::default(),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::net::SocketAddr;
 
 use crate::base::config::Config;
-use crate::base::host::parse_ip;
 use crate::base::id::{ClientKey, FlowRef, ListenerId, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::{Claims, TokenKey, TokenKind};
@@ -18,10 +17,13 @@ use super::branch::BranchId;
 use super::identity::{self, Border};
 use super::naming;
 use super::response::add_content_length;
+use super::source::Source;
 
 /// What one copy needs besides the request.
 #[derive(Debug)]
 pub struct Onward<'a> {
+    /// What the request's own Via has to say of its sender.
+    pub source: Source,
     /// New Request-URI, if it changes.
     pub uri: Option<&'a [u8]>,
     /// Route values to put on top, without the header's name; may be empty.
@@ -94,7 +96,7 @@ pub fn forward(
             out.extend_from_slice(b"\r\n");
         }
     });
-    source_address(message, arrival, edits);
+    onward.source.tell(arrival, edits);
     max_forwards(message, edits);
     max_breadth(message, onward.breadth, edits);
     for value in message.values(HeaderName::Route).take(onward.popped) {
@@ -249,35 +251,6 @@ fn shown_transport(config: &Config, facing: Facing) -> Transport {
         facing.transport
     } else {
         listener
-    }
-}
-
-/// RFC 3261 §18.2.1 and RFC 3581 §4: where the request really came from. Not for WebSocket, whose
-/// sent-by is a made-up name and whose answers go by the connection (RFC 7118 §5.2).
-fn source_address(message: Message<'_>, arrival: &Arrival, edits: &mut Edits) {
-    if arrival.transport().is_websocket() {
-        return;
-    }
-    let Ok(via) = message.top_via() else { return };
-    let ip = arrival.remote.ip();
-    let told = parse_ip(via.sent_by_host) == Some(ip);
-    let write_received = |out: &mut Vec<u8>| {
-        out.extend_from_slice(b"received=");
-        naming::write_ip(ip, false, out);
-    };
-    if let Some(span) = via.rport_span {
-        edits.replace_with(span, |out| {
-            out.extend_from_slice(b"rport=");
-            naming::write_number(u64::from(arrival.remote.port()), out);
-        });
-    }
-    match via.received_span {
-        Some(span) => edits.replace_with(span, write_received),
-        None if via.rport.is_some() || !told => edits.insert_with(via.params_end, |out| {
-            out.push(b';');
-            write_received(out);
-        }),
-        None => {}
     }
 }
 

@@ -15,6 +15,7 @@ pub mod received;
 pub mod renew;
 pub mod response;
 pub mod route;
+pub mod source;
 pub mod target;
 pub mod upstream;
 pub mod validate;

@@ -195,7 +195,9 @@ fn follow(
         },
         TokenKind::Path => return Err(Reject::because(403, "Path tokens are for servers")),
         TokenKind::Dialog => {
-            if message.to().ok().and_then(|to| to.tag()).is_none() {
+            // A token of the dialog before this one has passed the same.
+            let has_passed = matches!(routing.way, Way::Outgoing | Way::Flow(_, TokenKind::Dialog));
+            if !has_passed && message.to().ok().and_then(|to| to.tag()).is_none() {
                 return Err(Reject::because(403, "Flow token outside its dialog"));
             }
             let dialled = Some((arrival.transport(), arrival.remote));

@@ -108,31 +108,40 @@ pub fn cancel(sent: Message<'_>, reason: Option<&[u8]>, out: &mut Vec<u8>) {
     finish(b"", out);
 }
 
-/// What says where the request went that was sent as `sent` (RFC 3261 §16.6): its request line, its
-/// Route header fields and the empty line, one after the other. As a message it lacks the rest.
-pub fn way_of(sent: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    let mut rest = sent;
-    let mut is_part = true;
-    std::iter::from_fn(move || {
-        loop {
-            let is_request_line = rest.len() == sent.len();
-            let (line, after) = rest.split_at(memchr::memchr(b'\n', rest)? + 1);
-            rest = if line == b"\r\n" { b"" } else { after };
-            is_part = match line[0] {
-                b' ' | b'\t' => is_part,
-                b'\r' => true,
-                _ => is_request_line || is_route(line),
-            };
-            if is_part {
-                return Some(line);
-            }
+/// Appends where the request went that was sent as `sent` (RFC 3261 §16.6): its Request-URI, a line
+/// feed, and the values of its Route header fields, joined by `, ` and unfolded. Nothing for what is no
+/// request.
+pub fn way_of(sent: &[u8], out: &mut Vec<u8>) {
+    let Some((line, mut rest)) = split_line(sent) else { return };
+    let Some(uri) = line.split(|byte| *byte == b' ').nth(1) else { return };
+    out.extend_from_slice(uri);
+    out.push(b'\n');
+    let routes = out.len();
+    let mut is_route = false;
+    while let Some((line, after)) = split_line(rest).filter(|(line, _)| !line.is_empty()) {
+        rest = after;
+        let is_folded = line.starts_with(b" ") || line.starts_with(b"\t");
+        let value = if is_folded { Some(line).filter(|_| is_route) } else { route_value(line) };
+        is_route = value.is_some();
+        let Some(value) = value else { continue };
+        if out.len() > routes {
+            out.extend_from_slice(if is_folded { b" " } else { b", " });
         }
-    })
+        out.extend_from_slice(value.trim_ascii());
+    }
 }
 
-fn is_route(line: &[u8]) -> bool {
-    let rest = line.split_at_checked(5).filter(|(name, _)| name.eq_ignore_ascii_case(b"route"));
-    rest.is_some_and(|(_, rest)| rest.trim_ascii_start().starts_with(b":"))
+/// The first line without its end, and what follows.
+fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b'\n', text)?;
+    let line = &text[..end];
+    Some((line.strip_suffix(b"\r").unwrap_or(line), &text[end + 1..]))
+}
+
+fn route_value(line: &[u8]) -> Option<&[u8]> {
+    let (name, rest) = line.split_at_checked(5)?;
+    let value = rest.trim_ascii_start().strip_prefix(b":")?;
+    name.eq_ignore_ascii_case(b"route").then_some(value)
 }
 
 /// Request line and the one Via, the topmost of `sent`.
@@ -359,23 +368,24 @@ mod tests {
     }
 
     #[test]
-    fn a_way_is_the_request_line_and_every_route() {
+    fn a_way_is_the_request_uri_and_every_route() {
+        let way = |sent: &str| {
+            let mut out = Vec::new();
+            way_of(sent.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
         let folded = INVITE.replace("To: sip", "rOUTE \t: <sip:t>,\r\n <sip:u>\r\nTo: sip");
         let sent = folded.replace("Call-ID", "Route-X: x\r\n y\r\nRout: z\r\nCall-ID");
         let sent = sent.replace("body", "Route: <sip:body>\r\n");
-        let way = way_of(sent.as_bytes()).collect::<Vec<_>>().concat();
-        let expected = "INVITE sip:b@h SIP/2.0\r\nRoute: <sip:r;lr>\r\nRoute: <sip:s;lr>\r\n\
-            rOUTE \t: <sip:t>,\r\n <sip:u>\r\n\r\n";
-        assert_eq!(String::from_utf8(way.clone()).unwrap(), expected);
-        let (mut parsed, mut again) = (Parsed::default(), Parsed::default());
+        assert_eq!(way(&sent), "sip:b@h\n<sip:r;lr>, <sip:s;lr>, <sip:t>, <sip:u>");
+        let mut parsed = Parsed::default();
         assert_eq!(parse(sent.as_bytes(), &mut parsed), Ok(()));
-        assert!(parse(&way, &mut again).is_err());
-        let (whole, way) = (parsed.view(sent.as_bytes()), again.view(&way));
-        let routes = |message: Message<'_>| -> Vec<Vec<u8>> {
-            message.values(HeaderName::Route).map(|value| value.text.to_vec()).collect()
-        };
-        assert_eq!((way.uri(), routes(way)), (whole.uri(), routes(whole)));
-        assert_eq!(way_of(b"").count(), 0);
+        let whole = parsed.view(sent.as_bytes());
+        let values: Vec<&[u8]> = whole.values(HeaderName::Route).map(|value| value.text).collect();
+        let parts = [whole.uri(), &values.join(b", ".as_slice())];
+        assert_eq!(way(&sent).into_bytes(), parts.join(b"\n".as_slice()));
+        assert_eq!(way("BYE sip:b@h SIP/2.0\r\nTo: <sip:b@h>\r\n\r\n"), "sip:b@h\n");
+        assert_eq!((way(""), way("\r\n")), (String::new(), String::new()));
     }
 
     #[test]
