@@ -483,16 +483,19 @@ fn only_registers_wait_for_a_disk_that_does_not_answer() {
     for user in 2..50 {
         socket.send(&register(user, 1)).unwrap();
     }
-    for cseq in 0..500 {
+    for cseq in 0..50 {
         // An answer to a REGISTER would come between.
         let (status, _) = ask(&socket, &message("INFO", "sip:nobody@example.com", 1, cseq, ""));
         assert_eq!(status, "480");
     }
     faults.stick(false);
-    for _ in 2..50 {
+    let mut answered = 0;
+    while answered < 48 {
         let mut bytes = [0; 2048];
         socket.recv(&mut bytes).unwrap();
-        assert_eq!(&bytes[8..11], b"200");
+        // Who waits for long hears a 100 first (RFC 4320 §4.1).
+        answered += usize::from(&bytes[8..11] != b"100");
+        assert!(matches!(&bytes[8..11], b"100" | b"200"));
     }
     let more = faults.syncs.load(Ordering::SeqCst) - syncs;
     assert!((1..20).contains(&more), "48 REGISTERs in {more} syncs");
