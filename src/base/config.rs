@@ -13,7 +13,7 @@ use super::host;
 use super::id::{ListenerId, Transport};
 use super::identity::{Guest, Identity, SharedSecrets};
 use super::limits::Limits;
-use super::users::{Algorithm, Users};
+use super::users::{Algorithm, Departed, UserMark, Users};
 
 /// Everything that decides what happens to a message.
 #[derive(Clone, Debug)]
@@ -198,6 +198,21 @@ impl Auth {
     /// Everybody who has a password.
     pub fn users(&self) -> Option<&Users> {
         self.digest().map(|digest| &*digest.users)
+    }
+
+    /// Whose password is good no more when `next` takes this one's place. Takes time by the users of
+    /// both. Where nobody is asked for one from then on, nobody departs.
+    pub fn departed(&self, next: &Auth) -> Departed {
+        match (self.users(), next.users()) {
+            (Some(users), Some(next)) if std::ptr::eq(users, next) => Departed::default(),
+            (Some(users), next_users) if next.has_method() => users.departed(next_users),
+            _ => Departed::default(),
+        }
+    }
+
+    /// As what the user with that canonical address of record is known; `None`: there is none.
+    pub fn mark_of(&self, aor: &[u8]) -> Option<UserMark> {
+        self.users()?.by_aor(aor).map(|user| user.id.mark())
     }
 
     /// The canonical address of record of who proved to be that; `None` once the user is gone or

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::users::UserId;
+use super::users::{UserId, UserMark};
 
 /// Who a sender is. Cheap to clone: it travels with messages across shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,16 @@ pub enum Identity {
     Listed(UserId),
     /// Somebody for whom a key of ours vouches.
     Guest(Arc<Guest>),
+}
+
+impl Identity {
+    /// Which user of the file it is, if it is one.
+    pub fn mark(&self) -> UserMark {
+        match self {
+            Identity::Listed(id) => id.mark(),
+            Identity::Guest(_) => UserMark::NONE,
+        }
+    }
 }
 
 /// Somebody in no file: a key in the configuration vouches for the name, until a certain time.

@@ -272,6 +272,11 @@ pub const TOKEN_FAULTS_OF_FLOW: Rate = Rate { interval: Duration::from_secs(5), 
 pub const TOKEN_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the files of users, secrets and keys are looked at.
 pub const USERS_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Users who are gone or have another password whose bindings one alarm ends; the rest follow a
+/// millisecond later.
+pub const DEPARTED_A_TURN: usize = 512;
+/// Reloads whose departed users a shard may have yet to be told of: with more nothing is read again.
+pub const DEPARTED_LISTS_MAX: usize = 16;
 /// How often a shard looks at the wall clock, by which credentials expire.
 pub const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 /// Users in the users file.

@@ -134,6 +134,9 @@ counters! {
     credentials_stale;
     /// Requests with wrong or unreadable credentials.
     credentials_refused;
+    /// Challenges to clients whose proof held for their flow until their user was gone, had another
+    /// password, or the key that vouched for them was taken away.
+    credentials_outlived;
     /// Tokens that proved who showed them, of requests and of upgrades.
     tokens_accepted;
     /// Signatures of tokens that were checked: tokens that were seen before need none.
@@ -175,6 +178,8 @@ counters! {
     bindings_unanswered;
     /// Bindings over UDP that ended because another device proved to be at their address.
     bindings_path_taken;
+    /// Bindings that ended because their user is gone from the users file or has another password.
+    bindings_user_gone;
     /// OPTIONS sent to keep the way to a client open.
     pings_sent;
     /// Answers to them.
@@ -201,7 +206,7 @@ counters! {
     /// Bindings that came back from the store after a start.
     bindings_restored;
     /// Bindings in the store that did not come back: out of force, in a domain that is no longer
-    /// ours, replaced, without room, or of a form that is not understood.
+    /// ours, of a user who is gone, replaced, without room, or of a form that is not understood.
     bindings_not_restored;
     /// Changes of bindings given to the store.
     store_changes;

@@ -70,6 +70,34 @@ impl UserId {
     }
 }
 
+impl UserId {
+    /// A shorter name, for what is kept in great numbers.
+    pub fn mark(self) -> UserMark {
+        let bits = (self.to_bits() >> 32) as u32;
+        UserMark(bits.clamp(1, u32::MAX - 1))
+    }
+}
+
+/// By which user of the file something was done, in 32 bits: whoever has another password bears,
+/// but for a chance of 2^-32, another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserMark(u32);
+
+impl UserMark {
+    /// By nobody who stands in the file.
+    pub const NONE: UserMark = UserMark(0);
+    /// By a user in a former run of the process: with which password nobody knows any more.
+    pub const FORMER: UserMark = UserMark(u32::MAX);
+
+    /// Whether it was a user.
+    pub fn is_some(self) -> bool {
+        self != UserMark::NONE
+    }
+}
+
+/// Canonical addresses of record of users who are gone or have another password, in order.
+pub type Departed = Arc<[Arc<[u8]>]>;
+
 impl fmt::Debug for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UserId(..)")
@@ -104,6 +132,15 @@ impl User {
     pub fn secret(&self, function: HashFunction, with_domain: bool) -> Option<&[u8; 32]> {
         let fits = |ha1: &&Ha1| ha1.function == function && ha1.with_domain == with_domain;
         self.secrets.iter().find(fits).map(|ha1| &ha1.bytes)
+    }
+
+    /// Whether both have one password: no HA1 that both have differs. Another set of algorithms is
+    /// no other password.
+    fn has_same_password(&self, other: &User) -> bool {
+        let is_same = |ha1: &Ha1| {
+            other.secret(ha1.function, ha1.with_domain).is_none_or(|it| *it == ha1.bytes)
+        };
+        self.id == other.id || self.secrets.iter().all(is_same)
     }
 }
 
@@ -140,6 +177,19 @@ impl Users {
     /// has another password.
     pub fn aor_of(&self, id: UserId) -> Option<&Arc<[u8]>> {
         self.by_id.get(&id)
+    }
+
+    /// Who is gone or has another password when `next` takes this one's place; `None`: there are no
+    /// users any more.
+    pub fn departed(&self, next: Option<&Users>) -> Departed {
+        let stays = |user: &User| {
+            let other = next.and_then(|next| next.by_aor(&user.aor));
+            other.is_some_and(|other| user.has_same_password(other))
+        };
+        let gone = self.by_aor.values().filter(|user| !stays(user));
+        let mut gone: Vec<Arc<[u8]>> = gone.map(|user| Arc::clone(&user.aor)).collect();
+        gone.sort_unstable();
+        gone.into()
     }
 
     /// How many there are.
@@ -182,6 +232,52 @@ mod tests {
         assert_eq!(users.aor_of(alice.id).map(|aor| &**aor), Some(&b"alice@example.com"[..]));
         assert_eq!(users.aor_of(UserId::from_bits(6)), None);
         assert_eq!((users.len(), users.by_aor(b"bob@example.com").is_some()), (1, false));
+    }
+
+    #[test]
+    fn who_is_gone_or_has_another_password_departs() {
+        type Line<'a> = (&'a str, u64, &'a [(HashFunction, u8)]);
+        let of = |all: &[Line<'_>]| {
+            let mut users = Users::new([1; 16]);
+            for (aor, id, secrets) in all {
+                let ha1 = |(function, byte): &(HashFunction, u8)| Ha1 {
+                    function: *function,
+                    with_domain: false,
+                    bytes: [*byte; 32],
+                };
+                let (id, aor) = (UserId::from_bits(*id), aor.as_bytes().into());
+                let secrets = secrets.iter().map(ha1).collect();
+                assert!(users.insert(User { id, aor, secrets }));
+            }
+            users
+        };
+        use HashFunction::{Md5, Sha256};
+        let old = of(&[
+            ("d@x", 1, &[(Md5, 1)]),
+            ("c@x", 2, &[(Md5, 1), (Sha256, 2)]),
+            ("b@x", 3, &[(Md5, 1), (Sha256, 2)]),
+            ("a@x", 4, &[(Md5, 1)]),
+        ]);
+        let next = of(&[
+            ("a@x", 4, &[(Md5, 1)]),
+            ("b@x", 13, &[(Md5, 1)]),
+            ("c@x", 12, &[(Md5, 1), (Sha256, 3)]),
+            ("e@x", 5, &[(Md5, 1)]),
+        ]);
+        let names = |departed: Departed| -> Vec<String> {
+            departed.iter().map(|aor| String::from_utf8(aor.to_vec()).unwrap()).collect()
+        };
+        assert_eq!(names(old.departed(Some(&next))), ["c@x", "d@x"]);
+        assert_eq!(names(old.departed(Some(&old))), [""; 0]);
+        assert_eq!(names(old.departed(None)), ["a@x", "b@x", "c@x", "d@x"]);
+    }
+
+    #[test]
+    fn a_mark_is_never_that_of_nobody_or_of_a_former_run() {
+        for bits in [1, u64::MAX, 1 << 32, u64::from(u32::MAX)] {
+            let mark = UserId::from_bits(bits).mark();
+            assert!(mark.is_some() && mark != UserMark::FORMER, "{bits:x}");
+        }
     }
 
     #[test]

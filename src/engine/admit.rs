@@ -158,6 +158,8 @@ impl Engine {
         match admission {
             Admission::Admitted => true,
             Admission::Challenged { stale } => {
+                let is_outlived = matches!(standing, Standing::Pinned(_)) && !is_user;
+                self.counters.credentials_outlived += u64::from(is_outlived);
                 let (status, name) = match errand {
                     Errand::Request { .. } => (407, HeaderName::ProxyAuthenticate),
                     _ => (401, HeaderName::WwwAuthenticate),

@@ -44,6 +44,8 @@ pub(super) enum Alarm {
     Lingering,
     /// The same of an accepted INVITE.
     Accepted,
+    /// There are more users who are gone.
+    Departed,
 }
 
 impl Engine {
@@ -66,6 +68,7 @@ impl Engine {
                 Alarm::Pings => self.on_ping_alarm(),
                 Alarm::Lingering => self.on_linger_alarm(),
                 Alarm::Accepted => self.on_accepted_alarm(),
+                Alarm::Departed => self.end_departed(),
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::base::config::Config;
 use crate::base::event::CloseReason;
 use crate::base::id::{ConnectId, DatagramPath, FlowId, FlowKey, ListenerId, ShardId};
 use crate::base::time::Time;
+use crate::base::users::Departed;
 
 use super::mesh::LinkMessage;
 
@@ -99,6 +100,9 @@ pub enum Input<'a> {
     },
     /// Another configuration; listeners keep their positions, addresses and transports.
     Config(Arc<Config>),
+    /// Whose passwords are good no more by the configuration that was given before this (see
+    /// [`crate::base::config::Auth::departed`]).
+    Departed(Departed),
     /// What the wall clock shows: the time since 1970. Credentials expire by it; it may be set
     /// forward and back. To be told at the start, and every few seconds while anything comes.
     WallClock(Duration),

@@ -13,7 +13,8 @@
 //! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
 //! (what other shards say), `seek` and `wait` (clients that lost their flow), `recall` (callers that
 //! came back, perhaps without their call), `alarm` (timers). Beside them: `reconfigure` (another
-//! configuration), `farewell` (the end), `blame` (which message a fault came with).
+//! configuration), `departed` (users who are gone), `farewell` (the end), `blame` (which message a
+//! fault came with).
 
 mod accepted;
 mod ack;
@@ -24,6 +25,7 @@ mod blame;
 mod client;
 mod connect;
 mod deliver;
+mod departed;
 mod dispatch;
 mod failover;
 mod farewell;
@@ -83,6 +85,7 @@ use crate::sip::{Edits, Parsed};
 use alarm::Alarm;
 use client::Failure;
 use connect::Connects;
+use departed::Departing;
 use index::Index;
 use mesh::Handover;
 use search::Search;
@@ -170,6 +173,7 @@ pub struct Engine {
     searches_kept: Vec<Box<Search>>,
     scratch: Scratch,
     storing: Storing,
+    departing: Departing,
     counters: Counters,
     draining: bool,
     /// When we were told last what the wall clock shows, and the time since 1970 that it showed.
@@ -242,6 +246,7 @@ impl Engine {
             searches_kept: Vec::new(),
             scratch: Scratch::default(),
             storing: Storing::new(setup.config.registrar.persistence, setup.incarnation),
+            departing: Departing::default(),
             counters: Counters::default(),
             draining: false,
             wall_clock: None,
@@ -265,6 +270,7 @@ impl Engine {
             Input::Restored { id, expires_at, record } => self.on_restored(id, expires_at, record),
             Input::Stored { serial } => self.on_stored(serial),
             Input::Config(config) => self.reconfigure(config),
+            Input::Departed(users) => self.on_departed(users),
             Input::WallClock(unix) => self.wall_clock = Some((self.now, unix)),
             Input::Drain => self.draining = true,
             Input::Dismiss { most } => self.dismiss(most),

@@ -9,6 +9,7 @@ use crate::base::config::Registrar;
 use crate::base::id::{ClientKey, FlowId, FlowRef, ShardId, Transport};
 use crate::base::limits::Limits;
 use crate::base::slab::SlabKey;
+use crate::base::users::UserMark;
 use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::route::Sender;
 use crate::proxy::{Reject, admission, naming, place};
@@ -49,6 +50,7 @@ impl Engine {
             random: self.rng.next_u64(),
             longest: self.longest(&arrival),
             answers: arrival.answers,
+            user: arrival.mark(),
             client_hash: is_known.then_some(&self.placement),
             gruu_key: &self.gruus,
             flow_timer: flow_timer(arrival.transport(), &config.limits),
@@ -107,6 +109,7 @@ impl Engine {
             gruu_key: &self.gruus,
             longest: None,
             answers: None,
+            user: UserMark::NONE,
             client_hash: is_known.then_some(&self.placement),
             flow_timer: None,
         };
@@ -310,7 +313,7 @@ impl Engine {
         }
     }
 
-    fn forget_contacts(&mut self, gone: Vec<Gone>) {
+    pub(super) fn forget_contacts(&mut self, gone: Vec<Gone>) {
         if self.config.upstreams.is_empty() {
             return;
         }
@@ -336,12 +339,12 @@ impl Engine {
 }
 
 /// What the index knew of a binding that is gone.
-struct Gone {
+pub(super) struct Gone {
     contact: Vec<u8>,
     aor: Vec<u8>,
 }
 
-fn indexed(binding: &Binding) -> Option<Gone> {
+pub(super) fn indexed(binding: &Binding) -> Option<Gone> {
     if !binding.is_indexed() {
         return None;
     }

@@ -8,6 +8,7 @@ use crate::base::bearer::TokenFault;
 use crate::base::config::Config;
 use crate::base::id::{ClientKey, FlowRef, ListenerId, Transport};
 use crate::base::identity::Identity;
+use crate::base::users::UserMark;
 
 /// The way a message came in. Small and cheap to clone: it travels with the message across shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,14 @@ impl Arrival {
         match &self.standing {
             Standing::Proven(identity) | Standing::Pinned(identity) => config.auth.aor_of(identity),
             _ => None,
+        }
+    }
+
+    /// Which user of the users file sent it.
+    pub fn mark(&self) -> UserMark {
+        match &self.standing {
+            Standing::Proven(identity) | Standing::Pinned(identity) => identity.mark(),
+            _ => UserMark::NONE,
         }
     }
 

@@ -11,6 +11,7 @@ use super::protocol::Protocol;
 use super::tls::{TlsContext, TlsMaterial};
 use crate::base::config::Config;
 use crate::base::limits::{DRAIN_INTERVAL, STOP_TIME};
+use crate::base::users::Departed;
 use crate::engine::Input;
 
 /// What control tells a shard.
@@ -28,6 +29,8 @@ pub enum Command {
         config: Arc<Config>,
         /// Certificates for every listener of it.
         tls: Arc<TlsMaterial>,
+        /// Whose passwords are good no more by it.
+        departed: Vec<Departed>,
     },
     /// Host this task.
     Host(Guest),
@@ -39,7 +42,12 @@ impl<P: Protocol> Driver<P> {
             match command {
                 Command::Drain => self.begin_drain(),
                 Command::Stop { spread } => self.begin_stop(spread),
-                Command::Configure { config, tls } => self.reconfigure(config, tls),
+                Command::Configure { config, tls, departed } => {
+                    self.reconfigure(config, tls);
+                    for users in departed {
+                        self.protocol.handle(self.now, Input::Departed(users));
+                    }
+                }
                 Command::Host(guest) => {
                     // No eventfd: the guest is dropped, which its owner notices.
                     let _ = self.guests.invite(&mut self.ring, guest);

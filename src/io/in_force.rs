@@ -14,8 +14,9 @@ use super::systemd;
 use super::tls::TlsMaterial;
 use super::tls::ticket::ROTATE_EVERY;
 use crate::base::config::Config;
-use crate::base::limits::{DESCRIPTORS_SPARE, Limits};
+use crate::base::limits::{DEPARTED_LISTS_MAX, DESCRIPTORS_SPARE, Limits};
 use crate::base::time::Time;
+use crate::base::users::Departed;
 
 /// What every shard has, or is to have.
 pub struct InForce {
@@ -24,6 +25,8 @@ pub struct InForce {
     tls: Arc<TlsMaterial>,
     /// Which shards have yet to be told of the two.
     is_behind: Vec<bool>,
+    /// By shard: users who departed since it was told of a configuration last.
+    departed: Vec<Vec<Departed>>,
     /// `None`: there is no file to read again.
     reload: Option<Reload>,
     reloads: Reloads,
@@ -55,6 +58,7 @@ impl InForce {
             config: Arc::clone(config),
             tls: Arc::clone(tls),
             is_behind: vec![false; usize::from(shards)],
+            departed: vec![Vec::new(); usize::from(shards)],
             reload,
             reloads: Reloads::default(),
             rotate_at: now + ROTATE_EVERY,
@@ -83,7 +87,8 @@ impl InForce {
                 None => warn!("there is no configuration file to read again"),
             }
         }
-        if let Some(reload) = &mut self.reload
+        let is_heard = self.departed.iter().all(|lists| lists.len() < DEPARTED_LISTS_MAX);
+        if let Some(reload) = self.reload.as_mut().filter(|_| is_heard)
             && let Some(outcome) = reload.poll(now, &self.config, &self.tls)
         {
             self.take(outcome);
@@ -121,6 +126,15 @@ impl InForce {
                 if let Some(reload) = &mut self.reload {
                     reload.on_taken(&fresh);
                 }
+                if !fresh.departed.is_empty() {
+                    info!(
+                        users = fresh.departed.len(),
+                        "reload: users are gone or have another password"
+                    );
+                    for lists in &mut self.departed {
+                        lists.push(Arc::clone(&fresh.departed));
+                    }
+                }
                 self.put_in_force(fresh.config, fresh.tls);
                 info!("reload: in force");
             }
@@ -142,10 +156,15 @@ impl InForce {
 
     /// A shard whose inbox is full is told later.
     fn tell_shards_behind(&mut self, inboxes: &mut [Inbox]) {
-        for (inbox, is_behind) in inboxes.iter_mut().zip(&mut self.is_behind) {
+        let shards = self.is_behind.iter_mut().zip(&mut self.departed);
+        for (inbox, (is_behind, lists)) in inboxes.iter_mut().zip(shards) {
             if *is_behind {
                 let (config, tls) = (Arc::clone(&self.config), Arc::clone(&self.tls));
-                *is_behind = !inbox.send(Command::Configure { config, tls });
+                let departed = lists.clone();
+                *is_behind = !inbox.send(Command::Configure { config, tls, departed });
+                if !*is_behind {
+                    lists.clear();
+                }
             }
         }
     }

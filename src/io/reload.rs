@@ -19,6 +19,7 @@ use super::user_files::{self, Watch};
 use crate::base::config::{Config, Listener};
 use crate::base::id::Transport;
 use crate::base::time::Time;
+use crate::base::users::Departed;
 
 /// What is read again, and what is in force.
 pub struct Reload {
@@ -64,15 +65,20 @@ impl Reader {
 impl Job {
     fn run(&self) -> Result<Fresh, Vec<String>> {
         let Job { known, config, tls, is_of_users } = self;
-        if !is_of_users {
-            return read(known, config, tls);
-        }
+        let fresh = if *is_of_users { self.read_users() } else { read(known, config, tls) }?;
+        let departed = config.auth.departed(&fresh.config.auth);
+        Ok(Fresh { departed, ..fresh })
+    }
+
+    fn read_users(&self) -> Result<Fresh, Vec<String>> {
+        let Job { known, config, tls, .. } = self;
         let lines = |faults: Vec<Fault>| faults.iter().map(line).collect::<Vec<_>>();
         let (config, warnings) = user_files::read_again(&known.control, config).map_err(lines)?;
         Ok(Fresh {
             config: Arc::new(config),
             tls: Arc::clone(tls),
             warnings: lines(warnings),
+            departed: Departed::default(),
             control: known.control.clone(),
         })
     }
@@ -94,6 +100,8 @@ pub struct Fresh {
     pub tls: Arc<TlsMaterial>,
     /// What a person should know although it is in force.
     pub warnings: Vec<String>,
+    /// Whose passwords are good no more by it.
+    pub departed: Departed,
     control: ControlConfig,
 }
 
@@ -203,7 +211,8 @@ fn read(known: &Known, config: &Config, tls: &TlsMaterial) -> Result<Fresh, Vec<
     let warnings = faults.map(line);
     let warnings = warnings.chain(fresh.warnings().iter().map(ToString::to_string)).collect();
     let Loaded { config, control } = loaded;
-    Ok(Fresh { config: Arc::new(config), tls: Arc::new(fresh), warnings, control })
+    let departed = Departed::default();
+    Ok(Fresh { config: Arc::new(config), tls: Arc::new(fresh), warnings, departed, control })
 }
 
 fn alone(error: impl ToString) -> Vec<String> {

@@ -208,6 +208,7 @@ impl Protocol for Echo {
             Input::Config(config) => self.setup.config = config,
             Input::Dismiss { .. }
             | Input::WallClock(_)
+            | Input::Departed(_)
             | Input::Restored { .. }
             | Input::Stored { .. } => {}
             Input::Drain => self.is_draining = true,

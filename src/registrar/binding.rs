@@ -12,6 +12,7 @@ use crate::base::id::{
 use crate::base::limits::BINDING_BYTES_MAX;
 use crate::base::metrics::RoundTrip;
 use crate::base::time::Time;
+use crate::base::users::UserMark;
 use crate::sip::Uri;
 
 use super::links::{LISTS, Links};
@@ -81,6 +82,8 @@ pub(super) struct Facts {
     pub(super) registration: u32,
     /// 0: none.
     pub(super) reg_id: u32,
+    /// Which user of the users file registered it last.
+    pub(super) user: UserMark,
 }
 
 /// Whose a binding is, and what becomes of it when its stream flow has ended.
@@ -437,6 +440,7 @@ mod tests {
             ob: false,
             tenure: Tenure::Bound,
             missed: 0,
+            user: UserMark::NONE,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::base::hash::KeyedHash;
 use crate::base::id::{DatagramPath, FlowId, FlowRef, ListenerId, ShardId, StreamPath, Transport};
 use crate::base::limits::Limits;
 use crate::base::time::Time;
+use crate::base::users::UserMark;
 use crate::sip::{Parsed, Uri, parse};
 
 use super::binding::BindingFlow;
@@ -30,6 +31,8 @@ pub(super) struct Desk {
     pub(super) source_ip: &'static str,
     /// When the nonce was made that it answers.
     pub(super) answers: Option<u32>,
+    /// Who proved to be whom.
+    pub(super) user: UserMark,
     pub(super) out: Registered,
 }
 
@@ -45,6 +48,7 @@ impl Desk {
             source: stream(1, Transport::Wss),
             source_ip: "192.0.2.1",
             answers: None,
+            user: UserMark::NONE,
             out: Registered::default(),
         }
     }
@@ -79,6 +83,7 @@ impl Desk {
             random: self.random,
             longest: None,
             answers: self.answers,
+            user: self.user,
             client_hash: None,
             gruu_key: &self.gruu_key,
             flow_timer: Some(120),

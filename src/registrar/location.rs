@@ -330,6 +330,15 @@ impl Location {
         }
     }
 
+    /// An address of record without bindings is not known any more.
+    pub(super) fn forget_known(&mut self, aor: &[u8]) {
+        let hash = self.hash.of(aor);
+        if self.by_aor.get(&hash) == Some(&END) {
+            self.by_aor.remove(&hash);
+            self.known -= 1;
+        }
+    }
+
     /// Removes a binding. Its address of record stays known.
     pub(super) fn remove(&mut self, key: SlabKey) {
         self.pinged -= usize::from(self.get(key).facts.needs_pings());

@@ -11,6 +11,7 @@ mod answer;
 mod binding;
 mod client;
 mod contact;
+mod departed;
 mod expiry;
 #[doc(hidden)]
 pub mod fuzz;

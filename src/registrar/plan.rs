@@ -400,6 +400,7 @@ fn facts(
             (false, false) => Tenure::Bound,
         },
         missed: 0,
+        user: context.user,
     }
 }
 

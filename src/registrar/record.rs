@@ -26,6 +26,8 @@ const OB: u8 = 1;
 const SHADOW: u8 = 2;
 /// Its client had proved who it is.
 const PROVED: u8 = 4;
+/// A user of the users file registered it.
+const LISTED: u8 = 8;
 /// Largest value of q, in thousandths.
 const Q_MAX: u16 = 1000;
 
@@ -55,6 +57,7 @@ pub(super) struct Record<'a> {
     pub(super) ob: bool,
     pub(super) shadow: bool,
     pub(super) proved: bool,
+    pub(super) listed: bool,
     pub(super) cseq: u32,
     pub(super) registration: u32,
     pub(super) reg_id: u32,
@@ -82,7 +85,8 @@ impl Binding {
         };
         let flags = (u8::from(facts.ob) * OB)
             | (u8::from(self.is_shadow()) * SHADOW)
-            | (u8::from(facts.client.is_some()) * PROVED);
+            | (u8::from(facts.client.is_some()) * PROVED)
+            | (u8::from(facts.user.is_some()) * LISTED);
         out.extend_from_slice(&[REGISTERED, way, facts.transport as u8, flags]);
         for number in [facts.cseq, facts.registration, facts.reg_id] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -210,6 +214,7 @@ impl<'a> Rest<'a> {
             ob: flags & OB != 0,
             shadow: flags & SHADOW != 0,
             proved: flags & PROVED != 0,
+            listed: flags & LISTED != 0,
             cseq,
             registration,
             reg_id,

@@ -13,6 +13,7 @@ use crate::base::config::Config;
 use crate::base::hash::KeyedHash;
 use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
 use crate::base::time::Time;
+use crate::base::users::UserMark;
 use crate::sip::{HeaderName, Message, NameAddr, Scheme, Uri};
 
 use super::answer::{contact_line, line, number_line, push_unfolded, warning_line};
@@ -49,6 +50,8 @@ pub struct RegisterContext<'a> {
     /// The second of the process' clock at which we made the nonce that the sender answered, which
     /// went to `source` alone; absent when nothing shows that it hears what is sent there.
     pub answers: Option<u32>,
+    /// Which user of the users file its sender proved to be.
+    pub user: UserMark,
     /// Makes client keys; absent when the sender proved nothing, or need not be found again.
     pub client_hash: Option<&'a KeyedHash>,
     /// Makes GRUUs.

@@ -8,6 +8,7 @@ use crate::base::config::Config;
 use crate::base::hash::KeyedHash;
 use crate::base::id::{ClientKey, DatagramPath, ListenerId, Transport};
 use crate::base::time::Time;
+use crate::base::users::UserMark;
 use crate::sip::Uri;
 
 use super::binding::{Binding, Draft, Facts, Tenure, Way};
@@ -25,6 +26,8 @@ pub enum NotRestored {
     Expired,
     /// Its domain is not ours any more.
     Domain,
+    /// Who registered it is not in the users file any more.
+    User,
     /// Its client has registered again meanwhile.
     Superseded,
     /// The table is full.
@@ -50,6 +53,10 @@ pub fn restore<'a>(
     let host = record.aor.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
     if !config.is_our_domain(host) {
         return Err(NotRestored::Domain);
+    }
+    let auth = &config.auth;
+    if record.listed && auth.has_method() && auth.mark_of(record.aor).is_none() {
+        return Err(NotRestored::User);
     }
     if location.of_aor(record.aor).any(|(_, ours)| is_same(ours, &record)) {
         return Err(NotRestored::Superseded);
@@ -120,6 +127,7 @@ fn facts(
         ob: record.ob,
         tenure: if record.shadow { Tenure::Shadow } else { Tenure::Bound },
         missed: 0,
+        user: if record.listed { UserMark::FORMER } else { UserMark::NONE },
     }
 }
 

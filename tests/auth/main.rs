@@ -5,6 +5,7 @@ mod lab;
 
 mod bearer;
 mod client;
+mod departed;
 mod dialogs;
 mod identities;
 mod register;

@@ -107,7 +107,8 @@ fn routes_domains_and_the_log_follow_the_file() {
     wait_for_line(&server, "flow opened");
 }
 
-/// A flow that proved who it is with a password that is gone proves nothing any more.
+/// A flow that proved who it is with a password that is gone proves nothing any more, and what was
+/// registered with it has ended.
 #[test]
 fn users_and_passwords_follow_their_file() {
     let users = "alice:wonderland\nbob:builder\n";
@@ -124,8 +125,14 @@ fn users_and_passwords_follow_their_file() {
         let draft = phone.draft("MESSAGE", "sip:nobody@example.com");
         phone.ask(&draft).status()
     };
+    let to_alice = bob.draft("MESSAGE", &alice.aor());
+    assert_eq!(bob.ask(&to_alice).status(), 480, "whoever registered her could not by now");
     assert_eq!((ask(&mut alice), ask(&mut bob)), (407, 404));
     log_in(&mut alice, "glass");
+    let to_alice = bob.draft("MESSAGE", &alice.aor());
+    bob.send(&to_alice.build());
+    alice.serve("MESSAGE");
+    bob.status(200);
     let mut carol = Phone::connect(Transport::Wss, &server, "carol");
     log_in(&mut carol, "x");
     std::fs::write(&file, "no colon\n").expect("write users");

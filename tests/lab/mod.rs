@@ -73,6 +73,7 @@ pub struct Lab {
     generation: u32,
     serial: u32,
     pub links: VecDeque<(ShardId, ShardId, LinkMessage)>,
+    config: Arc<Config>,
 }
 
 impl Lab {
@@ -113,6 +114,7 @@ impl Lab {
             generation: 1,
             serial: 0,
             links: VecDeque::new(),
+            config,
         }
     }
 
@@ -137,11 +139,13 @@ impl Lab {
         self.engines.len() as u16
     }
 
-    /// Another configuration, for all shards.
+    /// Another configuration, for all shards, and who departs by it.
     pub fn reload(&mut self, config: Config) {
-        let config = Arc::new(config);
+        let former = std::mem::replace(&mut self.config, Arc::new(config));
+        let departed = former.auth.departed(&self.config.auth);
         for shard in 0..self.engines.len() as u16 {
-            self.input(shard, Input::Config(Arc::clone(&config)));
+            self.input(shard, Input::Config(Arc::clone(&self.config)));
+            self.input(shard, Input::Departed(Arc::clone(&departed)));
         }
     }
 

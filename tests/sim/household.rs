@@ -148,10 +148,12 @@ impl World {
         let house = self.profile.house.clone();
         let config = script::plain_config(&self.profile);
         let config = house.furnish(config, self.profile.users, self.reloads % 3);
+        let departed = self.config.auth.departed(&config.auth);
         self.config = Arc::new(config);
         self.trace.note(self.now, &self.reloads, "reload", &[]);
         for shard in 0..self.engines.len() {
             self.input(shard, Input::Config(Arc::clone(&self.config)));
+            self.input(shard, Input::Departed(Arc::clone(&departed)));
         }
     }
 
