@@ -138,6 +138,7 @@ impl Table {
             client_hash: None,
             gruu_key: &self.gruus,
             flow_timer: None,
+            is_repeated: false,
         };
         let done = register(&mut self.location, parsed.view(text), &context, &mut self.out);
         assert!(done.is_ok(), "{done:?}");

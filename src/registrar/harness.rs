@@ -30,6 +30,8 @@ pub(super) struct Desk {
     pub(super) source_ip: &'static str,
     /// When the nonce was made that it answers.
     pub(super) answers: Option<u32>,
+    /// Each REGISTER was accepted before.
+    pub(super) is_repeated: bool,
     pub(super) out: Registered,
 }
 
@@ -45,6 +47,7 @@ impl Desk {
             source: stream(1, Transport::Wss),
             source_ip: "192.0.2.1",
             answers: None,
+            is_repeated: false,
             out: Registered::default(),
         }
     }
@@ -82,6 +85,7 @@ impl Desk {
             client_hash: None,
             gruu_key: &self.gruu_key,
             flow_timer: Some(120),
+            is_repeated: self.is_repeated,
         };
         register(&mut self.location, parsed.view(text.as_bytes()), &context, &mut self.out)
     }
