@@ -48,7 +48,9 @@ const RECONNECT: [(u64, Act); 7] = [
 
 /// A silent flow is found out a second after the client is back; then it is over.
 const END: u64 = 1_400;
-const REPEATS: [u64; 4] = [500, 1_500, 3_500, 7_500];
+/// RFC 3261 §17.1.2.2: after T1, twice that and so on up to T2, for 64·T1.
+const REPEATS: [u64; 10] =
+    [500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500];
 
 /// When the core hangs up: every 10 ms while something happens.
 fn moments() -> impl Iterator<Item = u64> {
@@ -203,6 +205,26 @@ impl Scene {
         }
     }
 
+    /// Performs all acts, each in its millisecond.
+    fn play(&mut self, mut agenda: Vec<(u64, Act)>) {
+        agenda.sort_by_key(|(at, _)| *at);
+        let start = self.lab.now;
+        for (at, act) in agenda {
+            let until: Time = start + Duration::from_millis(at);
+            let left = until.saturating_since(self.lab.now);
+            self.lab.pass(left);
+            self.perform(act);
+        }
+    }
+
+    /// When the core repeats a BYE that it sent at that moment.
+    fn repeats(&self, sent: u64) -> Vec<(u64, Act)> {
+        match self.cell.by {
+            Transport::Udp => REPEATS.map(|after| (sent + after, Act::Repeat)).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Once it is all over.
     fn judge(mut self, what: &dyn std::fmt::Debug) {
         let context = format!("{:?} {what:?}", self.cell);
@@ -234,19 +256,52 @@ fn a_bye_arrives_once_whenever_the_core_sends_it() {
             let mut scene = Scene::new(cell);
             let mut agenda = RECONNECT.to_vec();
             agenda.push((moment, Act::HangUp));
-            if cell.by == Transport::Udp {
-                agenda.extend(REPEATS.map(|after| (moment + after, Act::Repeat)));
-            }
+            agenda.extend(scene.repeats(moment));
             agenda.extend((END..2 * END).step_by(100).map(|at| (at, Act::Look)));
-            agenda.sort_by_key(|(at, _)| *at);
-            let start = scene.lab.now;
-            for (at, act) in agenda {
-                let until: Time = start + Duration::from_millis(at);
-                let left = until.saturating_since(scene.lab.now);
-                scene.lab.pass(left);
-                scene.perform(act);
-            }
+            scene.play(agenda);
             scene.judge(&moment);
+        }
+    }
+}
+
+/// However long the client is away, the core hears what became of its BYE: the client's answer, or
+/// that the flow is gone (RFC 5626 §5.3.1), and then the client never hears of it. Only one that
+/// went to a flow of which nobody knew that it was dead, and that is not answered in 64·T1, ends
+/// without a word (RFC 4320 §4.2), when its sender has given it up.
+#[test]
+fn a_bye_has_one_outcome_however_long_the_client_is_away() {
+    const TIMER_F: u64 = 32_000;
+    const HANG_UP: u64 = 50;
+    for cell in cells() {
+        for away in (0..40_000).step_by(1_000) {
+            let mut scene = Scene::new(cell);
+            let late = |(at, act)| (if act == Act::Lose { at } else { at + away }, act);
+            let mut agenda: Vec<_> = RECONNECT.into_iter().map(late).collect();
+            agenda.push((HANG_UP, Act::HangUp));
+            agenda.extend(scene.repeats(HANG_UP));
+            agenda.extend((0..45_000).step_by(500).map(|at| (at, Act::Look)));
+            scene.play(agenda);
+            let heard = scene.heard.len();
+            let told: Vec<u16> = scene.told.iter().map(Sip::status).collect();
+            let expired = scene.lab.count(|it| it.transactions_expired);
+            let what = format!("{cell:?} {away}: {told:?}, {expired} expired");
+            match cell.end {
+                End::Reset if away < 4_500 => {
+                    assert_eq!((heard, &told[..]), (1, &[200][..]), "{what}")
+                }
+                End::Reset => assert_eq!((heard, &told[..]), (0, &[430][..]), "{what}"),
+                _ => match (heard, &told[..], expired) {
+                    (1, [200], 0) => assert!(away < TIMER_F, "{what}"),
+                    (0, [430], 0) => assert!(away >= 5_000, "{what}"),
+                    outcome => {
+                        assert_eq!(outcome, (0, &[][..], 1), "{what}");
+                        assert!(away + 2_000 > TIMER_F, "{what}");
+                    }
+                },
+            }
+            scene.lab.finish();
+            scene.look();
+            assert_eq!((scene.heard.len(), scene.told.len()), (heard, told.len()), "{what}");
         }
     }
 }
