@@ -78,6 +78,16 @@ impl Storing {
         self.claims.push_back(claim.clone());
     }
 
+    /// The change that must be durable before a REGISTER is answered that made the `stored` one.
+    fn awaited(&self, message: Message<'_>, stored: Option<u64>) -> Option<u64> {
+        if self.persistence != Persistence::Synchronous {
+            return None;
+        }
+        let is_pending =
+            || self.serial > self.durable && message.header(HeaderName::Contact).is_some();
+        stored.or_else(|| is_pending().then_some(self.serial))
+    }
+
     /// How many REGISTERs wait.
     pub(super) fn len(&self) -> usize {
         self.held.len()
@@ -139,12 +149,7 @@ impl Engine {
         lines: &[u8],
         stored: Option<u64>,
     ) {
-        let is_awaited = self.storing.persistence == Persistence::Synchronous;
-        let is_query = message.header(HeaderName::Contact).is_none();
-        let pending = || {
-            (self.storing.serial > self.storing.durable && !is_query).then_some(self.storing.serial)
-        };
-        let Some(serial) = stored.or_else(pending).filter(|_| is_awaited) else {
+        let Some(serial) = self.storing.awaited(message, stored) else {
             return self.answer(tx, message, 200, None, lines);
         };
         let Some(answer) = self.compose(tx, message, 200, None, lines) else { return };
