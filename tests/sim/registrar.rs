@@ -62,6 +62,13 @@ impl Wish {
     }
 }
 
+impl Bound {
+    /// When it came to be in force at the earliest.
+    pub fn since(&self) -> Time {
+        self.maybe.0
+    }
+}
+
 impl Registrar {
     /// A REGISTER reached the proxy: what it means is in doubt until the answer.
     pub fn asked(&mut self, serial: u32, wish: &Wish, end: End, now: Time) {
@@ -85,7 +92,8 @@ impl Registrar {
             let own = bound.serial == serial;
             if own && accepted && bound.sure.0 == NEVER {
                 // The registrar may grant up to a tenth less, and counted before its answer left.
-                let least = Duration::from_secs(u64::from(wish.expires) * 9 / 10) - slack;
+                let least = Duration::from_secs(u64::from(wish.expires) * 9 / 10);
+                let least = least.saturating_sub(slack);
                 let most = Duration::from_secs(u64::from(wish.expires)) + slack;
                 bound.sure = (now, bound.sure.1.min(now + least));
                 bound.maybe.1 = bound.maybe.1.min(now + most);
@@ -136,6 +144,14 @@ impl Registrar {
     pub fn may_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
         let all = self.bound.get(&user).into_iter().flatten();
         all.filter(move |it| it.maybe.0 <= until && it.maybe.1 >= from)
+    }
+
+    /// Whether the client of a Contact came over TLS when it was registered last before.
+    pub fn was_secure(&self, bound: &Bound) -> bool {
+        let all = self.bound.get(&bound.wish.user).into_iter().flatten();
+        let mut before = all.filter(|it| it.serial < bound.serial && bound.wish.means(it));
+        let granted = before.rfind(|it| it.sure.0 != NEVER);
+        granted.is_some_and(|it| it.wish.secure)
     }
 
     /// Whoever surely is registered.
