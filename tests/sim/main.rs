@@ -17,12 +17,13 @@
 //! is the change's own.
 //!
 //! Where what is: `profile` and `house` (what a seed decides), `world` and `agenda` (engines,
-//! clock, what comes), `network`, `closing`, `datagrams`, `mesh`, `wire` and `shelf` (bytes on their
-//! way and kept), `phone`, `client`, `server`, `dialog`, `proof` and `bearer` (who sends and answers,
-//! and who that is), `hostile` (who should not), `script` and `household` (what happens when), `edge` (a registrar behind the
-//! proxy), `endurance` (long runs), `registrar` (who may get a request, in its simplest form),
-//! `check`, `checker`, `judge`, `edits`, `claims`, `listing` and `ways` (the invariants), `mutation` (faults
-//! that prove that checkers can fail), `seeds` (what was found), `runner` and `trace`.
+//! clock, what comes), `network`, `closing`, `datagrams`, `mesh`, `wire` and `shelf` (bytes on
+//! their way and kept), `phone`, `client`, `server`, `dialog`, `proof` and `bearer` (who sends and
+//! answers, and who that is), `hostile` (who should not), `script` and `household` (what happens
+//! when), `edge` (a registrar behind the proxy), `endurance` (long runs), `registrar` (who may get
+//! a request, in its simplest form), `check`, `checker`, `judge`, `edits`, `claims`, `listing` and
+//! `ways` (the invariants), `mutation` (faults that prove that checkers can fail), `seeds` (what
+//! was found), `runner` and `trace`.
 
 mod agenda;
 mod bearer;

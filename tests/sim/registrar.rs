@@ -29,6 +29,7 @@ pub struct Bound {
     pub wish: Wish,
     pub end: End,
     serial: u32,
+    refused: bool,
     /// It may be in force from here to there …
     maybe: (Time, Time),
     /// … and it surely is from here to there.
@@ -80,7 +81,15 @@ impl Registrar {
         }
         if wish.expires > 0 {
             let (maybe, sure) = ((now, NEVER), (NEVER, NEVER));
-            all.push(Bound { wish: wish.clone(), end, serial, maybe, sure, kept: NEVER });
+            all.push(Bound {
+                wish: wish.clone(),
+                end,
+                serial,
+                refused: false,
+                maybe,
+                sure,
+                kept: NEVER,
+            });
         }
     }
 
@@ -98,7 +107,9 @@ impl Registrar {
                 bound.sure = (now, bound.sure.1.min(now + least));
                 bound.maybe.1 = bound.maybe.1.min(now + most);
                 bound.kept = bound.kept.min(now + most);
-            } else if own && !accepted || !own && accepted && bound.serial < serial {
+            }
+            bound.refused |= own && !accepted;
+            if own && !accepted || !own && accepted && bound.serial < serial {
                 bound.maybe.1 = bound.maybe.1.min(now + slack);
                 bound.kept = bound.kept.min(now + slack);
             }
@@ -150,8 +161,9 @@ impl Registrar {
     pub fn was_secure(&self, bound: &Bound) -> bool {
         let all = self.bound.get(&bound.wish.user).into_iter().flatten();
         let mut before = all.filter(|it| it.serial < bound.serial && bound.wish.means(it));
-        let granted = before.rfind(|it| it.sure.0 != NEVER);
-        granted.is_some_and(|it| it.wish.secure)
+        // What of a grant that did not leave in time is in force, nobody knows.
+        let last = before.rfind(|it| !it.refused);
+        last.filter(|it| it.sure.0 != NEVER).is_some_and(|it| it.wish.secure)
     }
 
     /// Whoever surely is registered.

@@ -190,6 +190,14 @@ impl Ways {
         self.granted.iter().any(is_it)
     }
 
+    /// Whether a client had registered on `next` by then, under a name that it has on `end`: with
+    /// another Contact and without an instance it is another client (RFC 5626 §4.2).
+    fn is_known_as(&self, phone: usize, end: End, next: End, at: Time) -> bool {
+        let on =
+            |end: End| self.granted.iter().filter(move |it| it.phone == phone && it.end == end);
+        on(next).any(|it| it.at <= at && on(end).any(|old| old.key == it.key))
+    }
+
     /// Whether a client took itself out after it had registered last before `left_at`, and before
     /// `back_at`. What comes by two shards within the `slack` may overtake.
     fn went(&self, phone: usize, left_at: Time, back_at: Time, slack: Duration) -> bool {
@@ -227,10 +235,11 @@ impl Books {
         let end = self.branches.get(branch).map(|(_, end)| *end);
         // Who has not yet registered there again is a stranger.
         let since = Time::from_nanos(now.as_nanos().saturating_sub(self.slack.as_nanos() as u64));
-        let is_client = end.and_then(|end| self.ways.owner(end));
-        let is_secure = end.is_some_and(|end| self.ways.is_as_secure(end, from));
-        let is_known = is_client.is_some_and(|phone| self.ways.was_known(phone, from, since));
-        let is_known = is_known && is_secure;
+        let is_known = end.is_some_and(|end| {
+            let phone = self.ways.owner(end);
+            phone.is_some_and(|phone| self.ways.is_known_as(phone, end, from, since))
+                && self.ways.is_as_secure(end, from)
+        });
         let heard = self.ways.heard.entry(branch.into()).or_default();
         if end == Some(from) || is_known {
             heard.first.get_or_insert(now);
