@@ -155,14 +155,24 @@ impl Ways {
         phone.is_some() && to.phone == phone && self.is_as_secure(end, to.end)
     }
 
-    /// When the client with that flow came back on another, at the earliest from `since` on, and
-    /// the other flow. Who comes back without TLS after a flow with it has not, and is not waited
-    /// for any longer.
+    /// When the client with that flow came back on another that is as secure, at the earliest from
+    /// `since` on, and the other flow.
     fn came_back(&self, phone: usize, end: End, since: Time) -> Option<(Time, End)> {
-        let mine = || self.granted.iter().filter(|it| it.phone == phone);
-        let key = &mine().find(|it| it.end == end)?.key;
-        let next = mine().find(|it| it.end != end && it.at >= since && it.key == *key)?;
-        self.is_as_secure(end, next.end).then_some((next.at, next.end))
+        let mut next = self.nexts(phone, end, since);
+        next.find(|it| self.is_as_secure(end, it.end)).map(|it| (it.at, it.end))
+    }
+
+    /// Whether it came at some time without TLS after a flow with it: then nobody waits for it any
+    /// longer.
+    fn wavered(&self, phone: usize, end: End, since: Time) -> bool {
+        self.nexts(phone, end, since).any(|it| !self.is_as_secure(end, it.end))
+    }
+
+    /// What the client with that flow was granted on others since.
+    fn nexts(&self, phone: usize, end: End, since: Time) -> impl Iterator<Item = &Granted> {
+        let mine = move || self.granted.iter().filter(move |it| it.phone == phone);
+        let key = mine().find(|it| it.end == end).map(|it| &it.key);
+        mine().filter(move |it| it.end != end && it.at >= since && Some(&it.key) == key)
     }
 
     /// On which other flow than `end` its client surely was the whole time, which was from `time.0`
@@ -335,6 +345,7 @@ impl Books {
         };
         let slack = self.slack * 2 + WAIT_SLACK;
         let is_awaited = !ways.went(asked.sender, left_at, back_at, slack)
+            && !ways.wavered(asked.sender, from, reached)
             && ways.lasts(asked.sender, left_at, back_at + slack)
             && ways.had_room(left_at, back_at, slack);
         if !is_awaited {
