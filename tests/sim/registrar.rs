@@ -220,3 +220,25 @@ fn a_queue_without_room_excuses_what_came_meanwhile_and_nothing_later() {
     registrar.has_room(end, true, at(500));
     assert!(registrar.was_crowded(end, at(300)) && !registrar.was_crowded(end, at(450)));
 }
+
+#[test]
+fn the_last_grant_tells_how_a_client_was_registered() {
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    let end = End::Datagram("203.0.113.2:5060".parse().unwrap());
+    let contact = "sip:c2@h.invalid".to_string();
+    let wish =
+        Wish { user: 0, contact, instance: None, expires: 60, secure: true, dialable: false };
+    let plain = Wish { secure: false, ..wish.clone() };
+    let was_secure = |registrar: &Registrar| {
+        registrar.was_secure(registrar.bound[&0].last().expect("a Contact"))
+    };
+    let mut registrar = Registrar::default();
+    registrar.asked(0, &wish, end, at(100));
+    registrar.answered(0, &wish, 200, at(110), Duration::ZERO);
+    registrar.asked(1, &plain, end, at(200));
+    registrar.answered(1, &plain, 401, at(210), Duration::ZERO);
+    registrar.asked(2, &plain, end, at(300));
+    assert!(was_secure(&registrar), "what was refused changes nothing");
+    registrar.asked(3, &plain, end, at(400));
+    assert!(!was_secure(&registrar), "what was not answered may be in force");
+}

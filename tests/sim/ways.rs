@@ -395,3 +395,36 @@ impl Books {
         }
     }
 }
+
+#[test]
+fn who_has_a_secure_flow_among_several_is_back() {
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    let flow = |port: u16| End::Datagram(([203, 0, 113, 2], port).into());
+    let mut ways = Ways::default();
+    ways.keep(Duration::from_secs(10));
+    let mut come = |port: u16, transport: Transport, contact: &str| {
+        let wish = Wish {
+            user: 0,
+            contact: contact.into(),
+            instance: None,
+            expires: 60,
+            secure: transport.is_secure(),
+            dialable: false,
+        };
+        ways.opened(flow(port), transport);
+        ways.registered(2, &wish, (at(u64::from(port)), flow(port)), at(u64::from(port)));
+    };
+    come(1, Transport::Wss, "sip:c@h.invalid");
+    come(2, Transport::Ws, "sip:c@h.invalid");
+    come(3, Transport::Wss, "sip:other@h.invalid");
+    come(4, Transport::Wss, "sip:c@h.invalid");
+    assert_eq!(ways.came_back(2, flow(1), at(1)), Some((at(4), flow(4))));
+    assert_eq!(ways.came_back(2, flow(2), at(2)), Some((at(4), flow(4))));
+    assert!(ways.wavered(2, flow(1), at(1)) && !ways.wavered(2, flow(1), at(3)));
+    assert!(ways.is_known_as(2, flow(1), flow(4), at(4)));
+    assert!(!ways.is_known_as(2, flow(1), flow(3), at(4)), "another Contact");
+    let on =
+        |port, transport| Peer { end: flow(port), phone: Some(2), is_server: false, transport };
+    assert!(ways.is_lowered(flow(1), Some(2), on(2, Transport::Ws)));
+    assert!(!ways.is_lowered(flow(2), Some(2), on(4, Transport::Wss)));
+}
