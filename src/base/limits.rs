@@ -211,6 +211,11 @@ pub const STORE_WAITERS_MAX: usize = 16 * 1024;
 /// Time that a REGISTER waits until what it changed is durable; then it gets 500 with Retry-After.
 /// Well below the 32 s after which its client gives up (RFC 3261 §17.1.2.2, Timer F).
 pub const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Time in which a shard that failed has read all of its bindings again, while it serves.
+pub const RESTORE_TIME: Duration = Duration::from_secs(60);
+/// Clients that show in that time, at addresses for datagrams where they were not before, by which
+/// bindings that come back are judged: the last ones.
+pub const RESTORE_CLAIMS_MAX: usize = 1024;
 /// Records that are read from the store at a time.
 pub const STORE_PAGE_RECORDS: usize = 256;
 /// Pages of them that wait for one shard; then reading waits.

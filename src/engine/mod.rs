@@ -243,7 +243,7 @@ impl Engine {
             handovers_kept: Vec::new(),
             searches_kept: Vec::new(),
             scratch: Scratch::default(),
-            storing: Storing::new(setup.config.registrar.persistence, setup.incarnation),
+            storing: Storing::new(setup.config.registrar.persistence, setup.incarnation, now),
             counters: Counters::default(),
             draining: false,
             wall_clock: None,

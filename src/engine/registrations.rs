@@ -266,6 +266,12 @@ impl Engine {
     }
 
     fn end_others(&mut self, claim: &PathClaim) {
+        self.storing.note_claim(claim, self.now);
+        self.end_claimed(claim);
+    }
+
+    /// Ends the bindings of this shard that lead to the client of a claim, who is not meant.
+    pub(super) fn end_claimed(&mut self, claim: &PathClaim) {
         let mut gone = Vec::new();
         let now = self.now;
         let ended = self.location.end_others(claim, now, |it| gone.extend(indexed(it)));
