@@ -19,6 +19,7 @@ use sipring::base::id::{FlowId, FlowRef, ListenerId, ShardId, StreamPath, Transp
 use sipring::base::limits::Limits;
 use sipring::base::rng::Rng;
 use sipring::base::time::Time;
+use sipring::base::users::UserMark;
 use sipring::registrar::{GruuKey, Location, RegisterContext, Registered, register};
 use sipring::sip::{Parsed, parse};
 
@@ -135,9 +136,11 @@ impl Table {
             random: binding as u64,
             longest: None,
             answers: None,
+            user: UserMark::NONE,
             client_hash: None,
             gruu_key: &self.gruus,
             flow_timer: None,
+            is_repeated: false,
         };
         let done = register(&mut self.location, parsed.view(text), &context, &mut self.out);
         assert!(done.is_ok(), "{done:?}");

@@ -167,6 +167,11 @@ counters! {
     identities_refused;
     /// REGISTER requests answered 200.
     registrations;
+    /// Answered REGISTER requests whose transactions gave way to new requests before Timer J.
+    registers_gave_way;
+    /// REGISTER requests answered 200 once more, changing nothing, after their transactions gave
+    /// way.
+    registrations_repeated;
     /// Bindings of registrars behind us that we keep a shadow of, counted when they are new or on
     /// another flow.
     bindings_shadowed;

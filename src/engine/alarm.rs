@@ -9,6 +9,7 @@ use crate::transaction::Timer;
 use crate::ws::frame::{Opcode, write_frame};
 
 use super::Engine;
+use super::lingering::Patience;
 use super::output::Output;
 
 /// What an entry of the timer wheel is for.
@@ -41,7 +42,7 @@ pub(super) enum Alarm {
     /// The next step of the walk over bindings that need pings.
     Pings,
     /// The answered request that waits longest for repeats may have waited long enough.
-    Lingering,
+    Lingering(Patience),
     /// The same of an accepted INVITE.
     Accepted,
     /// There are more users who are gone.
@@ -66,7 +67,7 @@ impl Engine {
                 Alarm::Probe(flow) => self.on_probe_over(flow),
                 Alarm::Store => self.on_store_alarm(),
                 Alarm::Pings => self.on_ping_alarm(),
-                Alarm::Lingering => self.on_linger_alarm(),
+                Alarm::Lingering(patience) => self.on_linger_alarm(patience),
                 Alarm::Accepted => self.on_accepted_alarm(),
                 Alarm::Departed => self.end_departed(),
             }

@@ -9,7 +9,8 @@
 //! may they), `serve` (what is asked), `targets` (where it may go), `search` (who is tried when),
 //! `fork` (copies and client transactions) and `ack` (which has none), `failover` and `standing`
 //! (servers that do not answer), `client` and `server` (what the machines want),
-//! `lingering` (what is left of answered requests), `accepted` (what is of accepted INVITEs),
+//! `lingering` and `remembered` (what is left of answered requests), `accepted` (what is of accepted
+//! INVITEs),
 //! `answer` (responses up and of our own), `deliver` (bytes to a flow, here or elsewhere), `linked`
 //! (what other shards say), `seek` and `wait` (clients that lost their flow), `recall` (callers that
 //! came back, perhaps without their call), `alarm` (timers). Beside them: `reconfigure` (another
@@ -45,6 +46,7 @@ mod pings;
 mod recall;
 mod reconfigure;
 mod registrations;
+mod remembered;
 mod report;
 mod resources;
 mod search;
@@ -245,8 +247,8 @@ impl Engine {
             handovers_kept: Vec::new(),
             searches_kept: Vec::new(),
             scratch: Scratch::default(),
-            storing: Storing::new(setup.config.registrar.persistence, setup.incarnation),
             departing: Departing::default(),
+            storing: Storing::new(setup.config.registrar.persistence, setup.incarnation, now),
             counters: Counters::default(),
             draining: false,
             wall_clock: None,

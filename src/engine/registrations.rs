@@ -37,6 +37,8 @@ impl Engine {
     pub(super) fn register(&mut self, tx: SlabKey, message: Message<'_>) -> Result<(), Reject> {
         let Some(transaction) = self.transactions.server.get(tx) else { return Ok(()) };
         let arrival = transaction.arrival.clone();
+        let lingering = &self.transactions.lingering;
+        let is_repeated = transaction.merge.is_some_and(|it| lingering.has_accepted(it, self.now));
         self.check_store_room()?;
         let config = std::sync::Arc::clone(&self.config);
         let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
@@ -54,12 +56,14 @@ impl Engine {
             client_hash: is_known.then_some(&self.placement),
             gruu_key: &self.gruus,
             flow_timer: flow_timer(arrival.transport(), &config.limits),
+            is_repeated,
         };
         let mut outcome = std::mem::take(&mut self.scratch.registered);
         let result = register(&mut self.location, message, &context, &mut outcome);
         match result {
             Ok(()) => {
-                self.counters.registrations += 1;
+                self.counters.registrations += u64::from(!is_repeated);
+                self.counters.registrations_repeated += u64::from(is_repeated);
                 self.index_contacts(arrival.source, &outcome);
                 self.on_came(arrival.source, &outcome.came);
                 self.take_path(outcome.claim.take());
@@ -112,6 +116,7 @@ impl Engine {
             user: UserMark::NONE,
             client_hash: is_known.then_some(&self.placement),
             flow_timer: None,
+            is_repeated: false,
         };
         let mut outcome = std::mem::take(&mut self.scratch.registered);
         let kept = shadow(&mut self.location, request, response, &context, &mut outcome);
@@ -264,6 +269,12 @@ impl Engine {
     }
 
     fn end_others(&mut self, claim: &PathClaim) {
+        self.storing.note_claim(claim, self.now);
+        self.end_claimed(claim);
+    }
+
+    /// Ends the bindings of this shard that lead to the client of a claim, who is not meant.
+    pub(super) fn end_claimed(&mut self, claim: &PathClaim) {
         let mut gone = Vec::new();
         let now = self.now;
         let ended = self.location.end_others(claim, now, |it| gone.extend(indexed(it)));

@@ -52,6 +52,7 @@ impl Engine {
             let full = Reject::retry_after(480, 5, "Too many requests wait");
             return self.answer_stateless(arrival, message, &full);
         }
+        let has_room = self.make_room();
         let is_invite = message.method() == Method::Invite;
         let timers = &self.config.timers;
         let reliable = arrival.transport().is_reliable();
@@ -88,7 +89,8 @@ impl Engine {
             merge: None,
             reported: false,
         };
-        let Some(tx) = self.transactions.open(transaction) else {
+        let opened = if has_room { self.transactions.open(transaction) } else { None };
+        let Some(tx) = opened else {
             let full = Reject::retry_after(500, 5, "Too many transactions");
             return self.answer_stateless(arrival, message, &full);
         };

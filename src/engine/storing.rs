@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 
 use crate::base::config::{Config, Persistence};
 use crate::base::id::FlowRef;
-use crate::base::limits::{STORE_WAIT_MAX, STORE_WAITERS_MAX};
+use crate::base::limits::{RESTORE_CLAIMS_MAX, RESTORE_TIME, STORE_WAIT_MAX, STORE_WAITERS_MAX};
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 use crate::base::wheel::TimerId;
 use crate::proxy::Reject;
 use crate::proxy::target::Hop;
-use crate::registrar::{Binding, BindingFlow, canonical_contact, restore};
-use crate::sip::{Message, Uri};
+use crate::registrar::{Binding, BindingFlow, PathClaim, canonical_contact, restore};
+use crate::sip::{HeaderName, Message, Uri};
 
 use super::Engine;
 use super::alarm::Alarm;
@@ -30,9 +30,16 @@ pub(super) struct Storing {
     /// Number of the last change that went out. Each incarnation of the shard counts in a range of
     /// its own: what was durable for another one is not for this.
     serial: u64,
+    /// Number of the last change that is durable.
+    durable: u64,
     /// REGISTERs that wait, by serial and by time.
     held: VecDeque<Held>,
     alarm: Option<TimerId>,
+    /// Who showed lately to be at an address, for bindings that are not back yet. Empty where none
+    /// come back beside traffic.
+    claims: VecDeque<PathClaim>,
+    /// When all are back.
+    claims_until: Time,
 }
 
 /// A REGISTER that is answered once the change of that serial is durable.
@@ -44,9 +51,41 @@ struct Held {
 }
 
 impl Storing {
-    pub(super) fn new(persistence: Persistence, incarnation: u8) -> Storing {
+    pub(super) fn new(persistence: Persistence, incarnation: u8, now: Time) -> Storing {
         let serial = u64::from(incarnation) << 56;
-        Storing { persistence, serial, held: VecDeque::new(), alarm: None }
+        // Only a shard that failed reads the store while it serves.
+        let reads = incarnation > 0 && persistence != Persistence::None;
+        Storing {
+            persistence,
+            serial,
+            durable: serial,
+            held: VecDeque::new(),
+            alarm: None,
+            claims: VecDeque::new(),
+            claims_until: if reads { now + RESTORE_TIME } else { now },
+        }
+    }
+
+    /// Somebody is at an address: bindings that come back later are judged by that, too.
+    pub(super) fn note_claim(&mut self, claim: &PathClaim, now: Time) {
+        if now >= self.claims_until {
+            self.claims = VecDeque::new();
+            return;
+        }
+        if self.claims.len() == RESTORE_CLAIMS_MAX {
+            self.claims.pop_front();
+        }
+        self.claims.push_back(claim.clone());
+    }
+
+    /// The change that must be durable before a REGISTER is answered that made the `stored` one.
+    fn awaited(&self, message: Message<'_>, stored: Option<u64>) -> Option<u64> {
+        if self.persistence != Persistence::Synchronous {
+            return None;
+        }
+        let is_pending =
+            || self.serial > self.durable && message.header(HeaderName::Contact).is_some();
+        stored.or_else(|| is_pending().then_some(self.serial))
     }
 
     /// How many REGISTERs wait.
@@ -101,7 +140,8 @@ impl Engine {
         Err(too_slow())
     }
 
-    /// Answers a REGISTER 200: at once, or when its change is durable.
+    /// Answers a REGISTER 200: at once, or when its change is durable. One that found nothing left
+    /// to change waits for those who changed it; a query does not.
     pub(super) fn answer_when_stored(
         &mut self,
         tx: SlabKey,
@@ -109,8 +149,7 @@ impl Engine {
         lines: &[u8],
         stored: Option<u64>,
     ) {
-        let is_awaited = self.storing.persistence == Persistence::Synchronous;
-        let Some(serial) = stored.filter(|_| is_awaited) else {
+        let Some(serial) = self.storing.awaited(message, stored) else {
             return self.answer(tx, message, 200, None, lines);
         };
         let Some(answer) = self.compose(tx, message, 200, None, lines) else { return };
@@ -121,6 +160,7 @@ impl Engine {
 
     /// Everything up to that change is durable.
     pub(super) fn on_stored(&mut self, serial: u64) {
+        self.storing.durable = self.storing.durable.max(serial);
         while self.storing.held.front().is_some_and(|held| held.serial <= serial) {
             let Some(held) = self.storing.held.pop_front() else { break };
             if self.transactions.server.get(held.tx).is_none() {
@@ -175,8 +215,13 @@ impl Engine {
                     .zip(canonical(binding))
                     .filter(|_| binding.is_indexed() && !config.upstreams.is_empty());
                 let owner = self.placement.of(binding.aor());
+                let taken = self.storing.claims.iter().find(|it| it.ends(binding)).cloned();
                 if let Some((flow, contact)) = indexed {
                     self.index_contact(&contact, owner, Some(flow));
+                }
+                if let Some(claim) = taken {
+                    self.end_claimed(&claim);
+                    self.store_changes();
                 }
                 self.arm_expiry();
             }

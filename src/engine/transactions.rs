@@ -301,11 +301,9 @@ impl Transactions {
         self.servers() >= self.max
     }
 
-    /// Adds a server transaction. `None`: there are as many as there may be.
+    /// Adds a server transaction, for which [room was made](super::Engine::make_room). `None`: as many live
+    /// as there may be.
     pub fn open(&mut self, transaction: ServerTransaction) -> Option<SlabKey> {
-        if self.is_full() {
-            return None;
-        }
         let key = transaction.key;
         let tx = self.server.insert(transaction)?;
         self.by_key.insert(key, ServerName::Living(tx));

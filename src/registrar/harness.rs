@@ -33,6 +33,8 @@ pub(super) struct Desk {
     pub(super) answers: Option<u32>,
     /// Who proved to be whom.
     pub(super) user: UserMark,
+    /// Each REGISTER was accepted before.
+    pub(super) is_repeated: bool,
     pub(super) out: Registered,
 }
 
@@ -49,6 +51,7 @@ impl Desk {
             source_ip: "192.0.2.1",
             answers: None,
             user: UserMark::NONE,
+            is_repeated: false,
             out: Registered::default(),
         }
     }
@@ -87,6 +90,7 @@ impl Desk {
             client_hash: None,
             gruu_key: &self.gruu_key,
             flow_timer: Some(120),
+            is_repeated: self.is_repeated,
         };
         register(&mut self.location, parsed.view(text.as_bytes()), &context, &mut self.out)
     }

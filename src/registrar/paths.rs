@@ -47,7 +47,7 @@ impl PathClaim {
     }
 
     /// Whether requests for the binding would reach the client of this claim, who is not meant.
-    fn ends(&self, binding: &Binding) -> bool {
+    pub fn ends(&self, binding: &Binding) -> bool {
         let is_there = match &binding.facts.way {
             Way::Datagram(path) => **path == self.path,
             _ => binding.datagrams_to() == Some(self.path.remote),

@@ -23,6 +23,7 @@ use super::gruu::{self, GruuKey};
 use super::location::Location;
 use super::paths::PathClaim;
 use super::plan::Plan;
+use super::terms::read_contact;
 
 /// Option tags that may stand in Require (RFC 3327, RFC 5626, RFC 5627 §5.1).
 const SUPPORTED: [&[u8]; 3] = [b"path", b"outbound", b"gruu"];
@@ -58,6 +59,9 @@ pub struct RegisterContext<'a> {
     pub gruu_key: &'a GruuKey,
     /// Seconds for Flow-Timer, if the client is to be told (RFC 5626 §11.1).
     pub flow_timer: Option<u32>,
+    /// It was accepted before, and its transaction is forgotten (RFC 3261 §17.2.2): it changes
+    /// nothing, whatever happened since, and is told of the bindings that there are.
+    pub is_repeated: bool,
 }
 
 /// What came of a REGISTER; used again for the next one.
@@ -151,6 +155,11 @@ pub fn register(
     out.clear();
     check_require(request, context, out)?;
     let sender = Sender::read(request, context, out)?;
+    if context.is_repeated {
+        let is_outbound = sender.has_reg_id(out)? && sender.supports_outbound;
+        answer(location, &sender, is_outbound, out);
+        return Ok(());
+    }
     let plan = match sender.contacts(out)? {
         Contacts::None => Plan::default(),
         Contacts::All => Plan::remove_all(&sender, location, out)?,
@@ -289,6 +298,16 @@ impl<'a> Sender<'a> {
             return Err(reject(self.context, 400, STAR_MISUSED, out));
         }
         Ok(Contacts::All)
+    }
+
+    /// Whether a Contact has a reg-id that counts.
+    fn has_reg_id(&self, out: &mut Registered) -> Result<bool, Reject> {
+        for value in self.request.values(HeaderName::Contact).filter(|it| it.text != b"*") {
+            if read_contact(self, value.text, out)?.reg_id != 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The address of record as the client wrote it, when it asks for GRUUs (RFC 5627 §5.2).

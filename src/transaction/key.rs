@@ -15,6 +15,18 @@ pub struct ServerKey(u128);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MergeKey(u128);
 
+impl MergeKey {
+    /// The key as one number.
+    pub const fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    /// The key that [`MergeKey::to_bits`] gave.
+    pub const fn from_bits(bits: u128) -> MergeKey {
+        MergeKey(bits)
+    }
+}
+
 impl ServerKey {
     /// The key as one number, for placement and for links.
     pub const fn to_bits(self) -> u128 {

@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { Browser } from "../browser/support/browser.mjs";
 import { Proxy } from "../browser/support/proxy.mjs";
-import { cells, goesOn, phone, roamer } from "../browser/support/roamer.mjs";
+import { LOSSES, cells, converse, goesOn, phone, requests, roamer } from "../browser/support/roamer.mjs";
 import { balance, metrics } from "./support/books.mjs";
 import { configure } from "./support/edge.mjs";
 import { Kamailio } from "./support/kamailio.mjs";
@@ -47,6 +47,29 @@ describe("a call through the core goes on after the reconnect", { concurrency: 4
       await goesOn({ client, peer, state, loss, last });
       assert.notEqual(await core.path(client.user), path, "the core has another Path");
     });
+  }
+});
+
+// While the client is away, when it may be on its way back, and when the lost connection may just be found out.
+const MOMENTS_MS = [0, 2_000, 3_000];
+
+describe("the core hangs up whenever it likes", { concurrency: 4 }, () => {
+  for (const library of ["jssip", "sipjs"]) {
+    for (const loss of LOSSES) {
+      for (const moment_ms of MOMENTS_MS) {
+        test(`${library}, ${loss}: after ${moment_ms} ms`, { timeout: TEST_MS }, async (t) => {
+          const peer = await phone(t, browser, "jssip", { url: `wss://${EDGE}:8443/`, ...somebody() });
+          const client = await roamer(t, browser, library, { port: 8443, host: EDGE, ...somebody() });
+          await converse(peer, client);
+          client.relay[loss]();
+          await new Promise((resolve) => setTimeout(resolve, moment_ms));
+          await core.hangUp(client.user);
+          await Promise.all([peer.event("ended"), client.event("ended")]);
+          const byes = await requests(client, "BYE");
+          assert.equal(byes.length, 1, `BYE arrives once:\n${await client.story()}`);
+        });
+      }
+    }
   }
 });
 

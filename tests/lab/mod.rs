@@ -131,6 +131,7 @@ impl Lab {
         };
         self.engines[usize::from(shard)] = Engine::new(self.now, setup);
         self.restarted = true;
+        self.shelf.forget_shard(shard);
         self.settle();
     }
 

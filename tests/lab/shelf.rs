@@ -27,6 +27,16 @@ impl Shelf {
         let mine = |record: &[u8]| aor_of(record).expect("a record of ours") == aor.as_bytes();
         self.records.values().filter(|(_, record)| mine(record)).count()
     }
+
+    /// The last change that the shard gave.
+    pub fn last_of(&self, shard: usize) -> u64 {
+        self.awaited[&shard]
+    }
+
+    /// The shard is started anew, and counts from another number on.
+    pub(super) fn forget_shard(&mut self, shard: u16) {
+        self.awaited.remove(&usize::from(shard));
+    }
 }
 
 impl Lab {
@@ -55,14 +65,26 @@ impl Lab {
 
     /// Gives this run what another one left, after `down` has passed.
     pub fn restore(&mut self, former: &Lab, down: Duration) {
-        let placement = KeyedHash::new(derive_key(&SECRET, "placement"));
-        let shards = self.engines.len() as u16;
         self.shelf.records = former.shelf.records.clone();
         for (id, (expires_at, record)) in &former.shelf.records {
             let left = expires_at.saturating_since(former.now).saturating_sub(down);
             let (id, expires_at) = (*id, self.now + left);
-            let owner = aor_of(record).map_or(0, |aor| owner_of(&placement, aor, shards).0);
-            self.input(owner, Input::Restored { id, expires_at, record });
+            self.input(self.owner_of(record), Input::Restored { id, expires_at, record });
         }
+    }
+
+    /// Gives a shard that was started anew what it had then.
+    pub fn restore_shard(&mut self, shard: u16, had: &Shelf) {
+        for (id, (expires_at, record)) in &had.records {
+            let (id, expires_at) = (*id, *expires_at);
+            if self.owner_of(record) == shard {
+                self.input(shard, Input::Restored { id, expires_at, record });
+            }
+        }
+    }
+
+    fn owner_of(&self, record: &[u8]) -> u16 {
+        let placement = KeyedHash::new(derive_key(&SECRET, "placement"));
+        aor_of(record).map_or(0, |aor| owner_of(&placement, aor, self.shards()).0)
     }
 }

@@ -19,5 +19,6 @@ mod stale_flows;
 mod stale_links;
 mod stored;
 mod stored_shadows;
+mod stuck_disk;
 mod tokens;
 mod two_edges;

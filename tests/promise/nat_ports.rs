@@ -313,25 +313,49 @@ fn an_address_that_is_dialled_may_become_another_devices() {
     }
 }
 
+fn stored() -> Config {
+    let mut config = guarded();
+    config.registrar.persistence = Persistence::Delayed;
+    config
+}
+
 #[test]
 fn a_binding_of_a_former_run_is_told_apart_too() {
-    let stored = |config: Config| {
-        let mut config = config;
-        config.registrar.persistence = Persistence::Delayed;
-        config
-    };
     for (before, after) in [(1, 1), (1, 3), (3, 1)] {
         for place in [ONE, ADDRESS] {
-            let mut former = Lab::new(before, stored(guarded()));
+            let mut former = Lab::new(before, stored());
             let (alice, bob) = (user_of(0, after, 0), user_of(after - 1, after, 1));
             let phone = Phone::connect(&mut former, 0, Transport::Udp, ADDRESS);
             let one = (place, ";+sip.instance=\"<urn:uuid:A>\"");
             log_in(&mut former, &phone, &alice, one);
-            let mut lab = Lab::with_epoch(after, stored(guarded()), 2);
+            let mut lab = Lab::with_epoch(after, stored(), 2);
             lab.restore(&former, Duration::from_secs(5));
             assert_eq!(outcome(&mut lab, 0, &alice, &phone), 0);
             log_in(&mut lab, &phone, &bob, (TWO, ";+sip.instance=\"<urn:uuid:B>\""));
             assert_eq!(outcome(&mut lab, 0, &alice, &phone), 480);
+            assert_eq!(lab.shelf.count_of(&format!("{alice}@example.com")), 0);
+            assert_eq!(lab.shelf.count_of(&format!("{bob}@example.com")), 1);
+        }
+    }
+}
+
+/// A shard failed, and its bindings come back while there is traffic: who is at a port by then was
+/// told before the binding of who was there is known again.
+#[test]
+fn a_binding_that_comes_back_after_who_got_its_port_leads_nowhere() {
+    for (shards, owner) in [(1, 0), (2, 0), (2, 1)] {
+        for place in [ONE, ADDRESS] {
+            let mut lab = Lab::new(shards, stored());
+            let (alice, bob) = (user_of(0, shards, 0), user_of(owner, shards, 1));
+            let phone = Phone::connect(&mut lab, shards - 1, Transport::Udp, ADDRESS);
+            log_in(&mut lab, &phone, &alice, (place, ";+sip.instance=\"<urn:uuid:A>\""));
+            let had = lab.shelf.clone();
+            lab.restart(0, stored());
+            log_in(&mut lab, &phone, &bob, (TWO, ";+sip.instance=\"<urn:uuid:B>\""));
+            lab.restore_shard(0, &had);
+            assert_eq!(outcome(&mut lab, 0, &alice, &phone), 480);
+            assert_eq!(outcome(&mut lab, 0, &bob, &phone), 0);
+            assert_eq!(lab.count(|it| it.bindings_path_taken), 1);
             assert_eq!(lab.shelf.count_of(&format!("{alice}@example.com")), 0);
             assert_eq!(lab.shelf.count_of(&format!("{bob}@example.com")), 1);
         }

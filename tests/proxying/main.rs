@@ -15,6 +15,7 @@ mod failover;
 mod flows_of_one;
 mod fork;
 mod gathering;
+mod giving_way;
 mod gruu;
 mod large;
 mod loops;

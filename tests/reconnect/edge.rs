@@ -59,18 +59,27 @@ impl Guest {
         Guest { phone, serial: lab.serial(), cseq: 0, ..self.clone() }
     }
 
-    /// Sends a REGISTER; what the core got of it.
-    pub fn ask(&mut self, lab: &mut Lab, core: &Phone, expires: u32) -> Sip {
+    /// The next REGISTER.
+    pub fn registration(&mut self, expires: u32) -> Draft {
         self.cseq += 1;
         let aor = format!("<sip:{}@example.com>", self.user);
-        let draft =
-            request(&self.phone, "REGISTER", "sip:example.com", &format!("g{}", self.serial))
-                .branch(&self.phone, &format!("g{}x{}", self.serial, self.cseq))
-                .cseq(self.cseq)
-                .from(&format!("{aor};tag=r"))
-                .to(&aor)
-                .line(&format!("Contact: <{}>{};expires={expires}", self.contact, self.params))
-                .line("Supported: path, outbound");
+        request(&self.phone, "REGISTER", "sip:example.com", &format!("g{}", self.serial))
+            .branch(&self.phone, &format!("g{}x{}", self.serial, self.cseq))
+            .cseq(self.cseq)
+            .from(&format!("{aor};tag=r"))
+            .to(&aor)
+            .line(&self.listed(expires))
+            .line("Supported: path, outbound")
+    }
+
+    /// Its Contact, as it registers it and the core lists it.
+    pub fn listed(&self, expires: u32) -> String {
+        format!("Contact: <{}>{};expires={expires}", self.contact, self.params)
+    }
+
+    /// Sends a REGISTER; what the core got of it.
+    pub fn ask(&mut self, lab: &mut Lab, core: &Phone, expires: u32) -> Sip {
+        let draft = self.registration(expires);
         self.phone.send(lab, &draft.text());
         let mut got = core.take(lab);
         got.retain(|it| it.method() == "REGISTER");
@@ -82,7 +91,7 @@ impl Guest {
     pub fn register(&mut self, lab: &mut Lab, core: &Phone, expires: u32) {
         let got = self.ask(lab, core, expires);
         self.path = got.header("Path").to_owned();
-        let listed = format!("Contact: <{}>{};expires={expires}", self.contact, self.params);
+        let listed = self.listed(expires);
         let lines: &[&str] = if expires > 0 { &[&listed] } else { &[] };
         core.send(lab, &got.response(200, "core", lines));
     }

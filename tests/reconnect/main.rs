@@ -13,6 +13,7 @@ mod forgotten;
 mod impostors;
 mod matrix;
 mod memory;
+mod moments;
 mod pending;
 mod restarts;
 mod stored;

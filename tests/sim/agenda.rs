@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::net::SocketAddr;
 
 use sipring::base::event::CloseReason;
-use sipring::base::id::{ConnectId, ShardId};
+use sipring::base::id::{ConnectId, FlowId, ShardId};
 use sipring::base::time::Time;
 use sipring::engine::LinkMessage;
 
@@ -74,6 +74,10 @@ pub enum Happening {
     /// A shard is told of what it had before it failed.
     Restore {
         shard: ShardId,
+    },
+    /// What a flow's client proved itself with is over, and the grace after it.
+    TokenEnds {
+        flow: FlowId,
     },
     Reload,
     Drain,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use sipring::base::id::Transport;
 use sipring::base::time::Time;
 
+use crate::bearer::Bearers;
+use crate::checker::{Checker, Violation};
 use crate::claims::Claims;
 use crate::edge::Edge;
 use crate::message::Sip;
@@ -20,47 +22,6 @@ use crate::world::End;
 const TRANSACTION_TIME: Duration = Duration::from_secs(32);
 /// A request that has no outcome by then has none because its sender left.
 pub const OUTCOME_TIME: Duration = Duration::from_secs(185 + 32 * 3);
-
-/// Which invariant a checker guards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checker {
-    Reached,
-    OneOutcome,
-    WrongClient,
-    Downgraded,
-    Bounded,
-    Balance,
-    Vias,
-    Edits,
-    Closed,
-    Leak,
-    /// A name or a proof that is not its sender's.
-    Identity,
-    /// A second copy for a client that came back, or one for a client that did not.
-    Moved,
-    /// What waits for a client waits too long.
-    Held,
-    /// A caller is gone for good, and the call rings on.
-    Rings,
-    /// A binding outlives its flow and its grace.
-    Grace,
-    /// More or less time than was asked for.
-    Granted,
-    /// A registration that was refused is in force, or one is not that was granted.
-    Listed,
-    /// What was promised to last is not in the store.
-    Durable,
-    /// A request by a Path is not with its client, nor its server told.
-    Path,
-    Panic,
-}
-
-/// An invariant that did not hold.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    pub checker: Checker,
-    pub text: String,
-}
 
 /// To whom a request may go.
 #[derive(Clone, Debug)]
@@ -81,6 +42,8 @@ pub enum Aim {
     Register(Wish),
     /// Nobody: it names a token that was never given to its sender.
     Nobody,
+    /// Nobody: it bears a token that is not good for it, which its sender is told.
+    Forbidden,
     /// Hop by hop: CANCEL and ACK of an INVITE.
     Hop,
 }
@@ -104,6 +67,8 @@ pub struct Asked {
     pub left_at: Option<Time>,
     /// Its proof had been said before.
     pub replayed: bool,
+    /// It, or its flow by then, bore a token that was good.
+    pub proved: bool,
     pub final_at: Time,
     /// A shard failed since it came, or its transaction is over (RFC 6026 §7.1: timer L runs
     /// 64·T1): what repeats it may be new to the proxy.
@@ -143,6 +108,7 @@ pub struct Books {
     pub expired: BTreeMap<(String, String), u32>,
     pub registrar: Registrar,
     pub claims: Claims,
+    pub bearers: Bearers,
     pub ways: Ways,
     pub edge: Edge,
     pub slack: Duration,
@@ -198,6 +164,7 @@ impl Books {
             excused: false,
             left_at: None,
             replayed: false,
+            proved: false,
             final_at: Time::ZERO,
             forgotten: false,
         });
@@ -235,6 +202,8 @@ impl Books {
             asked.replayed = self.claims.is_said_before(from, &asked.sip);
         }
         asked.copies_in += 1;
+        let heard = self.bearers.hear(asked.sender, from, &asked.sip, now);
+        asked.proved |= heard.is_some();
         asked.forgotten |= asked.final_status != 0 && now >= asked.final_at + TRANSACTION_TIME;
         // A registrar that lost its memory cannot tell a late copy from a new REGISTER.
         let is_new = asked.reached.is_none();
@@ -244,7 +213,9 @@ impl Books {
         if is_new {
             asked.reached = Some((now, from));
         }
-        if let Aim::Register(wish) = &asked.aim {
+        if let Aim::Register(wish) = &mut asked.aim {
+            // No binding outlives what its client came by.
+            wish.expires = heard.map_or(wish.expires, |left| wish.expires.min(left));
             let (wish, sender) = (wish.clone(), asked.sender);
             self.registrar.asked(serial, &wish, from, now);
             self.ways.asked(sender, &wish, now);
@@ -263,6 +234,7 @@ impl Books {
         self.registrar.ended(end, now, self.slack, self.ways.grace());
         self.ways.ended(end, now);
         self.edge.ended(end);
+        self.bearers.ended(end);
         for asked in &mut self.asked {
             let in_time = |at: Time| now <= at + OUTCOME_TIME;
             if asked.reached.is_some_and(|(at, from)| from == end && in_time(at)) {
@@ -316,7 +288,9 @@ impl Books {
                     && !self.ways.is_same_client(*end, to) =>
             {
                 let text = format!("{} for {end:?} to {to:?}", sip.start());
-                self.fail(Checker::WrongClient, text);
+                let is_lowered = self.ways.is_lowered(*end, self.ways.owner(*end), to);
+                let checker = if is_lowered { Checker::Lowered } else { Checker::WrongClient };
+                self.fail(checker, text);
             }
             Some(_) => {}
             None => {
@@ -372,6 +346,8 @@ impl Books {
         let judged = judged.and_then(|()| self.judge_outcome(asked, status, to.transport));
         let judged = judged.and_then(|()| self.judge_reached(asked, status, answer, sip, now));
         let judged = judged.and_then(|()| self.judge_told(asked, status, answer, sip, now));
+        let judged = judged.and_then(|()| self.judge_refusal(asked, status, answer));
+        let judged = judged.and_then(|()| self.judge_proof(asked, status, answer));
         let judged = judged.and_then(|()| self.judge_grant(asked, status));
         let judged = judged.and_then(|()| self.judge_listing(asked, sip, now));
         let is_final = status >= 200;

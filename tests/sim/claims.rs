@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::check::{Asked, Books, Checker, Peer, Violation};
+use crate::check::{Asked, Books, Peer};
+use crate::checker::{Checker, Violation};
 use crate::message::{Sip, inside};
 use crate::world::End;
 
@@ -25,11 +26,12 @@ impl Claims {
         self.servers = servers;
     }
 
-    /// Whether the proof in a request was said before. Nobody but its client can write on a stream:
+    /// Whether the digest in a request was said before. Nobody but its client can write on a stream:
     /// there the same words are as good as before.
     pub fn is_said_before(&mut self, from: End, sip: &Sip) -> bool {
         let is_shared = matches!(from, End::Datagram(_));
-        let Some(value) = credentials(sip).filter(|_| is_shared) else { return false };
+        let is_digest = |value: &&str| is_shared && value.starts_with("Digest ");
+        let Some(value) = credentials(sip).filter(is_digest) else { return false };
         let param = |name: &str| {
             let rest = value.split_once(name).map_or("", |(_, rest)| rest);
             rest.split([',', '"']).next().unwrap_or_default().to_string()
@@ -38,7 +40,7 @@ impl Claims {
     }
 
     /// Whether its sender may bear the name in From.
-    fn is_own_name(&self, asked: &Asked) -> bool {
+    pub fn is_own_name(&self, asked: &Asked) -> bool {
         let Some(own) = self.provable.get(asked.sender) else { return true };
         own.as_deref() == Some(inside(asked.sip.header("From")))
     }
@@ -66,7 +68,11 @@ impl Books {
         if is_initial && asked.replayed && !self.lenient {
             return wrong("with a proof that was said before");
         }
-        if sip.find("Proxy-Authorization").is_some() {
+        if is_initial && self.lacks_token(asked) {
+            let violation = wrong("without a token that is good");
+            return violation.map_err(|it| Violation { checker: Checker::Bearer, ..it });
+        }
+        if credentials(sip).is_some() {
             return wrong("with the proof that was for us");
         }
         let own = self.claims.provable[asked.sender].as_deref();

@@ -21,9 +21,9 @@ pub struct Dialog {
     pub local_tag: String,
     pub remote_tag: String,
     local: String,
-    remote: String,
+    pub remote: String,
     pub route: Vec<String>,
-    target: String,
+    pub target: String,
     cseq: u32,
     /// The INVITE that made it, if this end sent it.
     invite: Option<u32>,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use sipring::base::time::Time;
 
-use crate::check::{Aim, Asked, Books, Checker, Peer, Violation};
+use crate::check::{Aim, Asked, Books, Peer};
+use crate::checker::{Checker, Violation};
 use crate::client::{Purpose, Request};
 use crate::message::{Sip, inside, param};
 use crate::phone::PhoneId;

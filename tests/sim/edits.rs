@@ -3,10 +3,10 @@
 //! sender may not assert, and what answered a challenge of the proxy. All else is equal byte for
 //! byte; of a response all but its Vias.
 
-use crate::check::{Checker, Violation};
+use crate::checker::{Checker, Violation};
 use crate::message::{Sip, value_of};
 
-const IN_REQUESTS: [&str; 10] = [
+const IN_REQUESTS: [&str; 11] = [
     "Via",
     "Max-Forwards",
     "Max-Breadth",
@@ -16,6 +16,7 @@ const IN_REQUESTS: [&str; 10] = [
     "Content-Length",
     "P-Asserted-Identity",
     "P-Preferred-Identity",
+    "Authorization",
     "Proxy-Authorization",
 ];
 const IN_RESPONSES: [&str; 4] =

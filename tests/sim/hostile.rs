@@ -6,9 +6,13 @@ use crate::client::{Purpose, Request};
 use crate::lab::phone::masked_frame;
 use crate::message::{Sip, response};
 use crate::network::Mark;
-use crate::phone::PhoneId;
+use crate::phone::{Phone, PhoneId};
+use crate::profile::Chance;
 use crate::script::Destination;
 use crate::world::{End, World};
+
+/// How tags of who uses another's token begin.
+pub const CAPTURED: &str = "cap";
 
 impl World {
     /// Bytes that are no message, or none that can be served.
@@ -92,7 +96,51 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
             body: String::new(),
             attempts: 0,
         };
-        self.ask(phone, &request, Aim::Nobody, Purpose::Plain);
+        self.ask(phone, &request, Aim::Forbidden, Purpose::Plain);
+    }
+
+    /// Somebody heard of a dialog's tokens, and uses them for a new request, in another dialog, or with
+    /// a letter that is another; a party of the dialog may try as well.
+    pub fn capture_token(&mut self, phone: PhoneId) {
+        let known = |it: &Phone| -> Vec<(PhoneId, u32)> {
+            let dialogs = it.dialogs.iter().filter(|(_, dialog)| !dialog.route.is_empty());
+            dialogs.map(|(id, _)| (it.id, *id)).collect()
+        };
+        let all: Vec<(PhoneId, u32)> = self.phones.iter().flat_map(known).collect();
+        if all.is_empty() {
+            return;
+        }
+        let (party, id) = all[self.mood.below(all.len() as u64) as usize];
+        let may_try = !self.phones[party].is_server() && self.is_online(party);
+        let sender = if may_try && self.mood.happens(Chance(600)) { party } else { phone };
+        self.next_call += 1;
+        let number = self.next_call;
+        let dialog = &self.phones[party].dialogs[&id];
+        let (to, mut route) = (dialog.remote.clone(), dialog.route.clone());
+        let (plain, call_id) = (untagged(&to).to_string(), dialog.call_id.clone());
+        let uri = dialog.target.clone();
+        let (method, to, call_id) = match self.mood.below(3) {
+            0 => ("MESSAGE", plain, call_id),
+            1 => ("INFO", to, format!("{call_id}.{number}")),
+            _ => {
+                let at = self.mood.below(20) as usize;
+                bend_token(&mut route[0], at);
+                ("INFO", to, call_id)
+            }
+        };
+        let request = Request {
+            method,
+            uri,
+            from: format!("<{}>;tag={CAPTURED}{number}", self.phones[sender].aor()),
+            to,
+            call_id,
+            cseq: 1,
+            route,
+            more: String::new(),
+            body: String::new(),
+            attempts: 0,
+        };
+        self.ask(sender, &request, Aim::Forbidden, Purpose::Plain);
     }
 
     /// An answer, by another flow, to a request that went to a stream.
@@ -116,4 +164,17 @@ CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
         self.books.answers(serial, sip, true);
         self.transmit(phone, None, &text, Mark::None);
     }
+}
+
+/// A To or From value without its tag.
+fn untagged(value: &str) -> &str {
+    value.split_once(";tag=").map_or(value, |(rest, _)| rest)
+}
+
+/// Changes one letter of the token in a Route value.
+fn bend_token(value: &mut String, at: usize) {
+    let Some(start) = value.find("ft.") else { return };
+    let at = start + 3 + at;
+    let letter = if &value[at..=at] == "A" { "B" } else { "A" };
+    value.replace_range(at..=at, letter);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sipring::base::config::{Config, Persistence, RouteTo};
 
+use crate::bearer::Terms;
 use crate::lab::digest::{Settings, with_digest};
 use crate::profile::{Chance, Dice, NEVER};
 
@@ -18,6 +19,8 @@ pub struct House {
     /// Which of the servers behind the proxy is the registrar, if one is.
     pub edge: Option<usize>,
     pub nonce_lifetime: Duration,
+    /// Half of them have tokens instead (RFC 8898).
+    pub tokens: Option<Terms>,
     /// How long a client may take to come back.
     pub grace: Duration,
     pub persistence: Persistence,
@@ -36,6 +39,10 @@ pub struct House {
     pub masquerades: Chance,
     pub tabs: Chance,
     pub half_bad: Chance,
+    /// Somebody uses a token of a dialog that it heard of; is back on another connection, if by
+    /// connection it is not secure where the one before was.
+    pub captures: Chance,
+    pub careless: Chance,
 }
 
 impl House {
@@ -45,6 +52,7 @@ impl House {
             digest: false,
             edge: None,
             nonce_lifetime: Duration::from_secs(3600),
+            tokens: None,
             grace: Duration::ZERO,
             persistence: Persistence::None,
             store_delay: Duration::ZERO,
@@ -55,10 +63,13 @@ impl House {
             masquerades: NEVER,
             tabs: NEVER,
             half_bad: NEVER,
+            captures: NEVER,
+            careless: NEVER,
         }
     }
 
-    /// That of a seed: two in five have passwords, one in five has its registrar behind the proxy.
+    /// That of a seed: two in five have passwords, some of them tokens as well; one in five has its
+    /// registrar behind the proxy.
     pub fn of(seed: u64) -> House {
         if matches!(seed % 20, 7 | 9 | 11 | 16) {
             return House::behind(seed);
@@ -70,10 +81,11 @@ impl House {
         let seconds = |of: &[u64], dice: &mut Dice| Duration::from_secs(dice.pick(of));
         let persistence =
             [Persistence::None, Persistence::None, Persistence::Delayed, Persistence::Synchronous];
-        House {
+        let mut house = House {
             digest: true,
             edge: None,
             nonce_lifetime: seconds(&[15, 60, 3600], &mut dice),
+            tokens: None,
             grace: seconds(&[0, 5, 10, 10, 10, 30], &mut dice),
             persistence: dice.pick(&persistence),
             store_delay: Duration::from_millis(1 + dice.below(400)),
@@ -84,7 +96,11 @@ impl House {
             masquerades: Chance(dice.below(60) as u16),
             tabs: Chance(dice.below(40) as u16),
             half_bad: Chance(dice.below(60) as u16),
-        }
+            captures: Chance(dice.below(60) as u16),
+            careless: Chance(dice.below(400) as u16),
+        };
+        house.tokens = dice.happens(Chance(400)).then(|| Terms::of(&mut dice));
+        house
     }
 
     /// The registrar is behind the proxy, and knows who is who.
@@ -126,6 +142,7 @@ impl House {
         for user in 0..users {
             writeln!(text, "u{user}:{}", password(user)).expect("a String takes everything");
         }
+        config.auth.bearer = self.tokens.map(|terms| Box::new(terms.settings()));
         let nonce_lifetime = self.nonce_lifetime;
         with_digest(config, &Settings { users: &text, nonce_lifetime, ..Settings::default() })
     }

@@ -1,14 +1,17 @@
 //! What happens in a house with rules: clients with bad intent, second tabs, names that are not
-//! one's own, registrations that are refused as a whole, other versions of the configuration.
+//! one's own, registrations that are refused as a whole, clients that are back without TLS, other
+//! versions of the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use sipring::base::id::Transport;
 use sipring::base::time::Time;
 use sipring::engine::Input;
 
 use crate::agenda::Happening;
-use crate::check::{Aim, Checker};
+use crate::check::Aim;
+use crate::checker::Checker;
 use crate::client::{Purpose, Request};
 use crate::mutation::Fault;
 use crate::phone::{Alarm, Phone, PhoneId, Style};
@@ -74,6 +77,14 @@ impl World {
         if self.mood.happens(house.half_bad) {
             self.register_half_bad(phone);
         }
+        if self.mood.happens(house.captures) {
+            self.capture_token(phone);
+        }
+        // A careless client goes from one network to the next.
+        let Some(conn) = self.phones[phone].conn else { return };
+        if self.mood.happens(Chance(house.careless.0 / 3)) {
+            self.reset(conn);
+        }
     }
 
     /// Somebody speaks in a name that is not its own.
@@ -104,9 +115,27 @@ impl World {
         let it = &self.phones[phone];
         let Some(first) = it.conn.filter(|_| it.style != Style::Own) else { return };
         self.phones[phone].registration.is_asking = false;
+        self.choose_transport(phone);
         self.phones[phone].conn = Some(self.connect(phone));
         let wait = self.mood.between(Duration::from_secs(1), Duration::from_secs(60));
         self.after(wait, Happening::Rings { phone, alarm: Alarm::CloseTab(first) });
+    }
+
+    /// Some do not care whether they come with TLS or without, and may come otherwise than before.
+    pub fn choose_transport(&mut self, phone: PhoneId) {
+        let it = &self.phones[phone];
+        let has_choice = !it.is_sips && it.style != Style::Own;
+        if !has_choice || !self.mood.happens(self.profile.house.careless) {
+            return;
+        }
+        let it = &mut self.phones[phone];
+        it.transport = match it.transport {
+            Transport::Ws => Transport::Wss,
+            Transport::Wss => Transport::Ws,
+            Transport::Tcp => Transport::Tls,
+            Transport::Tls => Transport::Tcp,
+            Transport::Udp => Transport::Udp,
+        };
     }
 
     /// Two Contacts, one of them for too short a time: neither is registered (RFC 3261 §10.3).

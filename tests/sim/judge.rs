@@ -4,7 +4,8 @@
 use sipring::base::id::Transport;
 use sipring::base::time::Time;
 
-use crate::check::{Aim, Asked, Books, Checker, Peer, Violation, serial_of};
+use crate::check::{Aim, Asked, Books, Peer, serial_of};
+use crate::checker::{Checker, Violation};
 use crate::edits;
 use crate::message::Sip;
 
@@ -50,12 +51,21 @@ impl Books {
                 if !bound.iter().any(|it| it.end == to.end && names(&it.wish.contact, sip.uri())) {
                     return wrong(Checker::Edits, "another Contact than registered");
                 }
+                let has_waited = mine.since() > reached + self.slack && asked.copies_in == 1;
+                if has_waited && self.registrar.was_secure(mine) && !mine.wish.secure {
+                    return wrong(Checker::Lowered, "what waited for a client over TLS");
+                }
                 if !again && asked.written.iter().any(|(end, _)| *end == to.end) {
                     return wrong(Checker::OneOutcome, "a second copy for one client");
                 }
             }
             Aim::Peer(end, _) if *end == to.end => {}
             Aim::Peer(end, phone) if self.ways.follows(*end, Some(*phone), to) => {}
+            Aim::Peer(end, phone) | Aim::Path(end, phone)
+                if self.ways.is_lowered(*end, Some(*phone), to) =>
+            {
+                return wrong(Checker::Lowered, "in a dialog or by a Path of a flow over TLS");
+            }
             Aim::Path(end, phone) => {
                 let is_there = *end == to.end || self.ways.follows(*end, Some(*phone), to);
                 if !is_there || !names(asked.sip.uri(), sip.uri()) {
@@ -64,6 +74,9 @@ impl Books {
             }
             Aim::Register(_) if to.is_server => self.judge_enrolment(sip, to)?,
             Aim::Gruu(phone) if to.phone == Some(*phone) => {}
+            Aim::Forbidden => {
+                return wrong(Checker::Captured, "by a token that is not good for it");
+            }
             Aim::Server(phone) if to.is_server && to.phone == Some(*phone) => {}
             _ => return wrong(Checker::WrongClient, "nobody's business there"),
         }
@@ -101,7 +114,9 @@ impl Books {
         let has_moved = self.ways.follows(from, Some(asked.sender), to);
         let is_sender = to.phone == Some(asked.sender) && (is_there || has_moved);
         if !is_sender {
-            return wrong(Checker::WrongClient, "not to its sender");
+            let is_lowered = self.ways.is_lowered(from, Some(asked.sender), to);
+            let checker = if is_lowered { Checker::Lowered } else { Checker::WrongClient };
+            return wrong(checker, "not to its sender");
         }
         edits::compare_vias(&asked.sip, sip)?;
         let Some(answer) = answer else { return Ok(()) };
@@ -163,7 +178,9 @@ impl Books {
         let is_refusal = matches!(status, 403 | 404 | 408 | 430 | 480 | 481 | 500)
             || status == 503 && self.drained_at.is_none();
         let warning = sip.header("Warning");
-        if !is_refusal || answer.is_some() || self.lenient || warning.contains("does not read") {
+        // Who does not read, or shows one wrong token after the other, is put off.
+        let is_put_off = ["does not read", "Too many tokens"].iter().any(|it| warning.contains(it));
+        if !is_refusal || answer.is_some() || self.lenient || is_put_off {
             return Ok(());
         }
         let Some((reached, _)) = asked.reached else { return Ok(()) };
@@ -183,6 +200,26 @@ impl Books {
                 Err(Violation { checker: Checker::Reached, text })
             }
         }
+    }
+}
+
+impl Books {
+    /// A token that is not good for its request is refused (RFC 5626 §5.3), whoever bears it, unless
+    /// the proxy has no room or takes nothing new.
+    pub fn judge_refusal(
+        &self,
+        asked: &Asked,
+        status: u16,
+        answer: Option<usize>,
+    ) -> Result<(), Violation> {
+        let is_forbidden = matches!(asked.aim, Aim::Forbidden) && status >= 200;
+        let is_full = self.lenient && matches!(status, 480 | 500);
+        let is_draining = status == 503 && self.drained_at.is_some();
+        if !is_forbidden || status == 403 || is_full || is_draining || asked.excused {
+            return Ok(());
+        }
+        let text = format!("{status} by {answer:?} for {}", asked.sip.start());
+        Err(Violation { checker: Checker::Captured, text })
     }
 }
 

@@ -3,7 +3,8 @@
 
 use sipring::base::time::Time;
 
-use crate::check::{Aim, Asked, Books, Checker, Violation};
+use crate::check::{Aim, Asked, Books};
+use crate::checker::{Checker, Violation};
 use crate::message::{Sip, inside, param};
 
 impl Books {

@@ -17,17 +17,21 @@
 //! is the change's own.
 //!
 //! Where what is: `profile` and `house` (what a seed decides), `world` and `agenda` (engines,
-//! clock, what comes), `network`, `datagrams`, `mesh`, `wire` and `shelf` (bytes on their way and
-//! kept), `phone`, `client`, `server`, `dialog` and `proof` (who sends and answers), `hostile`
-//! (who should not), `script` and `household` (what happens when), `edge` (a registrar behind the
-//! proxy), `endurance` (long runs), `registrar` (who may get a request, in its simplest form),
-//! `check`, `judge`, `edits`, `claims`, `listing` and `ways` (the invariants), `mutation` (faults
-//! that prove that checkers can fail), `seeds` (what was found), `runner` and `trace`.
+//! clock, what comes), `network`, `closing`, `datagrams`, `mesh`, `wire` and `shelf` (bytes on
+//! their way and kept), `phone`, `client`, `server`, `dialog`, `proof` and `bearer` (who sends and
+//! answers, and who that is), `hostile` (who should not), `script` and `household` (what happens
+//! when), `edge` (a registrar behind the proxy), `endurance` (long runs), `registrar` (who may get
+//! a request, in its simplest form), `check`, `checker`, `judge`, `edits`, `claims`, `listing` and
+//! `ways` (the invariants), `mutation` (faults that prove that checkers can fail), `seeds` (what
+//! was found), `runner` and `trace`.
 
 mod agenda;
+mod bearer;
 mod check;
+mod checker;
 mod claims;
 mod client;
+mod closing;
 mod datagrams;
 mod dialog;
 mod edge;
@@ -109,9 +113,7 @@ fn every_checker_catches_its_fault() {
         // Short seeds show most of them.
         let short = (0..100).map(|seed| (seed, None));
         let all = short.chain((0..60).map(|seed| (seed, Some(ACTS_OF_LARGE))));
-        // Only where there is a registrar behind the proxy has anybody a Path.
-        let has_path = |seed| house::House::of(seed).edge.is_some();
-        let mut seeds = all.filter(|(seed, _)| checker != check::Checker::Path || has_path(*seed));
+        let mut seeds = all.filter(|(seed, _)| checker.is_at_home(&house::House::of(*seed)));
         let caught = seeds.find(|(seed, acts)| {
             let outcome = runner::run(&runner::profile(*seed, *acts), Some(fault), false);
             outcome.violations.iter().any(|violation| violation.checker == checker)

@@ -1,16 +1,21 @@
 //! Faults planted between the proxy and the books, to prove that each checker can fail.
 
-use sipring::base::id::FlowId;
+use sipring::base::event::CloseReason;
+use sipring::base::id::{FlowId, Transport};
 use sipring::base::metrics::Counters;
 use sipring::engine::LinkMessage;
+use sipring::flow::token::TokenKey;
 
-use crate::check::{Checker, serial_of};
+use crate::check::serial_of;
+use crate::checker::Checker;
 use crate::edge::token_of;
+use crate::hostile::CAPTURED;
 use crate::lab::phone::masked_frame;
 use crate::message::{Sip, find};
 use crate::network::{ConnId, Mark};
+use crate::phone::PhoneId;
 use crate::wire;
-use crate::world::{End, World};
+use crate::world::{EPOCH, End, SECRET, World};
 
 /// What is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,10 +76,26 @@ pub enum Fault {
     TellOther,
     /// The proxy does not know clients again.
     ForgetClients,
+    /// WebSocket flows without TLS are thought to have it.
+    CallSecure,
+    /// A dialog's token is good whatever the Call-ID.
+    SkipCallId,
+    /// It is good outside of dialogs, too.
+    SkipTag,
+    /// Who bears one that is not good is told something else.
+    TellThief,
+    /// A bearer token is good whoever signed it.
+    TrustForger,
+    /// It is good for ever.
+    TrustOver,
+    /// A flow whose token is over is not closed.
+    KeepFlow,
+    /// The wall clock is a day ahead.
+    ClockAhead,
 }
 
 /// Each fault with the checker that must see it.
-pub const FAULTS: [(Fault, Checker); 28] = [
+pub const FAULTS: [(Fault, Checker); 36] = [
     (Fault::Misdeliver, Checker::WrongClient),
     (Fault::Downgrade, Checker::Downgraded),
     (Fault::SwallowResponse, Checker::OneOutcome),
@@ -103,6 +124,14 @@ pub const FAULTS: [(Fault, Checker); 28] = [
     (Fault::SwapPath, Checker::Path),
     (Fault::TellOther, Checker::Path),
     (Fault::ForgetClients, Checker::Path),
+    (Fault::CallSecure, Checker::Lowered),
+    (Fault::SkipCallId, Checker::Captured),
+    (Fault::SkipTag, Checker::Captured),
+    (Fault::TellThief, Checker::Captured),
+    (Fault::TrustForger, Checker::Bearer),
+    (Fault::TrustOver, Checker::Bearer),
+    (Fault::KeepFlow, Checker::Bearer),
+    (Fault::ClockAhead, Checker::Bearer),
 ];
 
 impl World {
@@ -205,6 +234,7 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
         let (what, with): (&[u8], &[u8]) = match fault {
             Fault::SwapPath => return self.swap_path(bytes),
             Fault::TellOther => (b"SIP/2.0 430 ", b"SIP/2.0 404 "),
+            Fault::TellThief => (b"SIP/2.0 403 ", b"SIP/2.0 404 "),
             Fault::StripVia => (b";branch=z9hG4bK-s", b";branch=z9hG4bK-t"),
             Fault::BendBody => (b"\r\n\r\nhi", b"\r\n\r\nho"),
             Fault::AssertOther => (b"Identity: <sip:u", b"Identity: <sip:v"),
@@ -224,6 +254,35 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
         }
     }
 
+    pub fn plant_transport(&self, transport: Transport) -> Transport {
+        match (self.fault, transport) {
+            (Some(Fault::CallSecure), Transport::Ws) => Transport::Wss,
+            _ => transport,
+        }
+    }
+
+    /// What a client says, as an engine would understand it that looks less closely.
+    pub fn plant_request(&mut self, phone: PhoneId, text: &str) -> String {
+        let sip = Sip::read(text.as_bytes()).filter(|sip| sip.status() == 0);
+        let Some((fault, sip)) = self.fault.zip(sip) else { return text.into() };
+        let is_captured = sip.tag("From").starts_with(CAPTURED);
+        match fault {
+            Fault::SkipCallId if is_captured => sealed_anew(text, &sip),
+            Fault::SkipTag if is_captured && sip.tag("To").is_empty() => {
+                let to = sip.header("To");
+                text.replacen(&format!("To: {to}"), &format!("To: {to};tag=y"), 1)
+            }
+            Fault::TrustForger | Fault::TrustOver => {
+                self.renewed(phone, text, &sip, fault == Fault::TrustForger)
+            }
+            _ => text.into(),
+        }
+    }
+
+    pub fn fault_keeps_flow(&self, why: CloseReason) -> bool {
+        self.fault == Some(Fault::KeepFlow) && why == CloseReason::Expired
+    }
+
     pub fn fault_takes_link(&self, message: &LinkMessage) -> bool {
         self.fault == Some(Fault::SwallowLink) && matches!(message, LinkMessage::Response(_))
     }
@@ -235,6 +294,22 @@ Call-ID: g{conn}\r\nCSeq: 1 REGISTER\r\nContact: *\r\nExpires: 0\r\nContent-Leng
     pub fn plant_count(&self, total: &mut Counters) {
         total.requests_received += u64::from(self.fault == Some(Fault::Miscount));
     }
+}
+
+/// The tokens of another dialog, whose Call-ID begins that of the request, as if they were of its own.
+fn sealed_anew(text: &str, sip: &Sip) -> String {
+    let key = TokenKey::new(&SECRET, EPOCH);
+    let (ours, theirs) = (sip.call_id(), sip.call_id().rsplit_once('.'));
+    let mut text = text.to_string();
+    for token in sip.all("Route").filter_map(token_of) {
+        let claims = theirs.and_then(|(it, _)| key.decode(token.as_bytes(), it.as_bytes()).ok());
+        let mut sealed = Vec::new();
+        if let Some(claims) = claims {
+            key.encode(&claims, ours.as_bytes(), &mut sealed);
+            text = text.replace(token, &String::from_utf8_lossy(&sealed));
+        }
+    }
+    text
 }
 
 /// Writes `with` over the first `what`, and over what follows if it is longer.

@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sipring::base::event::CloseReason;
 use sipring::base::id::{ConnectId, FlowId, FlowKey, ShardId, Transport};
 use sipring::base::limits::{DUTY_FACTOR, TRUNK_FACTOR};
 use sipring::engine::Input;
 
 use crate::agenda::Happening;
-use crate::check::{Checker, Peer};
+use crate::check::Peer;
+use crate::checker::Checker;
 use crate::lab::listener_address;
 use crate::message::Sip;
 use crate::phone::PhoneId;
@@ -31,6 +31,8 @@ pub enum Mark {
     None,
     Request(u32),
     Answer(u32),
+    /// The upgrade, with a token.
+    Upgrade,
 }
 
 /// One connection.
@@ -44,27 +46,29 @@ pub struct Conn {
     connect: Option<ConnectId>,
     /// The client still holds it.
     pub held: bool,
+    /// The token that its upgrade shows.
+    pub shown: Option<String>,
     /// Messages may be sent on it.
     pub ready: bool,
     /// Nothing goes either way any more, and nobody is told.
-    dead: bool,
+    pub dead: bool,
     /// Garbage went up before: what follows it may be taken for a part of it.
     pub tainted: bool,
     /// The client does not read; what it has not taken.
     pub stalled: bool,
-    was_stalled: bool,
+    pub was_stalled: bool,
     /// Some request would have found no room in its queue.
     pub was_crowded: bool,
     untaken: (u32, u16),
     /// As the engine counts: written and not taken.
     queued: (usize, usize),
-    up: VecDeque<u8>,
+    pub up: VecDeque<u8>,
     up_end: u64,
     up_taken: u64,
     up_due: bool,
     /// Where messages end in what goes up.
-    marks: VecDeque<(u64, Mark)>,
-    down: Vec<u8>,
+    pub marks: VecDeque<(u64, Mark)>,
+    pub down: Vec<u8>,
     down_due: bool,
     pub reader: Reader,
 }
@@ -91,6 +95,7 @@ impl World {
             shard,
             connect: by.map(|(_, connect)| connect),
             held: true,
+            shown: None,
             ready: false,
             dead: false,
             tainted: false,
@@ -132,14 +137,16 @@ impl World {
         self.by_flow.insert(flow, conn);
         self.books.edge.opened(End::Flow(flow));
         let Conn { transport, remote, connect, .. } = self.conns[conn];
-        let mut local = listener_address(transport);
+        self.books.ways.opened(End::Flow(flow), transport);
+        let told = self.plant_transport(transport);
+        let mut local = listener_address(told);
         if connect.is_some() {
             local.set_port(40_000);
         }
         self.trace.note(self.now, &(flow, remote), "opened", &[]);
-        self.open_flow(flow, FlowKey { transport, local, remote }, connect);
+        self.open_flow(flow, FlowKey { transport: told, local, remote }, connect);
         if transport.is_websocket() {
-            self.push(conn, wire::UPGRADE, Mark::None);
+            self.upgrade(conn);
         } else {
             self.conns[conn].ready = true;
             self.on_ready(conn);
@@ -181,6 +188,7 @@ impl World {
             let way = self.net.between(Duration::ZERO, Duration::from_millis(20));
             self.after(way, Happening::Arrive { conn });
         }
+        let known_until = self.books.bearers.end_of(End::Flow(flow));
         while let Some((end, mark)) = self.conns[conn].marks.front().copied() {
             if end > self.conns[conn].up_taken {
                 break;
@@ -193,13 +201,23 @@ impl World {
                 Mark::Answer(number) => {
                     self.books.on_answer_in(number, End::Flow(flow), self.now);
                 }
+                Mark::Upgrade => {
+                    let token = self.conns[conn].shown.as_deref().unwrap_or_default();
+                    self.books.bearers.on_upgrade_in(token, End::Flow(flow), self.now);
+                }
                 Mark::Request(serial) => {
+                    if self.conns[conn].tainted {
+                        self.books.bearers.doubt(End::Flow(flow));
+                    }
                     self.books.on_request_in(serial, End::Flow(flow), self.now);
                     if self.conns[conn].tainted {
                         self.books.excuse(serial);
                     }
                 }
             }
+        }
+        if self.books.bearers.end_of(End::Flow(flow)) != known_until {
+            self.watch_token(flow);
         }
         self.trace.note(self.now, &(flow, self.conns[conn].remote), "-->", &bytes);
         self.input(flow.shard().index(), Input::Data { flow, bytes: &mut bytes });
@@ -341,106 +359,5 @@ impl World {
         }
         self.conns[conn].down_due = true;
         self.after(Duration::ZERO, Happening::Read { conn });
-    }
-
-    /// The client closes in order: what it wrote arrives before.
-    pub fn hang_up(&mut self, conn: ConnId) {
-        let it = &mut self.conns[conn];
-        if !std::mem::take(&mut it.held) || it.dead {
-            return;
-        }
-        let wait = self.profile.latency + Duration::from_millis(30);
-        self.after(wait, Happening::Hangup { conn, why: CloseReason::Peer });
-    }
-
-    /// The connection breaks: what is on its way is lost.
-    pub fn reset(&mut self, conn: ConnId) {
-        if !self.conns[conn].held || self.conns[conn].dead {
-            return;
-        }
-        let way = self.way();
-        self.after(way, Happening::Hangup { conn, why: CloseReason::Reset });
-        self.cut(conn);
-    }
-
-    /// Nothing goes either way from here on. The client notices, the proxy does not.
-    pub fn cut(&mut self, conn: ConnId) {
-        let it = &mut self.conns[conn];
-        it.dead = true;
-        it.up = VecDeque::new();
-        it.marks.clear();
-        it.down = Vec::new();
-        if it.held {
-            let way = self.way();
-            self.after(way, Happening::Lost { conn });
-        }
-    }
-
-    pub fn hangup(&mut self, conn: ConnId, why: CloseReason) {
-        let Some(flow) = self.conns[conn].flow else {
-            self.conns[conn].dead = true;
-            return;
-        };
-        if !self.conns[conn].up.is_empty() && !self.conns[conn].dead {
-            let soon = Duration::from_millis(1);
-            return self.after(soon, Happening::Hangup { conn, why });
-        }
-        if self.by_flow.contains_key(&flow) {
-            self.trace.note(self.now, &(flow, why), "closed", &[]);
-            self.forget_flow(flow);
-            self.free_slot(flow);
-            self.input(flow.shard().index(), Input::Closed { flow, why });
-        }
-        self.conns[conn].up = VecDeque::new();
-    }
-
-    /// The proxy knows this flow no more.
-    pub fn forget_flow(&mut self, flow: FlowId) {
-        self.by_flow.remove(&flow);
-        self.books.on_ended(End::Flow(flow), self.now);
-    }
-
-    pub fn closed_by_proxy(&mut self, flow: FlowId, why: CloseReason) {
-        let Some(conn) = self.by_flow.get(&flow).copied() else {
-            let text = format!("a second close of {flow}");
-            return self.books.fail(Checker::WrongClient, text);
-        };
-        self.trace.note(self.now, &(flow, why), "closes", &[]);
-        self.check_close(conn, why);
-        self.forget_flow(flow);
-        self.free_slot(flow);
-        // What was written goes out before.
-        let wait = self.profile.latency + Duration::from_millis(1);
-        self.after(wait, Happening::Lost { conn });
-    }
-
-    /// Nobody who behaves loses a connection to the proxy's judgement.
-    fn check_close(&mut self, conn: ConnId, why: CloseReason) {
-        let it = &self.conns[conn];
-        let behaves = !it.dead && it.held && !it.tainted && !it.was_stalled;
-        let is_short = (self.profile.tight || self.profile.narrow) && why == CloseReason::Slow;
-        let is_server = self.phones[it.phone].is_server();
-        let is_judged = match why {
-            CloseReason::Pong | CloseReason::Slow | CloseReason::Timeout => true,
-            CloseReason::Protocol => true,
-            CloseReason::Idle => !is_server,
-            // An older tab may never have got in.
-            CloseReason::Unproven => {
-                let is_latest = self.phones[it.phone].conn == Some(conn);
-                is_latest && self.phones[it.phone].registration.is_on
-            }
-            _ => false,
-        };
-        if behaves && is_judged && !is_short {
-            let text = format!("{why:?} for connection {conn} of phone {}", it.phone);
-            self.books.fail(Checker::Closed, text);
-        }
-    }
-
-    pub fn lost(&mut self, conn: ConnId) {
-        self.conns[conn].dead = true;
-        if std::mem::take(&mut self.conns[conn].held) {
-            self.on_lost(conn);
-        }
     }
 }

@@ -204,6 +204,7 @@ impl World {
             self.books.registrar.doubt(Some(old), self.now);
             return self.register(phone, None);
         }
+        self.choose_transport(phone);
         self.phones[phone].conn = Some(self.connect(phone));
     }
 
@@ -227,7 +228,10 @@ impl World {
     pub fn hear(&mut self, conn: ConnId, heard: Heard) {
         let phone = self.conns[conn].phone;
         match heard {
-            Heard::Upgraded => self.on_ready(conn),
+            Heard::Upgraded => {
+                self.check_welcome(conn);
+                self.on_ready(conn);
+            }
             Heard::Ping if self.conns[conn].transport.is_websocket() => {
                 self.push(conn, &masked_frame(0xa, b""), Mark::None);
             }
@@ -288,6 +292,8 @@ impl World {
 
     /// Writes one message, on that connection or on the one there is.
     pub fn transmit(&mut self, phone: PhoneId, conn: Option<ConnId>, text: &str, mark: Mark) {
+        let planted = self.fault.map(|_| self.plant_request(phone, text));
+        let text = planted.as_deref().unwrap_or(text);
         let it = &self.phones[phone];
         self.trace.note(
             self.now,

@@ -1,7 +1,9 @@
 //! How clients prove who they are (RFC 7616 §3.4): a challenge is kept and used again with the next
-//! count. Some say what they said before, some do not know the password, some repeat another's words.
+//! count. Some say what they said before, some do not know the password, some repeat another's words,
+//! some have tokens (`bearer`).
 
 use crate::agenda::Happening;
+use crate::bearer::Wallet;
 use crate::check::Aim;
 use crate::client::{Purpose, Request};
 use crate::house::password;
@@ -36,11 +38,13 @@ pub struct Proof {
     nc: u32,
     /// What it said last.
     last: Option<String>,
+    /// It has tokens instead of a password.
+    pub wallet: Option<Wallet>,
 }
 
 impl Proof {
     pub fn new() -> Proof {
-        Proof { truth: Truth::Honest, challenge: None, nc: 0, last: None }
+        Proof { truth: Truth::Honest, challenge: None, nc: 0, last: None, wallet: None }
     }
 }
 
@@ -60,13 +64,22 @@ impl World {
     pub fn credentials(&mut self, phone: PhoneId, request: &Request) -> String {
         let is_register = request.method == "REGISTER";
         let it = &self.phones[phone];
-        let is_asked = is_register || request.attempts > 0 || it.conn.is_none();
+        // Whom the upgrade made known has said enough.
+        let is_known = it.conn.is_some_and(|conn| self.conns[conn].shown.is_some());
+        let is_asked = is_register && !is_known || request.attempts > 0 || it.conn.is_none();
         let is_initial = !request.to.contains(";tag=");
         if !self.profile.house.digest || it.is_server() || !is_asked || !is_initial {
             return String::new();
         }
-        let Some(value) = self.prove(phone, request) else { return String::new() };
-        let name = if is_register { "Authorization" } else { "Proxy-Authorization" };
+        let has_wallet = it.proof.wallet.is_some();
+        let value = match has_wallet {
+            true => self.token(phone, request.attempts > 0).map(|token| format!("Bearer {token}")),
+            false => self.prove(phone, request),
+        };
+        let Some(value) = value else { return String::new() };
+        // JsSIP shows tokens in Authorization, whatever the method (RFC 8898 §2.1.4).
+        let is_plain = is_register || has_wallet && phone.is_multiple_of(2);
+        let name = if is_plain { "Authorization" } else { "Proxy-Authorization" };
         format!("{name}: {value}\r\n")
     }
 
@@ -106,12 +119,17 @@ impl World {
         if request.attempts == ATTEMPTS_MAX || !is_initial || !self.is_online(phone) {
             return false;
         }
+        // It may be on another connection by now.
+        let mut aim = aim.clone();
+        if let Aim::Register(wish) = &mut aim {
+            wish.secure = self.phones[phone].transport.is_secure();
+        }
         let mut request = Request { attempts: request.attempts + 1, ..request.clone() };
         request.cseq += 1;
         if purpose == Purpose::Register {
             self.phones[phone].registration.cseq = request.cseq;
         }
-        let serial = self.ask(phone, &request, aim.clone(), purpose);
+        let serial = self.ask(phone, &request, aim, purpose);
         if purpose == Purpose::Invite {
             self.will_cancel(phone, serial);
         }

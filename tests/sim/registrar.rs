@@ -29,6 +29,7 @@ pub struct Bound {
     pub wish: Wish,
     pub end: End,
     serial: u32,
+    refused: bool,
     /// It may be in force from here to there …
     maybe: (Time, Time),
     /// … and it surely is from here to there.
@@ -62,6 +63,13 @@ impl Wish {
     }
 }
 
+impl Bound {
+    /// When it came to be in force at the earliest.
+    pub fn since(&self) -> Time {
+        self.maybe.0
+    }
+}
+
 impl Registrar {
     /// A REGISTER reached the proxy: what it means is in doubt until the answer.
     pub fn asked(&mut self, serial: u32, wish: &Wish, end: End, now: Time) {
@@ -73,7 +81,15 @@ impl Registrar {
         }
         if wish.expires > 0 {
             let (maybe, sure) = ((now, NEVER), (NEVER, NEVER));
-            all.push(Bound { wish: wish.clone(), end, serial, maybe, sure, kept: NEVER });
+            all.push(Bound {
+                wish: wish.clone(),
+                end,
+                serial,
+                refused: false,
+                maybe,
+                sure,
+                kept: NEVER,
+            });
         }
     }
 
@@ -85,12 +101,15 @@ impl Registrar {
             let own = bound.serial == serial;
             if own && accepted && bound.sure.0 == NEVER {
                 // The registrar may grant up to a tenth less, and counted before its answer left.
-                let least = Duration::from_secs(u64::from(wish.expires) * 9 / 10) - slack;
+                let least = Duration::from_secs(u64::from(wish.expires) * 9 / 10);
+                let least = least.saturating_sub(slack);
                 let most = Duration::from_secs(u64::from(wish.expires)) + slack;
                 bound.sure = (now, bound.sure.1.min(now + least));
                 bound.maybe.1 = bound.maybe.1.min(now + most);
                 bound.kept = bound.kept.min(now + most);
-            } else if own && !accepted || !own && accepted && bound.serial < serial {
+            }
+            bound.refused |= own && !accepted;
+            if own && !accepted || !own && accepted && bound.serial < serial {
                 bound.maybe.1 = bound.maybe.1.min(now + slack);
                 bound.kept = bound.kept.min(now + slack);
             }
@@ -136,6 +155,15 @@ impl Registrar {
     pub fn may_get(&self, user: usize, from: Time, until: Time) -> impl Iterator<Item = &Bound> {
         let all = self.bound.get(&user).into_iter().flatten();
         all.filter(move |it| it.maybe.0 <= until && it.maybe.1 >= from)
+    }
+
+    /// Whether the client of a Contact came over TLS when it was registered last before.
+    pub fn was_secure(&self, bound: &Bound) -> bool {
+        let all = self.bound.get(&bound.wish.user).into_iter().flatten();
+        let mut before = all.filter(|it| it.serial < bound.serial && bound.wish.means(it));
+        // What of a grant that did not leave in time is in force, nobody knows.
+        let last = before.rfind(|it| !it.refused);
+        last.filter(|it| it.sure.0 != NEVER).is_some_and(|it| it.wish.secure)
     }
 
     /// Whoever surely is registered.
@@ -191,4 +219,26 @@ fn a_queue_without_room_excuses_what_came_meanwhile_and_nothing_later() {
     registrar.has_room(end, true, at(400));
     registrar.has_room(end, true, at(500));
     assert!(registrar.was_crowded(end, at(300)) && !registrar.was_crowded(end, at(450)));
+}
+
+#[test]
+fn the_last_grant_tells_how_a_client_was_registered() {
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    let end = End::Datagram("203.0.113.2:5060".parse().unwrap());
+    let contact = "sip:c2@h.invalid".to_string();
+    let wish =
+        Wish { user: 0, contact, instance: None, expires: 60, secure: true, dialable: false };
+    let plain = Wish { secure: false, ..wish.clone() };
+    let was_secure = |registrar: &Registrar| {
+        registrar.was_secure(registrar.bound[&0].last().expect("a Contact"))
+    };
+    let mut registrar = Registrar::default();
+    registrar.asked(0, &wish, end, at(100));
+    registrar.answered(0, &wish, 200, at(110), Duration::ZERO);
+    registrar.asked(1, &plain, end, at(200));
+    registrar.answered(1, &plain, 401, at(210), Duration::ZERO);
+    registrar.asked(2, &plain, end, at(300));
+    assert!(was_secure(&registrar), "what was refused changes nothing");
+    registrar.asked(3, &plain, end, at(400));
+    assert!(!was_secure(&registrar), "what was not answered may be in force");
 }

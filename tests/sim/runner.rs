@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::check::{Checker, Figures, Violation};
+use crate::check::Figures;
+use crate::checker::{Checker, Violation};
 use crate::mutation::Fault;
 use crate::profile::Profile;
 use crate::script;

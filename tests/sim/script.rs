@@ -9,7 +9,8 @@ use sipring::base::time::Time;
 use sipring::engine::Resources;
 
 use crate::agenda::Happening;
-use crate::check::{Aim, Checker};
+use crate::check::Aim;
+use crate::checker::Checker;
 use crate::client::{Purpose, Request};
 use crate::lab;
 use crate::mutation::Fault;
@@ -91,6 +92,8 @@ pub fn run(profile: Profile, fault: Option<Fault>, shown: bool) -> World {
     world.books.ways.is_impatient = fault == Some(Fault::NoPatience);
     world.populate();
     world.invite_liars();
+    world.give_wallets();
+    (0..world.engines.len()).for_each(|shard| world.tell_time(shard));
     if world.profile.house.digest {
         world.note_claims();
     }

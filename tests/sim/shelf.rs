@@ -11,7 +11,7 @@ use sipring::proxy::place::owner_of;
 use sipring::registrar::aor_of;
 
 use crate::agenda::Happening;
-use crate::check::Checker;
+use crate::checker::Checker;
 use crate::message::find;
 use crate::mutation::Fault;
 use crate::world::{SECRET, World};

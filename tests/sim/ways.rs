@@ -2,13 +2,15 @@
 //! From that follows where a request may go once more, how long it may wait for its client, and
 //! when a caller is gone for good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sipring::base::id::Transport;
 use sipring::base::limits::WAIT_BRIEF;
 use sipring::base::time::Time;
 
-use crate::check::{Aim, Asked, Books, Checker, OUTCOME_TIME, Peer, Violation};
+use crate::check::{Aim, Asked, Books, OUTCOME_TIME, Peer};
+use crate::checker::{Checker, Violation};
 use crate::message::Sip;
 use crate::registrar::Wish;
 use crate::world::End;
@@ -49,6 +51,8 @@ pub struct Ways {
     /// A planted fault: nobody may wait.
     pub is_impatient: bool,
     owners: BTreeMap<End, usize>,
+    /// Flows over TLS.
+    secure: BTreeSet<End>,
     ended: BTreeMap<End, Time>,
     granted: Vec<Granted>,
     /// Who asked when to be taken out. Whether or not the answer still found them.
@@ -71,6 +75,23 @@ impl Ways {
 
     pub fn are_kept(&self) -> bool {
         !self.grace.is_zero()
+    }
+
+    pub fn opened(&mut self, end: End, transport: Transport) {
+        if self.are_kept() && transport.is_secure() {
+            self.secure.insert(end);
+        }
+    }
+
+    /// Whether what was for `end` may go to `next` as far as TLS is concerned.
+    pub fn is_as_secure(&self, end: End, next: End) -> bool {
+        !self.secure.contains(&end) || self.secure.contains(&next)
+    }
+
+    /// Whether what was for `end`, a flow of that client, goes to one of its flows that is less
+    /// secure.
+    pub fn is_lowered(&self, end: End, phone: Option<usize>, to: Peer) -> bool {
+        phone.is_some() && to.phone == phone && !self.is_as_secure(end, to.end)
     }
 
     pub fn note_owner(&mut self, to: Peer) {
@@ -119,26 +140,39 @@ impl Ways {
         }
     }
 
-    /// Whether what was for `end` may go there: it is the same client, and that flow is no more.
+    /// Whether what was for `end` may go there: it is the same client, that flow is no more, and
+    /// this one is as secure.
     pub fn follows(&self, end: End, phone: Option<usize>, to: Peer) -> bool {
         let is_stream = matches!(to.end, End::Flow(_));
-        is_stream && phone.is_some() && to.phone == phone && self.ended.contains_key(&end)
+        let is_same = phone.is_some() && to.phone == phone;
+        is_stream && is_same && self.ended.contains_key(&end) && self.is_as_secure(end, to.end)
     }
 
-    /// Whether it is a flow of the same client, which may answer there what it was asked on its older
-    /// one.
+    /// Whether it is a flow of the same client, as secure, which may answer there what it was asked
+    /// on its older one.
     pub fn is_same_client(&self, end: End, to: Peer) -> bool {
         let phone = self.owner(end);
-        phone.is_some() && to.phone == phone
+        phone.is_some() && to.phone == phone && self.is_as_secure(end, to.end)
     }
 
-    /// When the client with that flow came back on another, at the earliest from `since` on, and
-    /// the other flow.
+    /// When the client with that flow came back on another that is as secure, at the earliest from
+    /// `since` on, and the other flow.
     fn came_back(&self, phone: usize, end: End, since: Time) -> Option<(Time, End)> {
-        let mine = || self.granted.iter().filter(|it| it.phone == phone);
-        let key = &mine().find(|it| it.end == end)?.key;
-        let next = mine().find(|it| it.end != end && it.at >= since && it.key == *key)?;
-        Some((next.at, next.end))
+        let mut next = self.nexts(phone, end, since);
+        next.find(|it| self.is_as_secure(end, it.end)).map(|it| (it.at, it.end))
+    }
+
+    /// Whether it came at some time without TLS after a flow with it: then nobody waits for it any
+    /// longer.
+    fn wavered(&self, phone: usize, end: End, since: Time) -> bool {
+        self.nexts(phone, end, since).any(|it| !self.is_as_secure(end, it.end))
+    }
+
+    /// What the client with that flow was granted on others since.
+    fn nexts(&self, phone: usize, end: End, since: Time) -> impl Iterator<Item = &Granted> {
+        let mine = move || self.granted.iter().filter(move |it| it.phone == phone);
+        let key = mine().find(|it| it.end == end).map(|it| &it.key);
+        mine().filter(move |it| it.end != end && it.at >= since && Some(&it.key) == key)
     }
 
     /// On which other flow than `end` its client surely was the whole time, which was from `time.0`
@@ -158,12 +192,20 @@ impl Ways {
         let is_out = |at: Time| at + slack >= old.asked && at <= until;
         let went = self.removals.iter().any(|(whose, at)| *whose == phone && is_out(*at));
         let is_there = next.end != end && next.until > until && !went;
-        is_there.then_some(next.end)
+        (is_there && self.is_as_secure(end, next.end)).then_some(next.end)
     }
 
     fn was_known(&self, phone: usize, end: End, at: Time) -> bool {
         let is_it = |it: &Granted| it.phone == phone && it.end == end && it.at <= at;
         self.granted.iter().any(is_it)
+    }
+
+    /// Whether a client had registered on `next` by then, under a name that it has on `end`: with
+    /// another Contact and without an instance it is another client (RFC 5626 §4.2).
+    fn is_known_as(&self, phone: usize, end: End, next: End, at: Time) -> bool {
+        let on =
+            |end: End| self.granted.iter().filter(move |it| it.phone == phone && it.end == end);
+        on(next).any(|it| it.at <= at && on(end).any(|old| old.key == it.key))
     }
 
     /// Whether a client took itself out after it had registered last before `left_at`, and before
@@ -173,6 +215,13 @@ impl Ways {
         let Some(since) = before.map(|it| it.asked).max() else { return false };
         let is_within = |at: Time| at + slack >= since && at <= left_at.max(back_at) + slack;
         self.removals.iter().any(|(whose, at)| *whose == phone && is_within(*at))
+    }
+
+    /// Whether a client that left then had a binding that lasts at least until it was back: nobody is
+    /// waited for longer, and none is granted for longer than a token is good.
+    fn lasts(&self, phone: usize, left_at: Time, back_at: Time) -> bool {
+        let is_it = |it: &Granted| it.phone == phone && it.at <= left_at && it.until > back_at;
+        self.granted.iter().any(is_it)
     }
 
     /// Whether there was room for all that waited between these times.
@@ -196,8 +245,11 @@ impl Books {
         let end = self.branches.get(branch).map(|(_, end)| *end);
         // Who has not yet registered there again is a stranger.
         let since = Time::from_nanos(now.as_nanos().saturating_sub(self.slack.as_nanos() as u64));
-        let is_client = end.and_then(|end| self.ways.owner(end));
-        let is_known = is_client.is_some_and(|phone| self.ways.was_known(phone, from, since));
+        let is_known = end.is_some_and(|end| {
+            let phone = self.ways.owner(end);
+            phone.is_some_and(|phone| self.ways.is_known_as(phone, end, from, since))
+                && self.ways.is_as_secure(end, from)
+        });
         let heard = self.ways.heard.entry(branch.into()).or_default();
         if end == Some(from) || is_known {
             heard.first.get_or_insert(now);
@@ -216,6 +268,7 @@ impl Books {
                     && it.sip.call_id() == sip.call_id()
                     && it.sip.tag("From") == sip.tag("To")
                     && to.phone == Some(it.sender)
+                    && it.reached.is_some_and(|(_, from)| self.ways.is_as_secure(from, to.end))
             })
     }
 
@@ -246,7 +299,9 @@ impl Books {
             "{} from {end:?} to {to:?}: its own {is_known}, heard {is_heard}, copies {copies}",
             asked.sip.start()
         );
-        Err(Violation { checker: Checker::Moved, text })
+        let is_lowered = self.ways.is_lowered(*end, self.ways.owner(*end), to);
+        let checker = if is_lowered { Checker::Lowered } else { Checker::Moved };
+        Err(Violation { checker, text })
     }
 
     /// What waits for a client that is away does so for the grace if it is an INVITE, else briefly;
@@ -290,6 +345,8 @@ impl Books {
         };
         let slack = self.slack * 2 + WAIT_SLACK;
         let is_awaited = !ways.went(asked.sender, left_at, back_at, slack)
+            && !ways.wavered(asked.sender, from, reached)
+            && ways.lasts(asked.sender, left_at, back_at + slack)
             && ways.had_room(left_at, back_at, slack);
         if !is_awaited {
             return false;
@@ -337,4 +394,37 @@ impl Books {
             self.fail(Checker::Rings, text);
         }
     }
+}
+
+#[test]
+fn who_has_a_secure_flow_among_several_is_back() {
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    let flow = |port: u16| End::Datagram(([203, 0, 113, 2], port).into());
+    let mut ways = Ways::default();
+    ways.keep(Duration::from_secs(10));
+    let mut come = |port: u16, transport: Transport, contact: &str| {
+        let wish = Wish {
+            user: 0,
+            contact: contact.into(),
+            instance: None,
+            expires: 60,
+            secure: transport.is_secure(),
+            dialable: false,
+        };
+        ways.opened(flow(port), transport);
+        ways.registered(2, &wish, (at(u64::from(port)), flow(port)), at(u64::from(port)));
+    };
+    come(1, Transport::Wss, "sip:c@h.invalid");
+    come(2, Transport::Ws, "sip:c@h.invalid");
+    come(3, Transport::Wss, "sip:other@h.invalid");
+    come(4, Transport::Wss, "sip:c@h.invalid");
+    assert_eq!(ways.came_back(2, flow(1), at(1)), Some((at(4), flow(4))));
+    assert_eq!(ways.came_back(2, flow(2), at(2)), Some((at(4), flow(4))));
+    assert!(ways.wavered(2, flow(1), at(1)) && !ways.wavered(2, flow(1), at(3)));
+    assert!(ways.is_known_as(2, flow(1), flow(4), at(4)));
+    assert!(!ways.is_known_as(2, flow(1), flow(3), at(4)), "another Contact");
+    let on =
+        |port, transport| Peer { end: flow(port), phone: Some(2), is_server: false, transport };
+    assert!(ways.is_lowered(flow(1), Some(2), on(2, Transport::Ws)));
+    assert!(!ways.is_lowered(flow(2), Some(2), on(4, Transport::Wss)));
 }

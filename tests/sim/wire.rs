@@ -10,6 +10,16 @@ pub const UPGRADE: &[u8] =
 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
 Sec-WebSocket-Protocol: sip\r\n\r\n";
 
+/// The same with a token, where browsers can show one, or where others do (RFC 6750 §2).
+pub fn upgrade_with(token: &str, in_query: bool) -> Vec<u8> {
+    let text = String::from_utf8_lossy(UPGRADE);
+    let text = match in_query {
+        true => text.replacen("GET / ", &format!("GET /?access_token={token} "), 1),
+        false => text.replacen("Host: ", &format!("Authorization: Bearer {token}\r\nHost: "), 1),
+    };
+    text.into_bytes()
+}
+
 /// Something whole that a client read.
 pub enum Heard {
     Upgraded,

@@ -14,7 +14,9 @@ use sipring::base::time::Time;
 use sipring::engine::{ConnectTarget, Engine, Input, LinkMessage, Origin, Output, Setup};
 
 use crate::agenda::{Entry, Happening};
-use crate::check::{Aim, Books, Checker};
+use crate::bearer::Mint;
+use crate::check::{Aim, Books};
+use crate::checker::Checker;
 use crate::edge::Core;
 use crate::mesh::Lanes;
 use crate::mutation::Fault;
@@ -56,6 +58,8 @@ pub struct World {
     pub lanes: Lanes,
     /// What a registrar behind the proxy knows.
     pub core: Core,
+    /// Where clients get tokens, once one did.
+    pub mint: Option<Mint>,
     pub books: Books,
     pub trace: Trace,
     /// Things left to do for the script.
@@ -71,8 +75,9 @@ pub struct World {
     pub ends: BTreeMap<(String, String), Aim>,
 }
 
-/// The secret of every run.
+/// The secret of every run, and its number.
 pub const SECRET: [u8; 32] = [9; 32];
+pub const EPOCH: u32 = 1;
 
 impl World {
     /// Fresh engines, nobody connected.
@@ -110,6 +115,7 @@ impl World {
             phones: Vec::new(),
             lanes: Lanes::new(shards),
             core: Core::default(),
+            mint: None,
             books,
             trace: Trace::new(shown),
             acts_left: profile.acts,
@@ -190,6 +196,7 @@ impl World {
                 }
             }
             Happening::Restore { shard } => self.restore(shard),
+            Happening::TokenEnds { flow } => self.token_ends(flow),
             Happening::Reload => self.reload(),
             Happening::Drain => {
                 self.is_draining = true;
@@ -232,6 +239,7 @@ impl World {
                 self.datagram_written(path.remote, bytes);
             }
             Output::Open { connect, target } => self.wants_connection(from, connect, &target),
+            Output::Close { why, .. } if self.fault_keeps_flow(why) => {}
             Output::Close { flow, why } => self.closed_by_proxy(flow, why),
             // This network does not tell; nor does every kernel.
             Output::Measure { .. } => {}
@@ -332,6 +340,7 @@ impl World {
             self.forget_flow(flow);
             self.cut(conn);
         }
+        self.tell_time(at);
         if self.is_draining {
             self.engines[at].handle(self.now, Input::Drain);
         }
@@ -385,7 +394,7 @@ fn setup(config: &Arc<Config>, shards: u16, shard: u16, incarnation: u8, seed: [
         shard: ShardId(shard),
         shards,
         incarnation,
-        epoch: 1,
+        epoch: EPOCH,
         seed,
         secret: SECRET,
         config: Arc::clone(config),

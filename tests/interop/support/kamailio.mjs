@@ -55,6 +55,14 @@ export class Kamailio {
     return contacts[0].Contact.Path;
   }
 
+  /** Ends the only call of that user: it sends BYE to both sides. */
+  async hangUp(user) {
+    const calls = [await this.command("dlg.list")].flat();
+    const own = calls.filter(({ from_uri: from, to_uri: to }) => [from, to].some((uri) => uri.startsWith(`sip:${user}@`)));
+    if (own.length !== 1) throw new Error(`kamailio: ${user} has calls: ${JSON.stringify(own)}`);
+    await this.command("dlg.end_dlg", [own[0].h_entry, own[0].h_id]);
+  }
+
   /** What it printed. */
   get output() {
     return this.peer.output;
