@@ -101,6 +101,10 @@ pub struct Registrar {
     pub service_route: Vec<String>,
     /// A `sips:` request may be delivered to a `sip:` Contact over WSS or TLS.
     pub sips_to_sip_contact: bool,
+    /// A REGISTER for a registrar behind us is sent on with `Require: path`, and refused with 421 when
+    /// its client does not say that it supports Path (RFC 3327 §5.2). Otherwise it gets our Path
+    /// without a word.
+    pub require_path: bool,
     /// Whether bindings outlive the process. The same in one run: a new configuration does not
     /// change it.
     pub persistence: Persistence,
@@ -352,6 +356,7 @@ impl Default for Registrar {
             foreign_contacts: false,
             service_route: Vec::new(),
             sips_to_sip_contact: false,
+            require_path: false,
             persistence: Persistence::None,
         }
     }

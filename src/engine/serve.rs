@@ -179,7 +179,12 @@ impl Engine {
                 self.check_registrable(message)?;
                 check_path(message, sender)?;
             }
-            Errand::RegisterElsewhere => check_path(message, sender)?,
+            Errand::RegisterElsewhere => {
+                check_path(message, sender)?;
+                if self.config.registrar.require_path {
+                    path_supported(message)?;
+                }
+            }
             Errand::Request { .. } => {}
         }
         if !self.admit(tx, message, &arrival, sender, &routing, errand) {
@@ -282,6 +287,15 @@ fn check_path(message: Message<'_>, sender: Sender) -> Result<(), Reject> {
     match message.header(HeaderName::Path) {
         Some(_) if !sender.is_upstream() => Err(Reject::because(403, "Paths are for servers")),
         _ => Ok(()),
+    }
+}
+
+/// RFC 3327 §5.2: who cannot do without Path asks for clients that know it (RFC 3261 §21.4.15).
+fn path_supported(message: Message<'_>) -> Result<(), Reject> {
+    let mut tags = message.values(HeaderName::Supported);
+    match tags.any(|value| value.text.eq_ignore_ascii_case(b"path")) {
+        true => Ok(()),
+        false => Err(Reject::new(421).with_header(b"Require: path")),
     }
 }
 

@@ -214,6 +214,9 @@ fn path(
     own_uri(config, tokens, &claims, b"", facing, out);
     let is_first_hop = !message.has_many(HeaderName::Via);
     out.extend_from_slice(if is_first_hop { b";ob>\r\n" } else { b">\r\n" });
+    if config.registrar.require_path {
+        out.extend_from_slice(b"Require: path\r\n");
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -63,6 +63,44 @@ fn the_path_leads_to_the_flow_that_registered() {
 }
 
 #[test]
+fn who_cannot_do_without_path_asks_for_it_on_both_sides() {
+    for at in lab::placements() {
+        for transport in Transport::ALL {
+            let config = lab::config_with(|config| {
+                config.routes = routes();
+                config.registrar.require_path = true;
+            });
+            let mut lab = Lab::new(at.shards, config);
+            let client = Phone::connect(&mut lab, at.flow, transport, "203.0.113.5:40001");
+            let core = Phone::connect(&mut lab, at.arrival, Transport::Udp, CORE);
+            for supported in
+                ["Supported: outbound, gruu", "Proxy-Require:", "Supported: pathfinder"]
+            {
+                let name = format!("r{}", lab.serial());
+                let draft = request(&client, "REGISTER", "sip:example.com", &name)
+                    .line("Contact: <sip:a@aa.invalid;transport=ws>")
+                    .line(supported);
+                client.send(&mut lab, &draft.text());
+                let answer = client.take_status(&mut lab, 421);
+                assert_eq!(answer.header("Require"), "path", "RFC 3261 §21.4.15");
+                core.heard_nothing(&mut lab);
+            }
+            let draft = request(&client, "REGISTER", "sip:example.com", "r")
+                .line("Contact: <sip:a@aa.invalid;transport=ws>")
+                .line("Supported: gruu")
+                .line("Supported: outbound,PATH");
+            client.send(&mut lab, &draft.text());
+            let got = core.take_method(&mut lab, "REGISTER");
+            assert_eq!(got.header("Require"), "path", "RFC 3327 §5.2");
+            assert!(got.header("Path").contains(";lr"));
+            core.send(&mut lab, &got.response(200, "core", &[]));
+            client.take_status(&mut lab, 200);
+            lab.finish();
+        }
+    }
+}
+
+#[test]
 fn a_call_by_the_path_gets_dialog_tokens() {
     for at in lab::placements() {
         let mut lab = Lab::new(at.shards, lab::config_with(|config| config.routes = routes()));

@@ -153,6 +153,7 @@ pub(super) fn registrar(section: Section<'_>, folder: &Path, knows: Knows) -> Re
     let foreign_contacts = section.boolean("foreign_contacts", default.foreign_contacts).value;
     let sips_to_sip_contact =
         section.boolean("sips_to_sip_contact", default.sips_to_sip_contact).value;
+    let require_path = section.boolean("require_path", default.require_path).value;
     let grace = grace(&section, knows);
     let (store, persistence) = store::read(&section, folder);
     let service_route = service_route(&section);
@@ -169,6 +170,7 @@ pub(super) fn registrar(section: Section<'_>, folder: &Path, knows: Knows) -> Re
         foreign_contacts,
         service_route,
         sips_to_sip_contact,
+        require_path,
         persistence,
     };
     RegistrarTable { registrar, store }
