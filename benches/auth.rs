@@ -70,7 +70,8 @@ fn checks(c: &mut Criterion) {
     let config = with_digest(lab::config(), &Settings { users: &users, ..Settings::default() });
     let digest = config.auth.digest().expect("it is on");
     let mut verifier = Verifier::new(&[9; 32], 1, Time::ZERO);
-    let circumstances = Circumstances { unix: 0, now: now(), source: source(), shared: false };
+    let circumstances =
+        Circumstances { unix: 0, now: now(), source: source(), shared: false, put_off: false };
     let plain = request(&challenge(&verifier, &config, PLAIN), "user00042", "secret", "MD5");
     let lines = challenge(&verifier, &config, &plain);
     for algorithm in ["MD5", "SHA-256"] {
@@ -87,7 +88,8 @@ fn checks(c: &mut Criterion) {
             let expected = name == "right";
             group.bench_function(BenchmarkId::from_parameter(name), |b| {
                 cpu::iter(b, || {
-                    let verdict = verifier.judge(&config, digest, black_box(view), &circumstances);
+                    let (verdict, _) =
+                        verifier.judge(&config, digest, black_box(view), &circumstances);
                     assert_eq!(matches!(verdict, Verdict::Proven(..)), expected);
                     assert!(expected || verdict == Verdict::Refused);
                 })

@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::base::bearer::TokenFault;
 use crate::base::config::{Config, Digest};
 use crate::base::hash::is_equal_in_constant_time;
@@ -40,6 +42,8 @@ pub enum Verdict {
     BadToken(TokenFault),
     /// There is a token, but too many have to be checked.
     Busy,
+    /// There is a digest, but those of its source are not looked at.
+    PutOff,
     /// They cannot be read.
     Malformed,
 }
@@ -63,6 +67,8 @@ pub struct Circumstances {
     pub source: FlowRef,
     /// No stream flow of the client's own vouches for it: uses of nonces are counted.
     pub shared: bool,
+    /// Too many digests of its source were wrong: none is looked at.
+    pub put_off: bool,
 }
 
 /// What a challenge says besides the settings.
@@ -92,25 +98,27 @@ impl Verifier {
     }
 
     /// Checks the digests of a request that are for our realm: those of Proxy-Authorization,
-    /// and of a REGISTER also those of Authorization.
+    /// and of a REGISTER also those of Authorization. Says, too, how many were guesses: wrong, and not
+    /// of the user who proved to be there. Clients send one an algorithm, and not all of them are
+    /// known of every user.
     pub fn judge(
         &mut self,
         config: &Config,
         digest: &Digest,
         message: Message<'_>,
         circumstances: &Circumstances,
-    ) -> Verdict {
+    ) -> (Verdict, usize) {
         let mut verdict = Verdict::Absent;
         let names = match message.method() {
             Method::Register => &[HeaderName::Authorization, HeaderName::ProxyAuthorization][..],
             _ => &[HeaderName::ProxyAuthorization],
         };
         if names.iter().all(|name| message.header(*name).is_none()) {
-            return verdict;
+            return (verdict, 0);
         }
         let domain = domain_of(config, message);
         let realm = digest.realm.as_deref().unwrap_or(domain).as_bytes();
-        let mut checked = 0;
+        let (mut checked, mut wrong) = (0, SmallVec::<[&[u8]; CREDENTIALS_CHECKED_MAX]>::new());
         for name in names {
             for header in message.headers().filter(|header| header.name == *name) {
                 let found = match Credentials::parse(header.value) {
@@ -123,16 +131,21 @@ impl Verifier {
                 };
                 checked += 1;
                 if checked > CREDENTIALS_CHECKED_MAX {
-                    return verdict;
+                    return (verdict, wrong.len());
                 }
-                verdict =
-                    verdict.or(self.check(config, digest, domain, message, &found, circumstances));
-                if matches!(verdict, Verdict::Proven(..)) {
-                    return verdict;
+                let this = self.check(config, digest, domain, message, &found, circumstances);
+                match this {
+                    Verdict::Proven(..) => {
+                        wrong.retain(|user| *user != found.username);
+                        return (this, wrong.len());
+                    }
+                    Verdict::Refused => wrong.push(found.username),
+                    _ => {}
                 }
+                verdict = verdict.or(this);
             }
         }
-        verdict
+        (verdict, wrong.len())
     }
 
     fn check(
@@ -144,6 +157,16 @@ impl Verifier {
         found: &Credentials<'_>,
         circumstances: &Circumstances,
     ) -> Verdict {
+        let Circumstances { now, source, shared, put_off, .. } = *circumstances;
+        if put_off {
+            return Verdict::PutOff;
+        }
+        let nonce = self.nonces.read(found.nonce, found.realm, source);
+        // Whoever sends in another's name knows no nonce that was made for it, and a wrong password
+        // counts against its source.
+        if nonce.is_none() && source.stream().is_none() {
+            return Verdict::Stale;
+        }
         let Some((algorithm, exchange, nc)) = read(digest, message, found) else {
             return Verdict::Refused;
         };
@@ -164,8 +187,7 @@ impl Verifier {
             None => self.check_password(config, digest, domain, algorithm, found, is_right),
         };
         let Some(identity) = identity else { return Verdict::Refused };
-        let Circumstances { now, source, shared, .. } = *circumstances;
-        match self.nonces.read(found.nonce, found.realm, source) {
+        match nonce {
             Some(nonce)
                 if nonce.age_secs(now) <= digest.nonce_lifetime.as_secs()
                     && (!shared || self.uses.take(nonce, nc)) =>
@@ -274,7 +296,7 @@ impl Verdict {
         let rank = |verdict: &Verdict| match verdict {
             Verdict::Proven(..) => 5,
             Verdict::Stale => 4,
-            Verdict::Busy => 3,
+            Verdict::Busy | Verdict::PutOff => 3,
             Verdict::Refused | Verdict::BadToken(_) => 2,
             Verdict::Malformed => 1,
             Verdict::Absent => 0,

@@ -194,8 +194,13 @@ pub const LOG_MISHAP_BYTES_MAX: usize = 4096;
 /// Connections that wait to be accepted, for each listener of each shard.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
-/// Sources of STUN requests that a shard tells apart; others share what one may have answered.
+/// Sources of STUN requests, and of wrong passwords, that a shard tells apart; others share what one
+/// may have.
 pub const SOURCE_CELLS: usize = 4096;
+/// The time in which `wrong_passwords_max` of one source are looked at.
+pub const WRONG_PASSWORDS_TIME: Duration = Duration::from_secs(60);
+/// Retry-After of what was not looked at, in seconds.
+pub const WRONG_PASSWORDS_PAUSE: u32 = 10;
 /// Attributes that the answer to a STUN request names as unknown (RFC 8489 §14.13).
 pub const STUN_UNKNOWN_MAX: usize = 8;
 /// Most time between two looks at the round-trip time of a TCP or TLS flow.
@@ -379,6 +384,9 @@ pub struct Limits {
     /// STUN binding requests of one source address that a shard answers in a second (RFC 5626
     /// §4.4.2); more are dropped. A client sends one in about 25 s.
     pub stun_answers_max: usize,
+    /// Wrong passwords of one source address that a shard looks at in a minute, at least 1. With more
+    /// no password from there is looked at until time has paid for them.
+    pub wrong_passwords_max: usize,
     /// Time for an outgoing connection to be established, TLS included.
     pub connect_timeout: Duration,
     /// Time that living transactions get after SIGTERM before the process ends.
@@ -406,6 +414,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(900),
             prove_deadline: Duration::from_secs(60),
             stun_answers_max: 100,
+            wrong_passwords_max: 100,
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
             drain_spread: Duration::from_secs(10),

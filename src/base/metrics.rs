@@ -134,6 +134,8 @@ counters! {
     credentials_stale;
     /// Requests with wrong or unreadable credentials.
     credentials_refused;
+    /// Requests whose password was not looked at, since too many of their source were wrong.
+    credentials_put_off;
     /// Challenges to clients whose proof held for their flow until their user was gone, had another
     /// password, or the key that vouched for them was taken away.
     credentials_outlived;

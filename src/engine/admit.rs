@@ -11,6 +11,7 @@ use crate::auth::{Challenge, Circumstances, Verdict, bearer};
 use crate::base::bearer::TokenFault;
 use crate::base::id::{ClientKey, FlowId, FlowRef};
 use crate::base::identity::Identity;
+use crate::base::limits::WRONG_PASSWORDS_TIME;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::{Arrival, Standing};
 use crate::proxy::admission::{self, Admission};
@@ -61,7 +62,9 @@ impl Engine {
                 }
                 return (Standing::Proven(identity), answers);
             }
-            Verdict::Absent => match self.pinned(flow) {
+            Verdict::PutOff if self.pinned(flow).is_none() => Standing::PutOff,
+            // What was proved on the flow stands, as if this were without credentials.
+            Verdict::Absent | Verdict::PutOff => match self.pinned(flow) {
                 Some(Identity::Guest(guest)) if guest.until <= self.unix_secs() => {
                     Standing::Unknown
                 }
@@ -83,9 +86,18 @@ impl Engine {
         let (now, unix) = (self.now, self.unix_secs());
         match self.config.auth.digest() {
             Some(digest) if !matches!(verdict, Verdict::Proven(..)) => {
-                let shared = flow.is_none();
-                let circumstances = Circumstances { now, unix, source: arrival.source, shared };
-                verdict.or(self.verifier.judge(&self.config, digest, message, &circumstances))
+                let most = self.config.limits.wrong_passwords_max;
+                let (address, time) = (arrival.remote.ip(), WRONG_PASSWORDS_TIME);
+                let (source, shared) = (arrival.source, flow.is_none());
+                let put_off = !self.guessers.has(address, most, time, now);
+                let circumstances = Circumstances { now, unix, source, shared, put_off };
+                let (found, wrong) =
+                    self.verifier.judge(&self.config, digest, message, &circumstances);
+                for _ in 0..wrong {
+                    self.guessers.take(address, most, time, now);
+                }
+                self.counters.credentials_put_off += u64::from(found == Verdict::PutOff);
+                verdict.or(found)
             }
             _ => verdict,
         }
@@ -153,7 +165,8 @@ impl Engine {
             Standing::Refused | Standing::BadToken(_) | Standing::Malformed => {
                 self.counters.credentials_refused += 1;
             }
-            Standing::Unknown | Standing::Pinned(_) | Standing::Vouched(_) | Standing::Busy => {}
+            Standing::Unknown | Standing::Pinned(_) | Standing::Vouched(_) => {}
+            Standing::Busy | Standing::PutOff => {}
         }
         match admission {
             Admission::Admitted => true,

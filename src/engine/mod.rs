@@ -160,6 +160,8 @@ pub struct Engine {
     pings: pings::Pings,
     /// What each source of STUN requests may have answered.
     sources: Sources,
+    /// Whose passwords were wrong.
+    guessers: Sources,
     outputs: VecDeque<Output>,
     /// Bytes that queued outputs name; emptied when all outputs were popped.
     arena: Vec<u8>,
@@ -238,6 +240,7 @@ impl Engine {
             expiry_alarm: None,
             pings: pings::Pings::default(),
             sources: Sources::new(tables.clone()),
+            guessers: Sources::new(tables.clone()),
             outputs: told_of_restart(now, &setup),
             arena: Vec::new(),
             deferred: VecDeque::new(),

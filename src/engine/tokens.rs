@@ -52,7 +52,11 @@ impl Engine {
                 TokenFault::User => &mut counters.tokens_user,
                 TokenFault::Scope => &mut counters.tokens_scope,
             },
-            Verdict::Absent | Verdict::Stale | Verdict::Refused | Verdict::Malformed => return,
+            Verdict::Absent
+            | Verdict::Stale
+            | Verdict::Refused
+            | Verdict::PutOff
+            | Verdict::Malformed => return,
         };
         *counter += 1;
     }

@@ -50,6 +50,8 @@ pub enum Standing {
     BadToken(TokenFault),
     /// It has a token, but too many have to be checked.
     Busy,
+    /// It has a password, but too many from its source were wrong.
+    PutOff,
     /// Its proof cannot be read.
     Malformed,
 }

@@ -1,6 +1,6 @@
-//! How much each source of datagrams gets in a second, where a sender may use another's address (RFC
-//! 8489 §16.1.2: an answer goes to whoever is named as the source). Absent on purpose: what it is
-//! that is given, and how a rate is kept (`base/allowance`).
+//! How much each source address gets in a time: answers where a sender may use another's address (RFC
+//! 8489 §16.1.2: an answer goes to whoever is named as the source), tries of passwords. Absent on
+//! purpose: what it is that is given, and how a rate is kept (`base/allowance`).
 //!
 //! A table of fixed size, whatever the number of sources: who shares a cell shares its allowance, and
 //! who that is nobody outside can tell, since the hash is keyed.
@@ -27,25 +27,46 @@ impl Sources {
 
     /// Gives `source` one more; false when it had its `most` of a second.
     pub fn give(&mut self, source: IpAddr, most: usize, now: Time) -> bool {
-        let burst = u32::try_from(most).unwrap_or(u32::MAX);
-        let Some(interval) = Duration::from_secs(1).checked_div(burst) else { return false };
-        let rate = Rate { interval, burst };
-        let at = self.cell_of(source);
-        let is_due = self.cells[at].has(now, rate);
+        let Some(rate) = rate(most, Duration::from_secs(1)) else { return false };
+        let cell = self.cell_of(source);
+        let is_due = cell.has(now, rate);
         if is_due {
-            self.cells[at].take(now, rate);
+            cell.take(now, rate);
         }
         is_due
     }
 
+    /// Whether `source` has yet to have its `most` of that time.
+    pub fn has(&mut self, source: IpAddr, most: usize, time: Duration, now: Time) -> bool {
+        rate(most, time).is_some_and(|rate| self.cell_of(source).has(now, rate))
+    }
+
+    /// Counts one that `source` had.
+    pub fn take(&mut self, source: IpAddr, most: usize, time: Duration, now: Time) {
+        if let Some(rate) = rate(most, time) {
+            self.cell_of(source).take(now, rate);
+        }
+    }
+
     /// A host with IPv6 has a network of 64 bits to choose its addresses from.
-    fn cell_of(&self, source: IpAddr) -> usize {
+    fn cell_of(&mut self, source: IpAddr) -> &mut Allowance {
+        let at = self.place_of(source);
+        &mut self.cells[at]
+    }
+
+    fn place_of(&self, source: IpAddr) -> usize {
         let hash = match source {
             IpAddr::V4(ip) => self.hash.of(&ip.octets()),
             IpAddr::V6(ip) => self.hash.of(&ip.octets()[..8]),
         };
         hash as usize % SOURCE_CELLS
     }
+}
+
+/// So many in that time; `None`: none at all.
+fn rate(most: usize, time: Duration) -> Option<Rate> {
+    let burst = u32::try_from(most).unwrap_or(u32::MAX);
+    Some(Rate { interval: time.checked_div(burst)?, burst })
 }
 
 #[cfg(test)]
@@ -60,7 +81,7 @@ mod tests {
     fn each_source_has_its_own_and_each_second_anew() {
         let mut sources = Sources::new(KeyedHash::new([7; 16]));
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        assert_ne!(sources.cell_of(one), sources.cell_of(other));
+        assert_ne!(sources.place_of(one), sources.place_of(other));
         for second in [0, 1, 5, 1 << 32] {
             let now = Time::ZERO + Duration::from_secs(second);
             for source in [one, other] {

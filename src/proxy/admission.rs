@@ -4,6 +4,7 @@
 
 use crate::base::config::{Auth, Config, Strangers};
 use crate::base::hash::KeyedHash;
+use crate::base::limits::WRONG_PASSWORDS_PAUSE;
 use crate::flow::arrival::Standing;
 use crate::sip::{HeaderName, Message, NameAddr, ParseErrorKind, Scheme, Uri};
 
@@ -75,6 +76,7 @@ pub fn request(
             | Standing::Refused
             | Standing::BadToken(_)
             | Standing::Busy
+            | Standing::PutOff
             | Standing::Malformed => challenge(standing),
             _ if names.is_ours => challenge(standing),
             _ => stranger(auth),
@@ -100,6 +102,10 @@ fn challenge(standing: &Standing) -> Admission {
         Standing::Malformed => Admission::Refused(Reject::phrase(400, "Malformed credentials")),
         Standing::Busy => {
             Admission::Refused(Reject::retry_after(500, 1, "Too many tokens to check"))
+        }
+        Standing::PutOff => {
+            let why = "Too many wrong passwords from your address";
+            Admission::Refused(Reject::retry_after(500, WRONG_PASSWORDS_PAUSE, why))
         }
         _ => Admission::Challenged { stale: *standing == Standing::Stale },
     }

@@ -7,6 +7,7 @@ mod bearer;
 mod client;
 mod departed;
 mod dialogs;
+mod guesses;
 mod identities;
 mod register;
 mod replay;

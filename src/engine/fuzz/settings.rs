@@ -128,6 +128,7 @@ fn tight() -> Limits {
         flow_queue_bytes_max: 500,
         flow_queue_messages_max: 2,
         stun_answers_max: 1,
+        wrong_passwords_max: 3,
         ..Limits::default()
     }
 }

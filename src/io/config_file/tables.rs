@@ -273,6 +273,8 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
         idle_timeout: time("idle_timeout", default.idle_timeout),
         prove_deadline: time("prove_deadline", default.prove_deadline),
         stun_answers_max: size("stun_answers_max", 0..=1 << 20, default.stun_answers_max).value,
+        wrong_passwords_max: size("wrong_passwords_max", 1..=1 << 20, default.wrong_passwords_max)
+            .value,
         connect_timeout: time("connect_timeout", default.connect_timeout),
         drain_timeout: time("drain_timeout", default.drain_timeout),
         drain_spread: section
@@ -391,7 +393,8 @@ mod tests {
         let limits = loaded(
             "[limits]\nhandshake_timeout = \"3s\"\nmessage_timeout = \"4s\"\nwrite_timeout = \"5s\"\n\
              ping_interval = \"6s\"\npong_timeout = \"7s\"\nidle_timeout = \"8m\"\n\
-             prove_deadline = \"9m\"\nstun_answers_max = 10\nconnect_timeout = \"11s\"\n\
+             prove_deadline = \"9m\"\nstun_answers_max = 10\nwrong_passwords_max = 9\n\
+             connect_timeout = \"11s\"\n\
              drain_timeout = \"12s\"\ndrain_spread = 0\n",
         )
         .config
@@ -405,6 +408,7 @@ mod tests {
             idle_timeout: Duration::from_secs(480),
             prove_deadline: Duration::from_secs(540),
             stun_answers_max: 10,
+            wrong_passwords_max: 9,
             connect_timeout: Duration::from_secs(11),
             drain_timeout: Duration::from_secs(12),
             drain_spread: Duration::ZERO,
@@ -418,6 +422,7 @@ mod tests {
             ("[limits]\npong_timeout = \"50ms\"\n", Error, 9, "out of range", "100ms"),
             ("[limits]\nidle_timeout = \"15\"\n", Error, 9, "must be a duration", "\"30s\""),
             ("[limits]\nstun_answers_max = -1\n", Error, 9, "out of range", "0 to 1048576"),
+            ("[limits]\nwrong_passwords_max = 0\n", Error, 9, "out of range", "1 to 1048576"),
             ("[limits]\ndrain_spread = \"2h\"\n", Error, 9, "out of range", "3600s"),
         ]);
     }
