@@ -289,7 +289,7 @@ impl Engine {
         let mut block = self.pool.take(sent.len() + contact.map_or(0, <[u8]>::len));
         if sip::parse(&sent, &mut parsed).is_ok() {
             let (message, edits) = (parsed.view(&sent), &mut self.scratch.edits);
-            renew(&self.tokens, message, lost, next, contact, edits, &mut block);
+            renew(&self.config, &self.tokens, message, lost, next, contact, edits, &mut block);
         }
         self.counters.requests_moved += 1;
         self.keep_parsed(parsed);

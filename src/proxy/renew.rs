@@ -1,6 +1,9 @@
 //! A request whose target lost its flow, as it goes out on the next one: the same bytes but for the
-//! token that names the target (RFC 5626 §5.3), and for the Contact if that is another by now.
+//! token that names the target (RFC 5626 §5.3), for the Contact if that is another by now, and for
+//! what the Via says of the way if that is (RFC 3261 §18.1.1).
 
+use super::naming;
+use crate::base::config::Config;
 use crate::base::id::{FlowRef, StreamPath};
 use crate::flow::token::TokenKey;
 use crate::sip::{Edits, HeaderName, Message, NameAddr, Span, Uri};
@@ -11,6 +14,7 @@ const OWN_VALUES: usize = 2;
 /// Appends the copy `sent` as it is for `next` instead of `lost`. `contact` replaces the
 /// Request-URI, but not its scheme.
 pub fn renew(
+    config: &Config,
     tokens: &TokenKey,
     sent: Message<'_>,
     lost: StreamPath,
@@ -22,6 +26,9 @@ pub fn renew(
     edits.clear();
     if let Some(contact) = contact {
         replace_target(sent, contact, edits);
+    }
+    if (lost.transport, lost.listener) != (next.transport, next.listener) {
+        replace_way(config, sent, next, edits);
     }
     for value in sent.values(HeaderName::RecordRoute).take(OWN_VALUES) {
         let Ok(address) = NameAddr::parse(value.text) else { break };
@@ -46,6 +53,19 @@ fn replace_target(sent: Message<'_>, contact: &[u8], edits: &mut Edits) {
     if rest != &sent.uri()[start..] {
         edits.replace(Span::new(span.start as usize + start, span.end as usize), rest);
     }
+}
+
+/// The Via of ours names the transport and the listener of the flow; its branch stays.
+fn replace_way(config: &Config, sent: Message<'_>, next: StreamPath, edits: &mut Edits) {
+    let Ok(via) = sent.top_via() else { return };
+    let start = span_of(sent, via.transport).start as usize;
+    let value = &sent.bytes()[start..via.span.end as usize];
+    let end = start + memchr::memchr(b';', value).unwrap_or(value.len());
+    edits.replace_with(Span::new(start, end), |out| {
+        out.extend_from_slice(next.transport.via_name().as_bytes());
+        out.push(b' ');
+        naming::write_sent_by(config, next.listener, out);
+    });
 }
 
 /// Where a part of the message stands in it.

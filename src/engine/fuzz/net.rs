@@ -292,7 +292,8 @@ impl Net {
 
     /// Another configuration for all shards.
     pub fn configure(&mut self, settings: usize) {
-        self.config = Arc::new(config(settings));
+        let before = std::mem::replace(&mut self.config, Arc::new(config(settings)));
+        let departed = before.auth.departed(&self.config.auth);
         let limits = &self.config.limits;
         self.queue_max = self.queue_max.max(limits.flow_queue_messages_max);
         let (bindings, transactions) = self.tables_max;
@@ -300,6 +301,7 @@ impl Net {
             (bindings.max(limits.bindings_max), transactions.max(limits.transactions_max));
         for shard in 0..self.engines.len() {
             self.tell(shard, Input::Config(Arc::clone(&self.config)));
+            self.tell(shard, Input::Departed(Arc::clone(&departed)));
         }
     }
 

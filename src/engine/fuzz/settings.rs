@@ -82,7 +82,10 @@ pub(super) fn config(number: usize) -> Config {
             config.limits.idle_timeout = Duration::from_secs(5);
             config.routes[1].to = RouteTo::Reject(603);
         }
-        6 => config.auth.method = digest(&config.node.domains),
+        6 => {
+            config.auth.method = digest(&config.node.domains);
+            config.limits.wrong_passwords_max = 2;
+        }
         8 => {
             config.auth.method = digest(&config.node.domains);
             config.registrar.grace = Duration::from_secs(10);
@@ -128,7 +131,6 @@ fn tight() -> Limits {
         flow_queue_bytes_max: 500,
         flow_queue_messages_max: 2,
         stun_answers_max: 1,
-        wrong_passwords_max: 3,
         ..Limits::default()
     }
 }

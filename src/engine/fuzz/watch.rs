@@ -96,7 +96,8 @@ impl Net {
                 (opcode, _) => return assert!(matches!(opcode, 0x8 | 0xa), "opcode {opcode}"),
             }
         };
-        if message != b"\r\n" {
+        // The ping and the answer to one (RFC 5626 §4.4.1).
+        if !matches!(message, b"\r\n" | b"\r\n\r\n") {
             is_sip(message, transport);
             self.hear(Ok(at), message);
         }
