@@ -88,7 +88,8 @@ const CONVERSATIONS = {
   }),
   "the caller cancels": (domain, hops) => ({
     caller: new Caller(domain).begin("INVITE").maybe(100).status(180).cancel().status(200).refused(487),
-    callee: new Callee({ hops }).arrives("INVITE").reply(180).cancelled(),
+    // The core answers the CANCEL by one process and passes the 487 on by another: it must not be the faster one.
+    callee: new Callee({ hops }).arrives("INVITE").reply(180).cancel().pause(300).replyLate(487).acknowledged(),
   }),
   "the callee is busy": (domain, hops) => ({
     caller: new Caller(domain).begin("INVITE").maybe(100).refused(486),
