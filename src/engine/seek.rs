@@ -13,7 +13,7 @@ use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
 use crate::base::limits::HELD_MAX;
 use crate::base::slab::{Slab, SlabKey};
 use crate::proxy::place;
-use crate::proxy::renew::renew;
+use crate::proxy::renew::{Move, renew};
 use crate::sip;
 
 use super::client::Failure;
@@ -289,7 +289,8 @@ impl Engine {
         let mut block = self.pool.take(sent.len() + contact.map_or(0, <[u8]>::len));
         if sip::parse(&sent, &mut parsed).is_ok() {
             let (message, edits) = (parsed.view(&sent), &mut self.scratch.edits);
-            renew(&self.config, &self.tokens, message, lost, next, contact, edits, &mut block);
+            let moved = Move { lost, next, contact };
+            renew(&self.config, &self.tokens, message, moved, edits, &mut block);
         }
         self.counters.requests_moved += 1;
         self.keep_parsed(parsed);

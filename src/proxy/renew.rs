@@ -11,18 +11,27 @@ use crate::sip::{Edits, HeaderName, Message, NameAddr, Span, Uri};
 /// Record-Route values that are ours: one, or one for each side (RFC 5658 §5).
 const OWN_VALUES: usize = 2;
 
-/// Appends the copy `sent` as it is for `next` instead of `lost`. `contact` replaces the
-/// Request-URI, but not its scheme.
+/// From where to where a target has moved.
+#[derive(Clone, Copy, Debug)]
+pub struct Move<'a> {
+    /// The flow that is gone.
+    pub lost: StreamPath,
+    /// The one in its place.
+    pub next: StreamPath,
+    /// Replaces the Request-URI, but not its scheme.
+    pub contact: Option<&'a [u8]>,
+}
+
+/// Appends the copy `sent` as it is for a target that has moved.
 pub fn renew(
     config: &Config,
     tokens: &TokenKey,
     sent: Message<'_>,
-    lost: StreamPath,
-    next: StreamPath,
-    contact: Option<&[u8]>,
+    moved: Move<'_>,
     edits: &mut Edits,
     out: &mut Vec<u8>,
 ) {
+    let Move { lost, next, contact } = moved;
     edits.clear();
     if let Some(contact) = contact {
         replace_target(sent, contact, edits);
