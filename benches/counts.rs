@@ -23,6 +23,8 @@ use std::time::Duration;
 use std::{env, fs, thread};
 
 use stage::Stage;
+use stage::password::{Passwords, Proof};
+use stage::phones::Phones;
 use stage::script::Play;
 use stage::scripts;
 
@@ -36,6 +38,9 @@ const STEP: Duration = Duration::from_millis(64);
 /// Rounds before the counted ones: what lingers for 32 seconds (Timers J and L) has begun to end.
 const WARM_UP: u32 = 600;
 const ROUNDS: u32 = 500;
+/// What is counted besides [`scripts::KINDS`]: REGISTERs over UDP, with a 401 before or without, and
+/// over WSS with the answer to an old challenge in each.
+const REGISTERS: [&str; 3] = ["register again udp", "register asked udp", "register kept wss"];
 /// Lines that a new table begins with.
 const HEADING: &str = "\
 # Instructions of one transaction: shards, kind, count. Kept by `cargo bench --bench counts`, which
@@ -83,26 +88,49 @@ fn main() -> ExitCode {
 
 /// What valgrind sees.
 fn run(shards: u16, kind: &str) {
-    let (_, script) = scripts::KINDS.iter().find(|(name, _)| *name == kind).expect("a kind");
-    let mut play = Play::new(Stage::new(shards), CLIENTS, &script());
-    play.stage.step = STEP;
-    for _ in 0..WARM_UP {
-        play.round();
+    match kind {
+        "register again udp" | "register asked udp" => {
+            let mut phones = Phones::new(shards, CLIENTS, kind == "register asked udp");
+            phones.stage.step = STEP;
+            play(|| phones.round());
+        }
+        "register kept wss" => {
+            // MD5 is the second that is offered.
+            let mut clients = Passwords::new(shards, CLIENTS, Proof::Digest(1));
+            clients.stage.step = STEP;
+            play(|| clients.round());
+        }
+        _ => {
+            let (_, script) =
+                scripts::KINDS.iter().find(|(name, _)| *name == kind).expect("a kind");
+            let mut script = Play::new(Stage::new(shards), CLIENTS, &script());
+            script.stage.step = STEP;
+            play(|| script.round());
+        }
     }
-    counted_rounds(&mut play);
+}
+
+fn play(mut round: impl FnMut()) {
+    for _ in 0..WARM_UP {
+        round();
+    }
+    counted_rounds(&mut round);
 }
 
 /// The part that callgrind counts, which knows it by this name.
 #[inline(never)]
-fn counted_rounds(play: &mut Play) {
+fn counted_rounds(round: &mut impl FnMut()) {
     for _ in 0..ROUNDS {
-        play.round();
+        round();
     }
 }
 
+fn kinds() -> impl Iterator<Item = &'static str> {
+    scripts::KINDS.iter().map(|(name, _)| *name).chain(REGISTERS)
+}
+
 fn cases(wanted: Option<&String>) -> Vec<Case> {
-    let kinds = scripts::KINDS.iter().map(|(name, _)| *name);
-    let kinds = kinds.filter(|kind| wanted.is_none_or(|wanted| kind.contains(wanted.as_str())));
+    let kinds = kinds().filter(|kind| wanted.is_none_or(|wanted| kind.contains(wanted.as_str())));
     kinds.flat_map(|kind| [1, 2].map(|shards| Case { shards, kind })).collect()
 }
 
@@ -167,7 +195,7 @@ impl Table {
             }
             let (shards, rest) = line.split_once(' ').expect("shards, kind, count");
             let (kind, count) = rest.rsplit_once(' ').expect("shards, kind, count");
-            let kind = scripts::KINDS.iter().map(|(name, _)| *name).find(|name| *name == kind);
+            let kind = kinds().find(|name| *name == kind);
             let kind = kind.unwrap_or_else(|| panic!("no such kind: {line}"));
             let case = Case { shards: shards.parse().expect("a number of shards"), kind };
             table.counts.push((case, count.parse().expect("a count")));

@@ -101,9 +101,10 @@ impl Shape {
     }
 }
 
-/// A table of so many bindings.
+/// A table of so many bindings, of users who have proved who they are: their clients are known again.
 struct Table {
     location: Location,
+    hash: KeyedHash,
     config: Config,
     gruus: GruuKey,
     out: Registered,
@@ -111,10 +112,11 @@ struct Table {
 
 impl Table {
     fn new(shape: Shape, bindings: usize) -> Table {
-        let location = Location::new(KeyedHash::new(HASH_KEY), bindings);
+        let hash = KeyedHash::new(HASH_KEY);
+        let location = Location::new(hash.clone(), bindings);
         let gruus = GruuKey::new(&[5; 32]);
         let out = Registered::default();
-        let mut table = Table { location, config: config(), gruus, out };
+        let mut table = Table { location, hash, config: config(), gruus, out };
         for binding in 0..bindings {
             let (text, parsed) = shape.message(binding, 1);
             table.register(binding, &text, &parsed);
@@ -137,7 +139,7 @@ impl Table {
             longest: None,
             answers: None,
             user: UserMark::NONE,
-            client_hash: None,
+            client_hash: Some(&self.hash),
             gruu_key: &self.gruus,
             flow_timer: None,
             is_repeated: false,

@@ -64,6 +64,7 @@ fn forwarding(c: &mut Criterion) {
         standing: Standing::Unknown,
         answers: None,
         client: ClientKey::NONE,
+        has_lines: false,
     };
     let onward = Onward {
         source: Source::default(),
@@ -75,6 +76,7 @@ fn forwarding(c: &mut Criterion) {
         branch: branch(),
         caller: Some(client(1)),
         callee: Some(client(2)),
+        caller_key: ClientKey::NONE,
         callee_key: ClientKey::NONE,
         registrant: ClientKey::NONE,
         breadth: 60,

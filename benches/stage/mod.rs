@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each program uses its part")]
 
 pub mod password;
+pub mod phones;
 pub mod script;
 pub mod scripts;
 
@@ -32,7 +33,12 @@ pub enum Peer {
     Flow(FlowId),
     /// The server behind, over UDP.
     Core,
+    /// A phone, over UDP, at this port.
+    Phone(u16),
 }
+
+/// Where phones are.
+const PHONES: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 
 /// The engines and what is between them.
 pub struct Stage {
@@ -127,11 +133,15 @@ Sec-WebSocket-Protocol: sip\r\n\r\n";
             Peer::Flow(flow) => {
                 self.engines[flow.shard().index()].handle(self.now, Input::Data { flow, bytes });
             }
-            Peer::Core => {
+            Peer::Core | Peer::Phone(_) => {
+                let remote = match from {
+                    Peer::Phone(port) => SocketAddr::new(PHONES.into(), port),
+                    _ => self.core,
+                };
                 let path = DatagramPath {
                     listener: lab::listener_of(Transport::Udp),
                     local: lab::listener_address(Transport::Udp),
-                    remote: self.core,
+                    remote,
                 };
                 self.datagrams = (self.datagrams + 1) % self.engines.len() as u16;
                 let shard = usize::from(self.datagrams);
@@ -159,7 +169,11 @@ Sec-WebSocket-Protocol: sip\r\n\r\n";
                     self.sent.push((flow, range.len() as u32));
                     wrote(Peer::Flow(flow), engine.bytes(range));
                 }
-                Output::WriteTo { range, .. } => wrote(Peer::Core, engine.bytes(range)),
+                Output::WriteTo { path, range } => {
+                    let is_core = path.remote == self.core;
+                    let to = if is_core { Peer::Core } else { Peer::Phone(path.remote.port()) };
+                    wrote(to, engine.bytes(range));
+                }
                 Output::Link { to, message } => {
                     self.links.push_back((ShardId(shard as u16), to, message));
                 }

@@ -264,7 +264,7 @@ fn ours(bytes: &[u8]) -> Vec<(usize, usize)> {
     branches.chain(tokens).collect()
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+pub(super) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 

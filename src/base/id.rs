@@ -93,6 +93,7 @@ impl fmt::Display for FlowId {
 pub struct ClientKey(u64);
 
 impl ClientKey {
+    const USER_ONLY: u32 = 1;
     /// Of a client that did not prove who it is, or need not be found again.
     pub const NONE: ClientKey = ClientKey(0);
 
@@ -100,7 +101,14 @@ impl ClientKey {
     /// own. Never [`ClientKey::NONE`].
     pub const fn new(aor_hash: u64, client_hash: u64) -> ClientKey {
         let own = client_hash as u32;
-        ClientKey(aor_hash >> 32 << 32 | if own == 0 { 1 } else { own as u64 })
+        let own = if own <= ClientKey::USER_ONLY { ClientKey::USER_ONLY + 1 } else { own };
+        ClientKey(aor_hash >> 32 << 32 | own as u64)
+    }
+
+    /// Of a client of which only the user is known, from the hash of the address of record: by it
+    /// nobody is found, but told from others.
+    pub const fn of_user(aor_hash: u64) -> ClientKey {
+        ClientKey(aor_hash >> 32 << 32 | ClientKey::USER_ONLY as u64)
     }
 
     /// The key that [`ClientKey::to_bits`] gave.
@@ -116,6 +124,11 @@ impl ClientKey {
     /// Whether it names somebody.
     pub const fn is_some(self) -> bool {
         self.0 != 0
+    }
+
+    /// Whether it names one client of its user, who can be found by it.
+    pub const fn is_of_client(self) -> bool {
+        self.0 as u32 > ClientKey::USER_ONLY
     }
 
     /// The half that decides the owner.

@@ -2,9 +2,13 @@
 //! what only a developer may move is a constant. Relations between bounds are asserted at compile
 //! time.
 
+mod adjustable;
+
 use std::time::Duration;
 
 use super::allowance::Rate;
+
+pub use adjustable::Limits;
 
 /// Header fields in one message; more is answered 400.
 pub const HEADERS_MAX: usize = 256;
@@ -78,6 +82,13 @@ pub const DUTY_FACTOR: usize = 4;
 pub const TRUNK_FACTOR: usize = 64;
 /// Bindings that one alarm looks at; the rest follow at once.
 pub const EXPIRIES_A_TURN: usize = 256;
+/// Alarms that ring in one turn; the rest do in the next.
+pub const ALARMS_A_TURN: usize = 256;
+/// Transactions of flows that are gone which hear of it within one of these intervals; the rest do
+/// in the next.
+pub const LOSSES_AN_INTERVAL: usize = 64;
+/// See [`LOSSES_AN_INTERVAL`].
+pub const LOSSES_INTERVAL: Duration = Duration::from_millis(1);
 /// Entries of the work lane of one link (new requests; full: 500 with Retry-After).
 pub const LINK_WORK_ENTRIES: usize = 1024;
 /// Entries of the duty lane of one link (responses, writes, closes); what does not fit waits in a
@@ -112,14 +123,18 @@ pub const BLOCKS_KEPT: [usize; 16] =
 pub const WAITING_BODY_BYTES_MAX: usize = 1024;
 /// Bytes of one block of last responses that answer repeated requests (RFC 3261 §17.2.2).
 pub const TRAIL_BLOCK_BYTES: usize = BLOCK_CLASSES[BLOCK_CLASSES.len() - 1];
-/// Such blocks of each of a shard's two queues; beyond them each such response keeps a block of its
-/// own.
+/// Such blocks of each queue of a shard; beyond them each such response, or way of an accepted
+/// INVITE, keeps a block of its own.
 pub const TRAIL_BLOCKS_MAX: usize = 4 * 1024;
+/// REGISTERs over UDP of which a shard keeps the answer until Timer J (RFC 3261 §17.2.2); beyond them
+/// the oldest give way as if the table were full. Until T1, when a client whose answer was lost asks
+/// again, it is as many as 65,000 a second make; 200,000 would not fit in the caches.
+pub const REGISTERS_LINGERING_MAX: usize = 32 * 1024;
 /// REGISTERs of which a shard remembers, for the rest of Timer J (RFC 3261 §17.2.2), that they were
 /// accepted, although their transactions gave way: 26 s of 40,000 a second.
 pub const REGISTERS_REMEMBERED: usize = 1 << 20;
 /// Bytes that they take at most; nothing before the first.
-pub const REMEMBERED_BYTES_MAX: usize = 16 << 20;
+pub const REMEMBERED_BYTES_MAX: usize = 8 << 20;
 /// Entries of a shard's submission queue.
 pub const RING_SUBMISSIONS: u32 = 4096;
 /// Entries of a shard's completion queue; halved while memory is short.
@@ -245,6 +260,15 @@ pub const NONCE_FRESH: Duration = Duration::from_secs(32);
 /// Bindings at one address for datagrams that are looked at, newest first, when somebody new is
 /// there. Those behind them were looked at when these came.
 pub const PATH_CANDIDATES_MAX: usize = 256;
+/// Addresses for datagrams of which a shard remembers which clients were there before the last one,
+/// some 400 bytes each; of more the oldest are forgotten.
+pub const PATHS_NOTED_MAX: usize = 32 * 1024;
+/// Moves of one client from such an address to another that are followed, one after the other.
+pub const MOVES_FOLLOWED_MAX: usize = 8;
+/// Users of the device that is at one of them who are told from those that left.
+pub const PATH_USERS_HERE_MAX: usize = 64;
+/// Users of other devices who left it that are remembered, the last ones.
+pub const PATH_USERS_LEFT_MAX: usize = 16;
 /// Bytes of an Authorization or Proxy-Authorization value; more is malformed.
 pub const CREDENTIALS_BYTES_MAX: usize = 4 * 1024;
 /// Parameters in it.
@@ -284,6 +308,8 @@ pub const TOKEN_CHECKS: Rate = Rate { interval: Duration::from_micros(300), burs
 pub const TOKEN_CHECKS_SHARED: Rate = Rate { interval: Duration::from_millis(1), burst: 8 };
 /// Wrong tokens of one flow that are looked at.
 pub const TOKEN_FAULTS_OF_FLOW: Rate = Rate { interval: Duration::from_secs(5), burst: 8 };
+/// Users of one flow whose clients are known again on another; of more, the last to come is.
+pub const FLOW_CLIENTS_MAX: usize = 64;
 /// Longest wait until the expiry of a flow's token is looked at again: the wall clock may be set.
 pub const TOKEN_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the files of users, secrets and keys are looked at.
@@ -345,82 +371,6 @@ pub const STARVED_TURNS_MAX: u32 = 16;
 /// Receive and send buffer of a UDP socket, as far as the system's limit (net.core.rmem_max)
 /// permits.
 pub const DATAGRAM_SOCKET_BYTES: usize = 4 << 20;
-
-/// Bounds that an operator may move: the `[limits]` table, one key a field.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    /// Bytes of one SIP message on a stream or in a WebSocket message; more: 513, then close
-    /// (1009).
-    pub message_bytes_max: usize,
-    /// Bytes of a message's header section; more on a stream: 513 and close.
-    pub header_bytes_max: usize,
-    /// Flows of one shard; beyond it connections are closed as soon as they are accepted.
-    pub flows_max: usize,
-    /// Server transactions of one shard. Beyond it REGISTERs over UDP that we have answered give way,
-    /// the oldest first; where there are none, new requests get 500 with Retry-After.
-    pub transactions_max: usize,
-    /// Bindings of one shard; beyond it a REGISTER that adds gets 500 with Retry-After.
-    pub bindings_max: usize,
-    /// Bytes queued toward one flow; beyond it requests for that flow get 480 with Retry-After.
-    pub flow_queue_bytes_max: usize,
-    /// Messages queued toward one flow, likewise.
-    pub flow_queue_messages_max: usize,
-    /// Time for TLS and WebSocket handshakes together.
-    pub handshake_timeout: Duration,
-    /// Time from the first byte of a message on a stream to its last.
-    pub message_timeout: Duration,
-    /// Time that one write may be pending before its flow is closed.
-    pub write_timeout: Duration,
-    /// Time between WebSocket pings.
-    pub ping_interval: Duration,
-    /// Time that a flow has to answer a ping before it is closed.
-    pub pong_timeout: Duration,
-    /// TCP and TLS flows without traffic for this long are closed; re-armed by every message or
-    /// keep-alive.
-    pub idle_timeout: Duration,
-    /// Time that an accepted flow has to register or to have a request accepted before it is
-    /// closed.
-    pub prove_deadline: Duration,
-    /// STUN binding requests of one source address that a shard answers in a second (RFC 5626
-    /// §4.4.2); more are dropped. A client sends one in about 25 s.
-    pub stun_answers_max: usize,
-    /// Wrong passwords of one source address that a shard looks at in a minute, at least 1. With more
-    /// no password from there is looked at until time has paid for them.
-    pub wrong_passwords_max: usize,
-    /// Time for an outgoing connection to be established, TLS included.
-    pub connect_timeout: Duration,
-    /// Time that living transactions get after SIGTERM before the process ends.
-    pub drain_timeout: Duration,
-    /// Time over which flows are closed at the end, so that their clients do not come back in one
-    /// wave; a thousand flows of a shard take no more than a second of it.
-    pub drain_spread: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            message_bytes_max: 128 * 1024,
-            header_bytes_max: 32 * 1024,
-            flows_max: 1 << 20,
-            transactions_max: 200_000,
-            bindings_max: 2_000_000,
-            flow_queue_bytes_max: 64 * 1024,
-            flow_queue_messages_max: 64,
-            handshake_timeout: Duration::from_secs(10),
-            message_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(10),
-            ping_interval: Duration::from_secs(25),
-            pong_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(900),
-            prove_deadline: Duration::from_secs(60),
-            stun_answers_max: 100,
-            wrong_passwords_max: 100,
-            connect_timeout: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(5),
-            drain_spread: Duration::from_secs(10),
-        }
-    }
-}
 
 const _: () = {
     assert!(BLOCK_CLASSES.len() == BLOCKS_KEPT.len());

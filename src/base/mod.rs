@@ -6,6 +6,7 @@ pub mod bearer;
 pub mod buf;
 pub mod choices;
 pub mod config;
+pub mod decimal;
 pub mod event;
 pub mod hash;
 pub mod host;

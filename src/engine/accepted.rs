@@ -6,14 +6,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::base::buf::Pool;
+use crate::base::limits::TRAIL_BLOCKS_MAX;
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
+use crate::base::trail::{Stretch, Trail};
 use crate::sip;
 use crate::transaction::Timer;
 
 use super::Engine;
 use super::alarm::Alarm;
-use super::transactions::Cancel;
+use super::transactions::{Cancel, ClientTransaction};
 
 /// One transaction of an accepted INVITE.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +29,34 @@ pub(super) enum Accepted {
 
 /// All of a shard, the first to end in front: as many as the tables of transactions hold, since
 /// each is there until its turn.
-#[derive(Default)]
 pub(super) struct Endings {
     queue: VecDeque<(Time, Accepted)>,
+    /// [Where the INVITEs went](sip::way_of) whose ACK may have to go there, in the order of the queue.
+    ways: Trail,
     /// An alarm is set for the one in front.
     is_awaited: bool,
+}
+
+impl Endings {
+    /// None.
+    pub fn new() -> Endings {
+        let ways = Trail::new(TRAIL_BLOCKS_MAX);
+        Endings { queue: VecDeque::new(), ways, is_awaited: false }
+    }
+
+    /// Where the INVITE of an accepted branch went.
+    pub fn way<'a>(&'a self, branch: &'a ClientTransaction) -> &'a [u8] {
+        branch.way.map_or(&branch.block, |way| self.ways.bytes(way))
+    }
+
+    /// What lies before that way is over, and all of them when nothing waits.
+    fn release(&mut self, ended: Option<Stretch>, pool: &mut Pool) {
+        if self.queue.is_empty() {
+            self.ways.release(None, pool);
+        } else if ended.is_some() {
+            self.ways.release(ended, pool);
+        }
+    }
 }
 
 impl Engine {
@@ -59,7 +85,10 @@ impl Engine {
             let way = &mut self.scratch.lines;
             way.clear();
             sip::way_of(&sent, way);
-            transaction.block = self.pool.copy(way);
+            transaction.way = self.transactions.endings.ways.push(way, &mut self.pool);
+            if transaction.way.is_none() {
+                transaction.block = self.pool.copy(way);
+            }
         }
         self.pool.put(sent);
     }
@@ -67,15 +96,21 @@ impl Engine {
     /// The first of them may be over.
     pub(super) fn on_accepted_alarm(&mut self) {
         let now = self.now;
+        let mut ended = None;
         while let Some((_, what)) =
             self.transactions.endings.queue.pop_front_if(|(until, _)| *until <= now)
         {
             match what {
                 Accepted::Server(tx) => self.on_server_timer(tx, Timer::L),
-                Accepted::Client(client) => self.on_client_timer(client, Timer::M),
+                Accepted::Client(client) => {
+                    let way = self.transactions.client.get(client).and_then(|it| it.way);
+                    ended = way.or(ended);
+                    self.on_client_timer(client, Timer::M);
+                }
             }
         }
         let endings = &mut self.transactions.endings;
+        endings.release(ended, &mut self.pool);
         let next = endings.queue.front().map(|(until, _)| *until);
         endings.is_awaited = next.is_some();
         if let Some(until) = next {

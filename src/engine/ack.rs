@@ -103,8 +103,9 @@ impl Engine {
             let Some(branch) = self.transactions.client.get(*client) else { continue };
             let Some(hop) = accepted_by(branch) else { continue };
             // Of the INVITE only its way is left.
-            let Some(at) = memchr::memchr(b'\n', &branch.block) else { continue };
-            targets.push(hop, &branch.block[..at], &branch.block[at + 1..]);
+            let way = self.transactions.endings.way(branch);
+            let Some(at) = memchr::memchr(b'\n', way) else { continue };
+            targets.push(hop, &way[..at], &way[at + 1..]);
             targets.name_last(branch.client);
         }
         !self.scratch.targets.is_empty()

@@ -103,18 +103,33 @@ impl Engine {
         }
     }
 
+    /// Which of the clients on a flow sent a request: that of whom From names, since each has proved
+    /// to be there, else of who proved to be its sender.
+    pub(super) fn client_of(&self, arrival: &Arrival, message: Message<'_>) -> ClientKey {
+        let Some(flow) = arrival.source.stream() else { return arrival.client };
+        let of = |aor: &[u8]| {
+            let user = ClientKey::of_user(self.placement.of(aor));
+            self.flows.client_of(flow, user.of_aor())
+        };
+        let named = from_aor(message).and_then(|aor| of(&aor));
+        named.unwrap_or_else(|| match arrival.aor(&self.config) {
+            Some(aor) => of(aor).unwrap_or_default(),
+            None => arrival.client,
+        })
+    }
+
     /// Who the client of a flow proved to be last.
     fn pinned(&self, flow: Option<FlowId>) -> Option<&Identity> {
         self.flows.get(flow?)?.identity.as_ref()
     }
 
-    /// What a registrar behind us has said of the flow's client, if it is that who speaks.
+    /// What a registrar behind us has said of the flow's client, if it is that who speaks; of
+    /// several clients, of the one that From names.
     fn vouched(&self, arrival: &Arrival, message: Message<'_>) -> Standing {
-        let flow = arrival.source.stream().and_then(|flow| self.flows.get(flow));
-        match flow {
-            Some(flow) if flow.vouched != 0 && !message.has_many(HeaderName::Via) => {
-                Standing::Vouched(flow.vouched)
-            }
+        let named = || Some(admission::vouched(&self.placement, &from_aor(message)?));
+        let vouched = arrival.source.stream().and_then(|flow| self.flows.vouched(flow, named));
+        match vouched {
+            Some(aor) if !message.has_many(HeaderName::Via) => Standing::Vouched(aor),
             _ => Standing::Unknown,
         }
     }
@@ -140,7 +155,8 @@ impl Engine {
             Errand::Request { .. } if !has_method => routing.way != Way::Initial,
             // Whoever has a dialog may not therefore speak to all our users in any name.
             Errand::Request { to_us } => {
-                routing.is_party && !(to_us && self.leaves_dialog(message, routing.way))
+                (routing.is_party || self.is_owner(arrival, routing))
+                    && !(to_us && self.leaves_dialog(message, routing.way))
             }
             _ => false,
         };
@@ -156,7 +172,8 @@ impl Engine {
             Errand::RegisterElsewhere => Admission::Admitted,
             Errand::Request { .. } => {
                 let hash = &self.placement;
-                admission::request(&self.config, message, standing, aor, hash)
+                let is_claimed = !routing.is_party && self.claims_other(message, routing);
+                admission::request(&self.config, message, standing, aor, is_claimed, hash)
             }
         };
         match standing {
@@ -193,6 +210,22 @@ impl Engine {
                 false
             }
         }
+    }
+
+    /// Whether the sender proves to be the user whose client alone a dialog token names.
+    fn is_owner(&self, arrival: &Arrival, routing: &Routing) -> bool {
+        let aor = arrival.aor(&self.config).filter(|_| routing.owner.is_some());
+        let user = aor.map(|aor| ClientKey::of_user(self.placement.of(aor)).of_aor());
+        user.is_some() && user == routing.owner
+    }
+
+    /// Whether the sender shows the token of one user and bears another name. Whoever bears that
+    /// user's own is asked for the password anyway, if there is one here: of users of a registrar
+    /// behind us there is none.
+    fn claims_other(&self, message: Message<'_>, routing: &Routing) -> bool {
+        let Some(owner) = routing.owner else { return false };
+        let user = |aor: Vec<u8>| ClientKey::of_user(self.placement.of(&aor)).of_aor();
+        from_aor(message).map(user) != Some(owner)
     }
 
     /// Whether a request for us that has a dialog token goes to somebody else than the dialog's other
@@ -251,4 +284,12 @@ impl Engine {
             self.wheel.cancel(id);
         }
     }
+}
+
+/// The canonical address of record that From names; `None` when it cannot be read.
+fn from_aor(message: Message<'_>) -> Option<Vec<u8>> {
+    let from = Uri::parse(message.from().ok()?.uri).ok()?;
+    let mut aor = Vec::new();
+    from.aor_into(&mut aor);
+    Some(aor)
 }

@@ -2,7 +2,7 @@
 
 use crate::base::event::CloseReason;
 use crate::base::id::FlowId;
-use crate::base::limits::{EXPIRIES_A_TURN, MEASURE_INTERVAL};
+use crate::base::limits::{ALARMS_A_TURN, EXPIRIES_A_TURN, MEASURE_INTERVAL};
 use crate::base::slab::SlabKey;
 use crate::flow::keepalive::{self, Duty};
 use crate::transaction::Timer;
@@ -47,11 +47,15 @@ pub(super) enum Alarm {
     Accepted,
     /// There are more users who are gone.
     Departed,
+    /// Flows that are gone have left more transactions.
+    Losses,
 }
 
 impl Engine {
+    /// Runs the alarms that are due, of many the first: the others are due still.
     pub(super) fn run_alarms(&mut self) {
-        while let Some(alarm) = self.wheel.pop_expired(self.now) {
+        for _ in 0..ALARMS_A_TURN {
+            let Some(alarm) = self.wheel.pop_expired(self.now) else { return };
             self.counters.timers_fired += 1;
             match alarm {
                 Alarm::Server(tx, timer) => self.on_server_timer(tx, timer),
@@ -70,6 +74,7 @@ impl Engine {
                 Alarm::Lingering(patience) => self.on_linger_alarm(patience),
                 Alarm::Accepted => self.on_accepted_alarm(),
                 Alarm::Departed => self.end_departed(),
+                Alarm::Losses => self.on_losses_alarm(),
             }
         }
     }

@@ -192,22 +192,21 @@ impl Engine {
             self.report_end(tx, message, status);
         }
         self.run_server_steps(tx, message, &steps);
-        self.forget_accepted(tx, status);
+        if status >= 200 {
+            self.forget_answered(tx, status);
+        }
     }
 
-    /// After a 2xx to INVITE only repeats are absorbed: its bytes are not needed for that (RFC 6026
-    /// §7.1).
-    fn forget_accepted(&mut self, tx: SlabKey, status: u16) {
-        if !(200..300).contains(&status) {
-            return;
-        }
+    /// What was the best is of no use once a final response was sent. After a 2xx to INVITE only
+    /// repeats are absorbed: its bytes are not needed for that (RFC 6026 §7.1).
+    fn forget_answered(&mut self, tx: SlabKey, status: u16) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        if transaction.is_invite {
+        let best = transaction.best.take();
+        if transaction.is_invite && status < 300 {
             let last = std::mem::take(&mut transaction.last);
-            let best = std::mem::take(&mut transaction.best);
             self.pool.put(last);
-            self.discard_best(best);
         }
+        self.discard_best(best);
     }
 
     /// A response of a branch, of which the transaction layer says that the core shall see it.
@@ -264,10 +263,12 @@ impl Engine {
         self.leave_group(tx, client);
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let then = transaction.context.on_final(status, transaction.is_invite);
-        if matches!(then.verdict, Verdict::Forward | Verdict::Keep) {
-            transaction.target = target;
-        }
         let accepts = authoritative && transaction.is_invite;
+        if matches!(then.verdict, Verdict::Forward | Verdict::Keep)
+            && let Some(best) = self.best_of(tx)
+        {
+            best.target = target;
+        }
         match then.verdict {
             Verdict::Forward => self.with_request(tx, |engine, request| {
                 if accepts {
@@ -285,33 +286,15 @@ impl Engine {
             Verdict::Gather => self.gather(tx, message),
             Verdict::Keep => {
                 let copy = self.pool.copy(message.bytes());
-                if let Some(transaction) = self.transactions.server.get_mut(tx) {
-                    transaction.best_trusted = trusted;
-                    let old = std::mem::replace(&mut transaction.best, copy);
-                    self.discard_best(old);
+                if let Some(best) = self.best_of(tx) {
+                    best.trusted = trusted;
+                    let old = std::mem::replace(&mut best.block, copy);
+                    self.discard_response(old);
                 }
             }
             Verdict::Drop => self.counters.responses_absorbed += 1,
         }
         self.follow(tx, Some(client), then);
-    }
-
-    /// One more challenge: the best response, which is one, tells its sender of all (RFC 3261 §16.7
-    /// step 7).
-    fn gather(&mut self, tx: SlabKey, message: Message<'_>) {
-        self.counters.responses_absorbed += 1;
-        let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        let best = std::mem::take(&mut transaction.best);
-        let mut parsed = self.parsed_kept.pop().unwrap_or_default();
-        let mut block = self.pool.take(best.len() + message.bytes().len());
-        let is_added = sip::parse(&best, &mut parsed).is_ok()
-            && response::gather(parsed.view(&best), message, &mut self.scratch.edits, &mut block);
-        self.keep_parsed(parsed);
-        let (kept, spare) = if is_added { (block, best) } else { (best, block) };
-        if let Some(transaction) = self.transactions.server.get_mut(tx) {
-            transaction.best = kept;
-        }
-        self.pool.put(spare);
     }
 
     /// A branch ended with a status that we made up for it; 0: with none that may be shown.
@@ -332,10 +315,12 @@ impl Engine {
         } else {
             transaction.context.on_final(status, transaction.is_invite)
         };
-        if then.verdict == Verdict::Keep {
-            transaction.best_reason = Some(why);
-            let old = std::mem::take(&mut transaction.best);
-            self.discard_best(old);
+        if then.verdict == Verdict::Keep
+            && let Some(best) = self.best_of(tx)
+        {
+            best.reason = Some(why);
+            let old = std::mem::take(&mut best.block);
+            self.discard_response(old);
         }
         self.follow(tx, Some(client), then);
     }
@@ -362,9 +347,11 @@ impl Engine {
         if transaction.context.sent != 0 {
             return;
         }
-        let best = std::mem::take(&mut transaction.best);
-        let (status, why) = (transaction.context.best, transaction.best_reason);
-        let trusted = transaction.best_trusted;
+        let status = transaction.context.best;
+        let (best, why, trusted) = match &mut transaction.best {
+            Some(best) => (std::mem::take(&mut best.block), best.reason, best.trusted),
+            None => (Vec::new(), None, false),
+        };
         match status {
             0 => self.expire(tx, message),
             408 if !transaction.is_invite => self.expire(tx, message),
@@ -388,13 +375,7 @@ impl Engine {
                 return self.pool.put(best);
             }
         }
-        self.discard_best(best);
-    }
-
-    /// Gives back the storage of a response that was kept and is not needed any more.
-    pub(super) fn discard_best(&mut self, best: Vec<u8>) {
-        self.counters.responses_absorbed += u64::from(!best.is_empty());
-        self.pool.put(best);
+        self.discard_response(best);
     }
 
     /// RFC 4320 §4.2: a non-INVITE request that nobody answered in time is not answered by us

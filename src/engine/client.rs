@@ -264,6 +264,7 @@ impl Engine {
             moved: false,
             dialled,
             block,
+            way: None,
             timers: Armed::default(),
             silence: None,
             mark: None,

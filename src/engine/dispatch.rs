@@ -81,7 +81,11 @@ impl Engine {
     fn place(&mut self, arrival: &Arrival, bytes: &[u8], parsed: &mut Parsed) {
         let message = parsed.view(bytes);
         let (standing, answers) = self.identify(arrival, message);
-        let arrival = &Arrival { standing, answers, ..*arrival };
+        let mut arrival = Arrival { standing, answers, ..*arrival };
+        if arrival.has_lines {
+            arrival.client = self.client_of(&arrival, message);
+        }
+        let arrival = &arrival;
         let home = self.home(message);
         if home == self.shard {
             self.on_request(arrival, bytes, parsed, Visit::Home);

@@ -84,13 +84,12 @@ impl FlowIndex {
         }
     }
 
-    /// Appends every transaction of the flow to `out`.
-    pub fn of(&self, flow: FlowId, out: &mut Vec<SlabKey>) {
-        let mut at = self.heads.get(&flow).map(|head| head.first);
-        while let Some(node) = at.and_then(|key| self.nodes.get(key)) {
-            out.push(node.what);
-            at = node.next;
-        }
+    /// Takes the flow's last transaction out; its mark is of no use any more.
+    pub fn take_one(&mut self, flow: FlowId) -> Option<SlabKey> {
+        let first = self.heads.get(&flow)?.first;
+        let what = self.nodes.get(first)?.what;
+        self.remove(FlowMark(first));
+        Some(what)
     }
 
     /// Appends every flow of that shard that has any.
@@ -123,9 +122,12 @@ mod tests {
     }
 
     fn listed(index: &FlowIndex, of: FlowId) -> Vec<u64> {
-        let mut keys = Vec::new();
-        index.of(of, &mut keys);
-        let mut bits: Vec<u64> = keys.into_iter().map(SlabKey::to_bits).collect();
+        let mut bits = Vec::new();
+        let mut at = index.heads.get(&of).map(|head| head.first);
+        while let Some(node) = at.and_then(|key| index.nodes.get(key)) {
+            bits.push(node.what.to_bits());
+            at = node.next;
+        }
         bits.sort_unstable();
         bits
     }
@@ -147,5 +149,20 @@ mod tests {
             }
             assert!(!index.has(flow(5)) && index.has(flow(6)));
         }
+    }
+
+    #[test]
+    fn who_takes_them_one_by_one_gets_all_and_their_marks_harm_nobody() {
+        let mut index = FlowIndex::new(16, &KeyedHash::new([7; 16]));
+        let marks: Vec<FlowMark> =
+            (1..=3).map(|n| index.add(flow(5), SlabKey::from_bits(n))).collect();
+        index.remove(marks[1]);
+        let taken: Vec<u64> =
+            std::iter::from_fn(|| index.take_one(flow(5))).map(SlabKey::to_bits).collect();
+        assert_eq!(taken, [3, 1]);
+        assert_eq!((index.take_one(flow(6)).is_none(), index.len()), (true, 0));
+        index.add(flow(6), SlabKey::from_bits(4));
+        marks.into_iter().for_each(|mark| index.remove(mark));
+        assert_eq!(listed(&index, flow(6)), [4]);
     }
 }

@@ -318,6 +318,7 @@ impl Engine {
             standing: Standing::Unknown,
             answers: None,
             client: ClientKey::NONE,
+            has_lines: false,
         };
         self.on_message(&arrival, bytes);
     }

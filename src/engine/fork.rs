@@ -9,7 +9,7 @@ use crate::base::id::{ClientKey, DatagramPath, FlowRef, ListenerId, Transport};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
-use crate::proxy::forward::{Onward, forward};
+use crate::proxy::forward::{Onward, forward, opens_dialog};
 use crate::proxy::identity::Border;
 use crate::proxy::route::{self, Sender};
 use crate::proxy::source::Source;
@@ -63,6 +63,7 @@ impl Engine {
         let mut onward = Onward {
             source,
             caller: client_end(&arrival, sender),
+            caller_key: self.caller(message, &arrival),
             callee: callee(direct),
             callee_key: key,
             registrant: self.registrant(message, &arrival, sender),
@@ -83,6 +84,7 @@ impl Engine {
             moved: false,
             dialled: None,
             block: Vec::new(),
+            way: None,
             timers: Armed::default(),
             silence: None,
             mark: None,
@@ -194,6 +196,7 @@ impl Engine {
             transport: target.hop.transport(),
             branch: self.next_branch(hash),
             caller: None,
+            caller_key: ClientKey::NONE,
             callee: None,
             callee_key: ClientKey::NONE,
             registrant: ClientKey::NONE,
@@ -203,6 +206,16 @@ impl Engine {
             border,
             asserted,
         }
+    }
+
+    /// Which client opens a dialog; of one that cannot be found again its user, if it has proved who
+    /// that is.
+    fn caller(&self, message: Message<'_>, arrival: &Arrival) -> ClientKey {
+        if arrival.client.is_some() || !opens_dialog(message) {
+            return arrival.client;
+        }
+        let aor = arrival.aor(&self.config);
+        aor.map_or(ClientKey::NONE, |aor| ClientKey::of_user(self.placement.of(aor)))
     }
 
     /// A branch value for a request to come; its transaction is filled in when there is one.

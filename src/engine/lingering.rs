@@ -4,21 +4,22 @@
 //! the first. Absent on purpose: INVITE, which has more to do after its final response (RFC 6026),
 //! and streams, over which nothing is asked again.
 //!
-//! While the table is full, REGISTERs that our registrar has answered give way to new requests before
-//! Timer J, the oldest first. Of one that was accepted From tag, Call-ID and CSeq stay in `remembered`
-//! for the rest of it: a copy that comes late is answered with the bindings that there are and changes
-//! nothing, so that it can neither bring back what was removed since nor remove what was added since.
-//! A copy of one that was refused or challenged is judged once more, which had changed nothing. So
-//! is one whose name had to be forgotten: then RFC 3261 §10.3 step 7 alone tells its order, by the
-//! CSeq of bindings that are still there. Where passwords are asked for, a copy whose digest was taken
-//! is challenged first, by a new nonce (`stale=true`). Requests that went on to somebody else never give
-//! way: a copy would be delivered twice.
+//! While the table is full, or they are as many as fit in the caches, REGISTERs that our registrar
+//! has answered give way to new requests before Timer J, the oldest first. Of one that was accepted
+//! From tag, Call-ID and CSeq stay in `remembered` for the rest of it: a copy that comes late is
+//! answered with the bindings that there are and changes nothing, so that it can neither bring back
+//! what was removed since nor remove what was added since. A copy of one that was refused or
+//! challenged is judged once more, which had changed nothing. So is one whose name had to be
+//! forgotten: then RFC 3261 §10.3 step 7 alone tells its order, by the CSeq of bindings that are
+//! still there. Where passwords are asked for, a copy whose digest was taken is challenged first,
+//! by a new nonce (`stale=true`). Requests that went on to somebody else never give way: a copy
+//! would be delivered twice.
 
 use std::collections::VecDeque;
 
 use crate::base::buf::Pool;
 use crate::base::id::{ClientKey, DatagramPath, FlowRef};
-use crate::base::limits::TRAIL_BLOCKS_MAX;
+use crate::base::limits::{REGISTERS_LINGERING_MAX, TRAIL_BLOCKS_MAX};
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 use crate::base::trail::{Stretch, Trail};
@@ -142,7 +143,7 @@ impl Engine {
     /// when it cannot do that without its entry.
     pub(super) fn let_linger(&mut self, tx: SlabKey, until: Time) -> bool {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return false };
-        let FlowRef::Datagram(to) = transaction.reply_to else { return false };
+        let FlowRef::Datagram(to) = transaction.reply_to() else { return false };
         let (key, merge) = (transaction.key, transaction.merge);
         // Of all but INVITEs, our registrar's alone are looked for by what merged requests share.
         let patience = if merge.is_some() { Patience::GivesWay } else { Patience::Stays };
@@ -164,6 +165,9 @@ impl Engine {
         }
         if let Some(transaction) = self.transactions.server.remove(tx) {
             self.discard_server(transaction);
+        }
+        if self.transactions.lingering.yielding.queue.len() > REGISTERS_LINGERING_MAX {
+            self.give_way();
         }
         true
     }
@@ -204,7 +208,7 @@ impl Engine {
         let name = ServerName::Lingering(LingerId { patience: Patience::GivesWay, number });
         self.transactions.forget(name, linger.key, linger.merge);
         if let Some(merge) = linger.merge.filter(|_| linger.is_accepted) {
-            self.transactions.lingering.accepted.put(merge, linger.until);
+            self.transactions.lingering.accepted.put(merge, linger.until, self.now);
         }
         true
     }

@@ -34,7 +34,7 @@ impl Engine {
                 self.on_deliver(from, path, &block, concern);
                 self.pool.put(block);
             }
-            LinkMessage::Client { flow, client } => self.on_client(flow, client),
+            LinkMessage::Client { flow, client } => self.flows.note_client(flow, client),
             LinkMessage::Probe { flow } => self.probe(flow),
             LinkMessage::Seek(seek) => self.on_seek(from, seek),
             LinkMessage::Found(found) => self.on_found(found),
@@ -48,6 +48,10 @@ impl Engine {
             }
             LinkMessage::Vouched { flow, aor, ended } => self.on_vouched(flow, aor, ended),
             LinkMessage::PathTaken(claim) => self.on_path_taken(&claim),
+            LinkMessage::PathLeft { claim, aor } => {
+                self.note_tenant(&claim);
+                self.tenants.leave(&claim, aor);
+            }
             LinkMessage::Index(change) => self.change_index(*change),
         }
     }
@@ -122,24 +126,6 @@ impl Engine {
         for flow in self.flows.touched_by(shard, at) {
             self.send_away(flow, CloseReason::Shard);
         }
-    }
-
-    /// A flow, here or at another shard, is gone: branches on it fail, requests from it are
-    /// orphans, bindings go; or they wait for the next flow of its client.
-    pub(super) fn on_flow_gone(&mut self, flow: FlowId) {
-        let mut keys = std::mem::take(&mut self.scratch.keys);
-        keys.clear();
-        self.transactions.by_target.of(flow, &mut keys);
-        for client in keys.drain(..) {
-            self.lose_target(client);
-        }
-        self.transactions.by_source.of(flow, &mut keys);
-        for tx in keys.drain(..) {
-            self.lose_source(tx);
-        }
-        self.scratch.keys = keys;
-        self.connects.forget_alias(flow);
-        self.unbind_flow(flow);
     }
 
     /// Adds an accepted flow to the directory, or takes it out, while some server may look up

@@ -77,6 +77,13 @@ pub enum LinkMessage {
     },
     /// Duty: a client of mine is where one of yours may have been.
     PathTaken(Box<PathClaim>),
+    /// Duty: a binding of mine ended by that claim.
+    PathLeft {
+        /// Who came.
+        claim: Box<PathClaim>,
+        /// Who left: the upper half of the hash of the canonical address of record.
+        aor: u32,
+    },
     /// Duty: an entry of the index that you hold is to be added or removed.
     Index(Box<IndexChange>),
 }

@@ -22,6 +22,7 @@ mod ack;
 mod admit;
 mod alarm;
 mod answer;
+mod best;
 mod blame;
 mod client;
 mod connect;
@@ -39,9 +40,11 @@ mod index;
 pub mod input;
 mod lingering;
 mod linked;
+mod losses;
 pub mod mesh;
 mod options;
 pub mod output;
+mod pick;
 mod pings;
 mod recall;
 mod reconfigure;
@@ -81,14 +84,16 @@ use crate::flow::sources::Sources;
 use crate::flow::table::FlowTable;
 use crate::flow::token::TokenKey;
 use crate::proxy::target::TargetSet;
-use crate::registrar::{GruuKey, Location, Registered};
+use crate::registrar::{GruuKey, Location, Registered, Tenants};
 use crate::sip::{Edits, Parsed};
 
 use alarm::Alarm;
+use best::Best;
 use client::Failure;
 use connect::Connects;
 use departed::Departing;
 use index::Index;
+use losses::Losses;
 use mesh::Handover;
 use search::Search;
 use seek::{Asker, HeldTable};
@@ -153,6 +158,8 @@ pub struct Engine {
     held: HeldTable,
     /// Who waits, anywhere, for such clients of ours.
     waiting: Waiting,
+    /// Who was at an address for datagrams before who is there.
+    tenants: Tenants,
     standing: Standing,
     wheel: Wheel<Alarm>,
     /// When the next binding expires, if an alarm is set for it.
@@ -171,6 +178,8 @@ pub struct Engine {
     parsed_kept: Vec<Parsed>,
     #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
     requests_kept: Vec<Box<StoredRequest>>,
+    #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
+    bests_kept: Vec<Box<Best>>,
     #[expect(clippy::vec_box, reason = "links carry boxes, which come and go as they are")]
     handovers_kept: Vec<Box<Handover>>,
     #[expect(clippy::vec_box, reason = "transactions hold boxes, which come and go as they are")]
@@ -178,6 +187,7 @@ pub struct Engine {
     scratch: Scratch,
     storing: Storing,
     departing: Departing,
+    losses: Losses,
     counters: Counters,
     draining: bool,
     /// When we were told last what the wall clock shows, and the time since 1970 that it showed.
@@ -190,7 +200,6 @@ struct Scratch {
     edits: Edits,
     key: Vec<u8>,
     lines: Vec<u8>,
-    keys: Vec<SlabKey>,
     targets: TargetSet,
     registered: Registered,
 }
@@ -235,6 +244,7 @@ impl Engine {
             connects: Connects::new(tables.clone()),
             held: seek::held_table(),
             waiting: Waiting::new(tables.clone()),
+            tenants: Tenants::new(tables.clone()),
             standing: Standing::new(tables.clone()),
             wheel: Wheel::new(now),
             expiry_alarm: None,
@@ -247,10 +257,12 @@ impl Engine {
             pool: Pool::new(),
             parsed_kept: Vec::new(),
             requests_kept: Vec::new(),
+            bests_kept: Vec::new(),
             handovers_kept: Vec::new(),
             searches_kept: Vec::new(),
             scratch: Scratch::default(),
             departing: Departing::default(),
+            losses: Losses::default(),
             storing: Storing::new(setup.config.registrar.persistence, setup.incarnation, now),
             counters: Counters::default(),
             draining: false,

@@ -58,7 +58,7 @@ impl Engine {
     /// (RFC 3261 §12.1.1).
     pub(super) fn ask_caller(&mut self, tx: SlabKey, invite: Message<'_>) {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
-        let (FlowRef::Stream(path), Recall::Unsure) = (transaction.reply_to, transaction.recall)
+        let (FlowRef::Stream(path), Recall::Unsure) = (transaction.reply_to(), transaction.recall)
         else {
             return;
         };

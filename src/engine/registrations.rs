@@ -6,6 +6,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::config::Registrar;
+use crate::base::hash::KeyedHash;
 use crate::base::id::{ClientKey, FlowId, FlowRef, ShardId, Transport};
 use crate::base::limits::Limits;
 use crate::base::slab::SlabKey;
@@ -40,17 +41,17 @@ impl Engine {
         let lingering = &self.transactions.lingering;
         let is_repeated = transaction.merge.is_some_and(|it| lingering.has_accepted(it, self.now));
         self.check_store_room()?;
-        let config = std::sync::Arc::clone(&self.config);
-        let names_us = |uri: &Uri<'_>| naming::is_our_listener(&config, uri.host, uri.port);
-        let is_known = self.may_be_lost(&arrival);
+        let (is_known, longest) = (self.may_be_lost(&arrival), self.longest(&arrival));
+        let config = &*self.config;
+        let names_us = |uri: &Uri<'_>| naming::is_our_listener(config, uri.host, uri.port);
         let context = RegisterContext {
             now: self.now,
             source: arrival.source,
             source_ip: arrival.remote.ip(),
-            config: &config,
+            config,
             names_us: &names_us,
             random: self.rng.next_u64(),
-            longest: self.longest(&arrival),
+            longest,
             answers: arrival.answers,
             user: arrival.mark(),
             client_hash: is_known.then_some(&self.placement),
@@ -125,8 +126,7 @@ impl Engine {
         if kept.added > 0 {
             let aor = admission::vouched(&self.placement, outcome.aor());
             self.vouch(arrival.source, aor);
-        }
-        if let Some(flow) = arrival.source.stream().filter(|it| outcome.released.contains(it)) {
+        } else if let Some(flow) = arrival.source.stream() {
             self.disown(flow, outcome.aor());
         }
         self.index_contacts(arrival.source, &outcome);
@@ -199,11 +199,9 @@ impl Engine {
     }
 
     pub(super) fn on_vouched(&mut self, flow: FlowId, aor: u32, ended: bool) {
-        let Some(flow) = self.flows.get_mut(flow) else { return };
-        if !ended {
-            flow.vouched = aor;
-        } else if flow.vouched == aor {
-            flow.vouched = 0;
+        match ended {
+            false => self.flows.vouch(flow, aor),
+            true => self.flows.vouch_no_longer(flow, aor),
         }
     }
 
@@ -223,7 +221,8 @@ impl Engine {
 
     /// Keeps the index by host and port in step with the bindings.
     fn index_contacts(&mut self, source: FlowRef, outcome: &Registered) {
-        if self.config.upstreams.is_empty() {
+        let is_same = outcome.added().next().is_none() && outcome.removed().next().is_none();
+        if is_same || self.config.upstreams.is_empty() {
             return;
         }
         let owner = self.placement.of(outcome.aor());
@@ -269,17 +268,34 @@ impl Engine {
     }
 
     fn end_others(&mut self, claim: &PathClaim) {
+        self.note_tenant(claim);
         self.storing.note_claim(claim, self.now);
         self.end_claimed(claim);
     }
 
-    /// Ends the bindings of this shard that lead to the client of a claim, who is not meant.
+    /// Somebody is at an address for datagrams.
+    pub(super) fn note_tenant(&mut self, claim: &PathClaim) {
+        self.tenants.note(claim, user_of(&self.placement, claim.aor()));
+    }
+
+    /// Ends the bindings of this shard that lead to the client of a claim, who is not meant. Every
+    /// shard is told whose they were: it may have forgotten that they were there, or not know yet.
     pub(super) fn end_claimed(&mut self, claim: &PathClaim) {
-        let mut gone = Vec::new();
-        let now = self.now;
-        let ended = self.location.end_others(claim, now, |it| gone.extend(indexed(it)));
+        let (mut gone, mut left) = (Vec::new(), Vec::new());
+        let (now, hash) = (self.now, &self.placement);
+        let ended = self.location.end_others(claim, now, |it| {
+            gone.extend(indexed(it));
+            left.push(user_of(hash, it.aor()));
+        });
         self.counters.bindings_path_taken += ended as u64;
         self.forget_contacts(gone);
+        for aor in left {
+            self.tenants.leave(claim, aor);
+            for to in (0..self.shards).map(ShardId).filter(|to| *to != self.shard) {
+                let message = LinkMessage::PathLeft { claim: Box::new(claim.clone()), aor };
+                self.outputs.push_back(Output::Link { to, message });
+            }
+        }
     }
 
     /// The flow is gone, and with it the bindings that need it. To a process that ends nobody comes
@@ -353,6 +369,10 @@ impl Engine {
 pub(super) struct Gone {
     contact: Vec<u8>,
     aor: Vec<u8>,
+}
+
+fn user_of(hash: &KeyedHash, aor: &[u8]) -> u32 {
+    ClientKey::of_user(hash.of(aor)).of_aor()
 }
 
 pub(super) fn indexed(binding: &Binding) -> Option<Gone> {

@@ -21,7 +21,8 @@ impl Engine {
             return;
         }
         let took = self.now.saturating_since(transaction.started).as_millis();
-        let (source, target) = (transaction.arrival.source, transaction.target);
+        let (source, target) =
+            (transaction.arrival.source, transaction.best.as_ref().and_then(|it| it.target));
         let took_ms = u32::try_from(took).unwrap_or(u32::MAX);
         self.report_request(message, source, target, status, took_ms);
     }

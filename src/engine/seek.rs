@@ -100,7 +100,7 @@ pub(super) fn held_table() -> HeldTable {
 impl Engine {
     /// Whether what is for that client may wait for its next flow.
     pub(super) fn may_seek(&self, client: ClientKey) -> bool {
-        client.is_some() && !self.config.registrar.grace.is_zero()
+        client.is_of_client() && !self.config.registrar.grace.is_zero()
     }
 
     /// The flow that a request went to is gone.
@@ -129,7 +129,7 @@ impl Engine {
     pub(super) fn lose_source(&mut self, tx: SlabKey) {
         let Some(transaction) = self.transactions.server.get(tx) else { return };
         let client = transaction.arrival.client;
-        if !self.may_seek(client) || transaction.fallback.is_some() {
+        if !self.may_seek(client) || transaction.fallback().is_some() {
             return self.orphan(tx);
         }
         let transaction = self.transactions.server.get_mut(tx).expect("just seen");
@@ -144,7 +144,7 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         transaction.orphaned = true;
         let is_ringing = transaction.is_invite && transaction.context.sent == 0;
-        let (has_fallback, client) = (transaction.fallback.is_some(), transaction.arrival.client);
+        let (has_fallback, client) = (transaction.fallback().is_some(), transaction.arrival.client);
         if is_ringing && !has_fallback {
             let was_awaited = self.may_seek(client);
             let reason = if was_awaited { CancelReason::CallerGone } else { CancelReason::None };
@@ -305,7 +305,6 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         transaction.lost = false;
         transaction.arrival.source = FlowRef::Stream(path);
-        transaction.reply_to = transaction.arrival.source;
         if transaction.mark.is_none() {
             let mark = self.transactions.by_source.add(path.flow, tx);
             self.transactions.server.get_mut(tx).expect("just seen").mark = Some(mark);

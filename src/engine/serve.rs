@@ -28,10 +28,9 @@ use super::transactions::{Armed, CancelReason, ServerMachine, ServerName, Server
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WayBack {
     pub source: Source,
-    /// Where responses go.
-    pub reply_to: FlowRef,
-    /// Where they go when the connection is gone.
-    pub fallback: Option<(Transport, SocketAddr)>,
+    /// To which port of the sender's address responses go: by datagram; or by a connection of ours
+    /// when the sender's is gone. Absent: only by the flow that it came on.
+    pub port: Option<(Transport, u16)>,
 }
 
 impl Engine {
@@ -68,13 +67,9 @@ impl Engine {
             request: None,
             arrival: arrival.clone(),
             source: back.source,
-            reply_to: back.reply_to,
-            fallback: back.fallback,
+            port_back: back.port,
             last: Vec::new(),
-            best: Vec::new(),
-            best_trusted: false,
-            best_reason: None,
-            target: None,
+            best: None,
             context: ResponseContext::default(),
             branches: SmallVec::new(),
             search: None,
@@ -107,25 +102,26 @@ impl Engine {
         let is_read = !arrival.transport().is_websocket();
         let via = if is_read { message.top_via().ok() } else { None };
         match &via {
-            Some(via) => WayBack {
-                source: Source::of(via, arrival),
-                reply_to: reply_to(arrival, via),
-                fallback: self.fallback(arrival, via),
-            },
-            None => WayBack { source: Source::default(), reply_to: arrival.source, fallback: None },
+            Some(via) => {
+                WayBack { source: Source::of(via, arrival), port: self.port_back(arrival, via) }
+            }
+            None => WayBack { source: Source::default(), port: None },
         }
     }
 
     /// RFC 3261 §18.2.2 for TCP and TLS: the source address and the port of sent-by, if an upstream
     /// is there. Never for WebSocket, which nobody can dial.
-    fn fallback(&self, arrival: &Arrival, via: &Via<'_>) -> Option<(Transport, SocketAddr)> {
+    fn port_back(&self, arrival: &Arrival, via: &Via<'_>) -> Option<(Transport, u16)> {
         let transport = arrival.transport();
+        if let FlowRef::Datagram(path) = reply_to(arrival, via) {
+            return Some((transport, path.remote.port()));
+        }
         if !arrival.accepted || !matches!(transport, Transport::Tcp | Transport::Tls) {
             return None;
         }
         let port = via.sent_by_port.unwrap_or(transport.default_port());
         let remote = SocketAddr::new(arrival.remote.ip(), port);
-        route::may_dial(&self.config, transport, remote).then_some((transport, remote))
+        route::may_dial(&self.config, transport, remote).then_some((transport, port))
     }
 
     /// Whether a client's flow has as many requests waiting as one may: the table is for all.
@@ -163,8 +159,13 @@ impl Engine {
         let ours = naming::is_our_uri(&self.config, &uri);
         let errand = self.errand(message, &uri, ours);
         let for_us = is_for_us(errand);
-        let hash = loop_hash(&self.placement, message, sender, &mut self.scratch.key);
-        validate::validate(message, &uri, for_us, has_looped(message, hash))?;
+        // What ends here and was sent here by its maker has not been here before.
+        let is_first = for_us && !message.has_many(HeaderName::Via);
+        let hash = match is_first {
+            true => 0,
+            false => loop_hash(&self.placement, message, sender, &mut self.scratch.key),
+        };
+        validate::validate(message, &uri, for_us, !is_first && has_looped(message, hash))?;
         if for_us {
             self.refuse_merged(tx, message)?;
         }

@@ -157,7 +157,7 @@ impl Engine {
         let Some(transaction) = self.transactions.server.get_mut(tx) else { return };
         let last = std::mem::take(&mut transaction.last);
         let (to, fallback, gone) =
-            (transaction.reply_to, transaction.fallback, transaction.orphaned);
+            (transaction.reply_to(), transaction.fallback(), transaction.orphaned);
         let (lost, client) = (transaction.lost, transaction.arrival.client);
         let is_sent = match to {
             _ if last.is_empty() => true,

@@ -19,7 +19,7 @@ use crate::sip::{HeaderName, Message, Uri};
 use super::Engine;
 use super::alarm::Alarm;
 use super::output::{Output, StoreChange};
-use super::targets;
+use super::pick;
 
 /// Retry-After of a REGISTER that the store is too slow for, in seconds.
 const RETRY_AFTER_SECONDS: u32 = 5;
@@ -248,7 +248,7 @@ fn too_slow() -> Reject {
 fn flow_of(binding: &Binding, config: &Config) -> Option<FlowRef> {
     match binding.flow() {
         BindingFlow::Flow(flow) => Some(flow),
-        BindingFlow::Dial => match targets::dial(binding, config)? {
+        BindingFlow::Dial => match pick::dial(binding, config)? {
             Hop::Client(flow) => Some(flow),
             Hop::Dial { .. } | Hop::Lost(_) => None,
         },

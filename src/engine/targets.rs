@@ -3,23 +3,18 @@
 
 use std::net::SocketAddr;
 
-use smallvec::SmallVec;
-
-use crate::base::config::{Config, RouteTo};
-use crate::base::id::{ClientKey, DatagramPath, FlowId, FlowRef, Transport};
+use crate::base::config::RouteTo;
+use crate::base::id::{ClientKey, FlowId, FlowRef, Transport};
 use crate::flow::arrival::Arrival;
 use crate::flow::token::TokenKind;
 use crate::proxy::route::{self, End, Routing, Sender, Way};
-use crate::proxy::target::{self, Hop, TargetSet};
+use crate::proxy::target::{self, Hop};
 use crate::proxy::{Reject, naming, place};
 use crate::registrar::{Binding, BindingFlow};
 use crate::sip::{HeaderName, Message, Method, NameAddr, Scheme, Uri};
 
 use super::Engine;
-
-/// Warning codes of RFC 5630 §5.3.
-const SIPS_NOT_ALLOWED: (u16, &str) = (380, "SIPS Not Allowed");
-const SIPS_REQUIRED: (u16, &str) = (381, "SIPS Required");
+use super::pick::{Choice, SIPS_NOT_ALLOWED, Warning};
 
 impl Engine {
     /// Fills the target set, or says why there is none.
@@ -75,6 +70,14 @@ impl Engine {
             return Err(Reject::warn(480, SIPS_NOT_ALLOWED.0, SIPS_NOT_ALLOWED.1));
         }
         let hop = match flow {
+            FlowRef::Datagram(path) if client.is_some() => {
+                match self.tenants.find(path, client.of_aor()) {
+                    Some(path) => Hop::Client(FlowRef::Datagram(path)),
+                    None => {
+                        return Err(self.gone(kind == TokenKind::Path || sender.is_upstream()));
+                    }
+                }
+            }
             FlowRef::Stream(path) if self.is_known_gone(path.flow) => {
                 if !self.may_seek(client) {
                     return Err(self.gone(kind == TokenKind::Path || sender.is_upstream()));
@@ -311,6 +314,7 @@ impl Engine {
             uri.aor_into(aor);
         }
         let choice = Choice {
+            users: self.config.auth.has_method().then_some(&self.placement),
             sips: uri.scheme == Scheme::Sips,
             sips_to_sip: self.config.registrar.sips_to_sip_contact,
         };
@@ -343,153 +347,5 @@ fn as_server(message: Message<'_>) -> Reject {
         _ if message.to().is_ok_and(|to| to.tag().is_some()) => Reject::new(481),
         Method::Other(_) => Reject::new(501),
         _ => Reject::new(405).with_header(b"Allow: OPTIONS, REGISTER"),
-    }
-}
-
-type Warning = (u16, &'static str);
-
-struct Choice {
-    sips: bool,
-    sips_to_sip: bool,
-}
-
-impl Choice {
-    /// Adds the bindings that fit, each instance once, its further flows as alternatives, those that
-    /// are lost last; says why one did not fit.
-    fn pick<'a>(
-        &self,
-        bindings: impl Iterator<Item = &'a Binding>,
-        config: &Config,
-        targets: &mut TargetSet,
-    ) -> Option<Warning> {
-        let mut seen = Seen::default();
-        let mut refused = None;
-        let mut lost: SmallVec<[&Binding; 4]> = SmallVec::new();
-        let mut pick = |binding: &'a Binding| {
-            let first = seen.first_of(binding);
-            let added = self
-                .judge(binding)
-                .and_then(|strip| self.add(binding, strip, config, targets, first));
-            match added {
-                Ok(Some(index)) => seen.note(binding, index),
-                Ok(None) => {}
-                Err(warning) => refused = Some(warning),
-            }
-        };
-        for binding in bindings {
-            match binding.is_away() {
-                true => lost.push(binding),
-                false => pick(binding),
-            }
-        }
-        lost.into_iter().for_each(pick);
-        refused
-    }
-
-    /// RFC 5630 §5.3: a `sips:` request goes to a `sips:` Contact over TLS only; a `sip:` request
-    /// to a `sips:` Contact goes over TLS with the scheme replaced. Tells whether to replace it.
-    fn judge(&self, binding: &Binding) -> Result<bool, Warning> {
-        let contact_is_sips =
-            binding.contact().get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"sips:"));
-        let secure = binding.transport().is_secure();
-        match (self.sips, contact_is_sips, secure) {
-            (true, _, false) => Err(SIPS_NOT_ALLOWED),
-            (true, false, true) if !self.sips_to_sip => Err(SIPS_NOT_ALLOWED),
-            (false, true, false) => Err(SIPS_REQUIRED),
-            (false, true, true) => Ok(true),
-            _ => Ok(false),
-        }
-    }
-
-    /// Adds a binding's target and tells its index, or adds it as an alternative of `first`. Its
-    /// Contact becomes the Request-URI exactly, but for the scheme when `strip` says so.
-    fn add(
-        &self,
-        binding: &Binding,
-        strip: bool,
-        config: &Config,
-        targets: &mut TargetSet,
-        first: Option<usize>,
-    ) -> Result<Option<usize>, Warning> {
-        const UNRESOLVED: Warning = (399, "The contact cannot be reached");
-        let contact = binding.contact();
-        let mut route = Vec::new();
-        for value in binding.path() {
-            if !route.is_empty() {
-                route.extend_from_slice(b", ");
-            }
-            route.extend_from_slice(value);
-        }
-        let hop = match binding.flow() {
-            BindingFlow::Flow(flow) => Hop::Client(flow),
-            BindingFlow::Suspended(path) => Hop::Lost(path),
-            BindingFlow::Dial => dial(binding, config).ok_or(UNRESOLVED)?,
-            BindingFlow::Path => by_path(binding, config).ok_or(UNRESOLVED)?,
-            BindingFlow::Lost => return Err(UNRESOLVED),
-        };
-        if self.sips && !hop.transport().is_secure() {
-            return Err(SIPS_NOT_ALLOWED);
-        }
-        let stripped;
-        let uri = if strip {
-            stripped = [b"sip:", &contact[5..]].concat();
-            stripped.as_slice()
-        } else {
-            contact
-        };
-        let added = match first {
-            None => targets.add(hop, uri, &route, binding.q()),
-            Some(first) => {
-                if targets.add_alternative(first, hop, uri, &route) {
-                    targets.name_last(binding.client());
-                }
-                return Ok(None);
-            }
-        };
-        if added.is_some() {
-            targets.name_last(binding.client());
-        }
-        Ok(added)
-    }
-}
-
-/// The Contact's own address: it is where its REGISTER came from. Over UDP that is a client of ours
-/// by value, which a dialog token can name.
-pub(super) fn dial(binding: &Binding, config: &Config) -> Option<Hop> {
-    let transport = binding.transport();
-    let remote = binding.dialled()?;
-    if transport == Transport::Udp {
-        let listener = binding.listener();
-        let local = config.listener(listener).address;
-        return Some(Hop::Client(FlowRef::Datagram(DatagramPath { listener, local, remote })));
-    }
-    Some(Hop::Dial { transport, remote })
-}
-
-/// The first hop of a Path (RFC 3327 §5.3). Whoever registers writes it: it leads to servers that
-/// the configuration names and nowhere else, or we were a relay to any address for anybody.
-fn by_path(binding: &Binding, config: &Config) -> Option<Hop> {
-    let address = NameAddr::parse(binding.path().next()?).ok()?;
-    let uri = Uri::parse(address.uri).ok()?;
-    let dial = route::dial(config, &uri, None)?;
-    Some(Hop::Dial { transport: dial.transport, remote: dial.remote })
-}
-
-/// Which target each instance has: its flows are tried in turn, never forked to (RFC 5626 §7).
-/// Bindings come newest first.
-#[derive(Default)]
-struct Seen<'a>(SmallVec<[(&'a [u8], usize); 8]>);
-
-impl<'a> Seen<'a> {
-    /// The target of the binding's instance, if it has one.
-    fn first_of(&self, binding: &Binding) -> Option<usize> {
-        let is_same = |(instance, _): &&(&[u8], usize)| binding.is_of(instance);
-        self.0.iter().find(is_same).map(|(_, index)| *index)
-    }
-
-    fn note(&mut self, binding: &'a Binding, index: usize) {
-        if let Some(instance) = binding.instance() {
-            self.0.push((instance, index));
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::auth::{Bearing, Verdict, bearer};
 use crate::base::bearer::TokenFault;
 use crate::base::event::CloseReason;
-use crate::base::id::FlowId;
+use crate::base::id::{ClientKey, FlowId};
 use crate::base::identity::Identity;
 use crate::base::limits::TOKEN_LOOK_INTERVAL;
 use crate::flow::layers::Layer;
@@ -64,6 +64,10 @@ impl Engine {
     /// The client at the other end of the flow has proved who it is.
     pub(super) fn pin(&mut self, name: FlowId, identity: Identity) {
         let left = self.token_left(&identity);
+        if let Some(aor) = self.config.auth.aor_of(&identity) {
+            let user = ClientKey::of_user(self.placement.of(aor));
+            self.flows.note_user(name, user.of_aor());
+        }
         let Some(flow) = self.flows.get_mut(name) else { return };
         flow.identity = Some(identity);
         if let Some(left) = left.filter(|_| flow.token_timer.is_none()) {

@@ -10,6 +10,7 @@ use crate::base::hash::{BuildHashed, KeyedHash};
 use crate::base::id::{ClientKey, FlowRef, StreamPath, Transport};
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
+use crate::base::trail::Stretch;
 use crate::base::wheel::TimerId;
 use crate::flow::arrival::Arrival;
 use crate::proxy::context::ResponseContext;
@@ -23,6 +24,7 @@ use crate::transaction::Timer;
 use crate::transaction::{MergeKey, ServerKey};
 
 use super::accepted::Endings;
+use super::best::Best;
 use super::flow_index::{FlowIndex, FlowMark};
 use super::lingering::{LingerId, Lingering};
 use super::recall::Recall;
@@ -79,21 +81,12 @@ pub(super) struct ServerTransaction {
     pub arrival: Arrival,
     /// What the topmost Via has to say of the sender.
     pub source: Source,
-    /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
-    pub reply_to: FlowRef,
-    /// Where a response goes by a connection of ours when the sender's is gone (RFC 3261 §18.2.2).
-    pub fallback: Option<(Transport, SocketAddr)>,
+    /// What its topmost Via said of the way back.
+    pub port_back: Option<(Transport, u16)>,
     /// The last response that we sent, for repeats. Empty before the first.
     pub last: Vec<u8>,
-    /// The best final response so far and what its machine-made alternative would be. Empty: none,
-    /// or `context.best` was made by ourselves.
-    pub best: Vec<u8>,
-    /// Who gave the best response may assert identities.
-    pub best_trusted: bool,
-    /// Why the best response is what it is, when we made it ourselves.
-    pub best_reason: Option<&'static str>,
-    /// Where the branch that gave the best response, or won, went to.
-    pub target: Option<FlowRef>,
+    /// The best final response so far; absent before the first, and once one was sent.
+    pub best: Option<Box<Best>>,
     pub context: ResponseContext,
     pub branches: SmallVec<[SlabKey; 2]>,
     /// What is left to try; absent when that is nothing.
@@ -116,6 +109,25 @@ pub(super) struct ServerTransaction {
     pub reported: bool,
 }
 
+impl ServerTransaction {
+    /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
+    pub fn reply_to(&self) -> FlowRef {
+        match (self.arrival.source, self.port_back) {
+            (FlowRef::Datagram(mut path), Some((_, port))) => {
+                path.remote.set_port(port);
+                FlowRef::Datagram(path)
+            }
+            (source, _) => source,
+        }
+    }
+
+    /// Where a response goes by a connection of ours when the sender's is gone (RFC 3261 §18.2.2).
+    pub fn fallback(&self) -> Option<(Transport, SocketAddr)> {
+        let (transport, port) = self.port_back.filter(|(it, _)| *it != Transport::Udp)?;
+        Some((transport, SocketAddr::new(self.arrival.remote.ip(), port)))
+    }
+}
+
 /// One request that we sent.
 #[derive(Debug)]
 pub(super) struct ClientTransaction {
@@ -132,9 +144,11 @@ pub(super) struct ClientTransaction {
     pub moved: bool,
     /// The peer, if we dialled it: it may answer on any connection that we opened to it.
     pub dialled: Option<(Transport, SocketAddr)>,
-    /// The request as sent. Of an accepted INVITE only [its way](crate::sip::way_of), if an ACK can
-    /// need that; of one that was refused the ACK.
+    /// The request as sent. Of an INVITE that was refused the ACK; of an accepted one nothing, or its
+    /// way when there was no room among the others'.
     pub block: Vec<u8>,
+    /// Where an accepted INVITE went, if an ACK can need that.
+    pub way: Option<Stretch>,
     pub timers: Armed,
     /// Ends the patience with a target that says nothing, while there is another.
     pub silence: Option<TimerId>,
@@ -273,7 +287,7 @@ impl Transactions {
             server: Slab::new(max),
             client: Slab::new(max.saturating_mul(2)),
             lingering: Lingering::new(),
-            endings: Endings::default(),
+            endings: Endings::new(),
             max,
             by_key: HashMap::default(),
             merged: HashMap::default(),

@@ -213,14 +213,6 @@ impl Engine {
         }
     }
 
-    /// The client on a flow of ours is known.
-    pub(super) fn on_client(&mut self, flow: FlowId, client: ClientKey) {
-        let Some(flow) = self.flows.get_mut(flow) else { return };
-        if !flow.client.is_some() {
-            flow.client = client;
-        }
-    }
-
     /// The client of a flow of ours is on another one, too. Does this one live?
     pub(super) fn probe(&mut self, flow: FlowId) {
         let Some(found) = self.flows.get_mut(flow) else { return };

@@ -26,8 +26,10 @@ pub struct Arrival {
     /// The second of the process' clock at which we made the nonce that the message answers, which
     /// was sent to `source` and nowhere else: who answers it hears what goes there.
     pub answers: Option<u32>,
-    /// The client that registered on the flow.
+    /// The client that sent it; until that is known, the one that registered first on the flow.
     pub client: ClientKey,
+    /// Clients of several users have registered on the flow.
+    pub has_lines: bool,
 }
 
 /// What is known of a sender's identity at the shard that received the message.
@@ -40,7 +42,7 @@ pub enum Standing {
     /// The client at the other end of its flow has proved before who it is.
     Pinned(Identity),
     /// A registrar behind us has accepted a REGISTER of it on its flow, for an address of record
-    /// with this hash.
+    /// with this hash: the one that From names, if it has accepted that, else the last.
     Vouched(u32),
     /// It knows a password, but what it says is old or was said before.
     Stale,

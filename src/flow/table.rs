@@ -16,6 +16,8 @@ use crate::base::wheel::TimerId;
 
 use super::arrival::{Arrival, Standing};
 use super::layers::Layer;
+use super::lines::Lines;
+use super::vouched::Vouched;
 
 /// Slots that are allocated together.
 const PAGE: usize = 256;
@@ -36,9 +38,11 @@ pub struct Flow {
     pub tokens: Allowance,
     /// Whose it is by the word of a registrar behind us: a hash of the address of record that was
     /// registered on it last. 0: nobody's.
-    pub vouched: u32,
+    vouched: u32,
     /// The client that registered on it first, having proved who it is.
-    pub client: ClientKey,
+    client: ClientKey,
+    /// Other users proved to be there, too.
+    has_lines: bool,
     /// The peer is a server that the configuration names: the traffic of many users shares it.
     pub trunk: bool,
     /// What is between its bytes and SIP messages.
@@ -95,6 +99,7 @@ impl Flow {
             tokens: Allowance::default(),
             vouched: 0,
             client: ClientKey::NONE,
+            has_lines: false,
             trunk: false,
             layer: Layer::of(path.transport, accepted),
             queued_bytes: 0,
@@ -126,6 +131,7 @@ impl Flow {
             standing: Standing::Unknown,
             answers: None,
             client: self.client,
+            has_lines: self.has_lines,
         }
     }
 
@@ -233,6 +239,8 @@ pub struct FlowTable {
     pages: Vec<Vec<Option<Box<Flow>>>>,
     by_transport: [u64; 5],
     round_trips: [RoundTrips; 5],
+    lines: Lines,
+    vouched: Vouched,
 }
 
 impl FlowTable {
@@ -278,7 +286,68 @@ impl FlowTable {
         let flow = self.pages[slot / PAGE][slot % PAGE].take()?;
         self.by_transport[flow.path.transport.index()] -= 1;
         self.round_trips[flow.path.transport.index()].replace(flow.round_trip, None);
+        if flow.has_lines {
+            self.lines.forget(name);
+        }
+        self.vouched.forget(name);
         Some(*flow)
+    }
+
+    /// A client registered on a flow and proved who it is.
+    pub fn note_client(&mut self, name: FlowId, client: ClientKey) {
+        let Some(flow) = self.get_mut(name) else { return };
+        if !flow.client.is_some() {
+            flow.client = client;
+        }
+        let first = flow.client;
+        if first == client {
+            return;
+        }
+        let has_lines = self.lines.note(name, first, client);
+        self.get_mut(name).expect("just seen").has_lines |= has_lines;
+    }
+
+    /// The user whose address of record has that hash proved to be at the other end of a flow,
+    /// registered there or not: from then on nobody passes for the client that did.
+    pub fn note_user(&mut self, name: FlowId, aor: u32) {
+        let Some(flow) = self.get_mut(name) else { return };
+        flow.has_lines |= flow.client.is_some() && flow.client.of_aor() != aor;
+    }
+
+    /// The client on a flow that is of the user whose address of record has that hash.
+    pub fn client_of(&self, name: FlowId, aor: u32) -> Option<ClientKey> {
+        self.lines.find(name, self.get(name)?.client, aor)
+    }
+
+    /// A registrar behind us has registered the user whose address of record has that hash on a
+    /// flow.
+    pub fn vouch(&mut self, name: FlowId, aor: u32) {
+        let Some(flow) = self.get_mut(name) else { return };
+        let before = std::mem::replace(&mut flow.vouched, aor);
+        if before != 0 && before != aor {
+            self.vouched.came(name, before, aor);
+        }
+    }
+
+    /// It has not any more.
+    pub fn vouch_no_longer(&mut self, name: FlowId, aor: u32) {
+        let Some(flow) = self.get(name) else { return };
+        if flow.vouched != aor {
+            return self.vouched.left(name, aor);
+        }
+        let next = self.vouched.last_left(name).unwrap_or(0);
+        self.get_mut(name).expect("just seen").vouched = next;
+    }
+
+    /// Whose a flow is by the word of a registrar behind us: of several users the one that `named`
+    /// tells, else the last.
+    pub fn vouched(&self, name: FlowId, named: impl FnOnce() -> Option<u32>) -> Option<u32> {
+        let last = Some(self.get(name)?.vouched).filter(|aor| *aor != 0)?;
+        let others = self.vouched.others(name);
+        if others.is_empty() {
+            return Some(last);
+        }
+        Some(named().filter(|aor| others.contains(aor)).unwrap_or(last))
     }
 
     /// A pong came: what the ping and it took is the flow's round-trip time, unless no ping is out.

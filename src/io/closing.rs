@@ -254,6 +254,7 @@ mod tests {
     use crate::base::metrics::Counters;
     use crate::engine::Setup;
     use crate::io::clock::Clock;
+    use crate::io::ring::Wait;
     use crate::io::testing::{Echo, config};
     use crate::io::tls::{TlsContext, TlsMaterial};
 
@@ -313,6 +314,28 @@ mod tests {
                 assert_eq!(turn.protocol.counters().flows_closed, ended as u64);
             }
             assert!(!streams.has_departed());
+        });
+    }
+
+    /// Else the shard of a draining process would look at it again and again without end.
+    #[test]
+    fn a_listener_that_has_ceased_is_not_waited_for() {
+        with_flows(|streams, turn| {
+            streams.resume_accepting(turn.ring, turn.now);
+            turn.ring.enter(Wait::No).unwrap();
+            streams.cease_accepting(turn.ring);
+            let mut has_ended = false;
+            while !has_ended {
+                turn.ring.enter(Wait::Forever).unwrap();
+                turn.ring.run_deferred();
+                while let Some(completion) = turn.ring.next_completion() {
+                    if completion.tag.op() == Some(Op::Accept) {
+                        has_ended |= !completion.has_more();
+                        streams.on_accept(turn, completion);
+                    }
+                }
+            }
+            assert_eq!(streams.next_deadline(), None);
         });
     }
 

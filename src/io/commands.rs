@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rtrb::Producer;
+
 use super::driver::Driver;
 use super::guests::Guest;
-use super::link::spill_max;
+use super::link::{Doorbell, spill_max};
 use super::pace::Pace;
 use super::protocol::Protocol;
 use super::tls::{TlsContext, TlsMaterial};
@@ -34,6 +36,26 @@ pub enum Command {
     },
     /// Host this task.
     Host(Guest),
+}
+
+/// The control side of a shard's inbox.
+pub(super) struct Inbox {
+    commands: Producer<Command>,
+    bell: Arc<Doorbell>,
+}
+
+impl Inbox {
+    /// The shard that reads the other end hears the bell.
+    pub(super) fn new(commands: Producer<Command>, bell: Arc<Doorbell>) -> Inbox {
+        Inbox { commands, bell }
+    }
+
+    /// False: too many commands wait.
+    pub(super) fn send(&mut self, command: Command) -> bool {
+        let is_taken = self.commands.push(command).is_ok();
+        self.bell.ring();
+        is_taken
+    }
 }
 
 impl<P: Protocol> Driver<P> {

@@ -6,30 +6,25 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::{opcode, types};
-use rtrb::{Consumer, Producer};
 
-use super::clock::Clock;
-use super::commands::Command;
 use super::datagrams::Datagrams;
 use super::guests::Guests;
-use super::link::{Links, SendError};
-use super::listen::ShardSockets;
+use super::link::SendError;
 use super::log_line::{self, Report};
 use super::pace::Pace;
 use super::protocol::Protocol;
-use super::publish::Published;
 use super::ring::{Completion, Op, Ring, RingError, Tag, Wait};
+use super::station::Station;
 use super::store::Keeper;
 use super::streams::{Later, Streams};
 use super::sys;
-use super::tls::{TlsContext, TlsContextError, TlsMaterial};
+use super::tls::{TlsContext, TlsContextError};
 use super::turn::Turn;
-use crate::base::config::Config;
 use crate::base::id::ShardId;
 use crate::base::limits::{
     COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, TURN_TIME, WALL_CLOCK_INTERVAL,
@@ -37,34 +32,6 @@ use crate::base::limits::{
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::time::Time;
 use crate::engine::{Input, LinkMessage, Output, Setup};
-
-/// What belongs to a shard and outlives a panic of its driver.
-pub struct Station {
-    /// Its ends of the links.
-    pub links: Links<LinkMessage>,
-    /// Commands of control; whoever pushes one rings the doorbell.
-    pub inbox: Consumer<Command>,
-    /// Reports for the log.
-    pub reports: Producer<Report>,
-    /// Where its numbers are shown.
-    pub published: Arc<Published>,
-    /// Its listening sockets.
-    pub sockets: ShardSockets,
-    /// The time.
-    pub clock: Clock,
-    /// Its end of the store, if there is one.
-    pub keeper: Option<Keeper>,
-    /// The configuration in force, ports resolved.
-    pub config: Arc<Config>,
-    /// Certificates and ticket keys in force.
-    pub tls: Arc<TlsMaterial>,
-    /// Whether control asked it to drain.
-    pub is_draining: bool,
-    /// When the former incarnation ended.
-    pub ended_at: Option<Time>,
-    /// Connections that it had accepted and not looked at, by the position of their listener.
-    pub unclaimed: Vec<(u32, OwnedFd)>,
-}
 
 /// Why a driver could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use tracing::{error, info, warn};
 
-use super::commands::Command;
+use super::commands::{Command, Inbox};
 use super::reload::{Fresh, Reload};
-use super::supervisor::{Inbox, StartError};
+use super::supervisor::StartError;
 use super::sys;
 use super::systemd;
 use super::tls::TlsMaterial;

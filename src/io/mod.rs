@@ -33,6 +33,7 @@ mod secure;
 mod sending;
 mod shard;
 mod slots;
+mod station;
 pub mod store;
 mod streams;
 mod supervisor;

@@ -13,8 +13,9 @@ use std::sync::mpsc::Sender;
 use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
 
-use super::driver::{Driver, Station};
+use super::driver::Driver;
 use super::protocol::Protocol;
+use super::station::Station;
 use super::store::Keeper;
 use super::sys;
 use crate::base::config::Config;

@@ -187,8 +187,9 @@ impl Streams {
         let listening = &mut self.listeners[completion.tag.index() as usize];
         if !completion.has_more() {
             listening.is_armed = false;
-            // At a limit accept fails at once, again and again: pause.
-            listening.resume_at = (completion.result < 0).then(|| turn.now + ACCEPT_PAUSE);
+            // At a limit accept fails at once, again and again: pause. At the end it fails as well.
+            let resumes = completion.result < 0 && self.is_accepting;
+            listening.resume_at = resumes.then(|| turn.now + ACCEPT_PAUSE);
         }
         if completion.result >= 0 {
             self.claim(turn, completion.tag.index(), sys::own(completion.result));

@@ -15,16 +15,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rtrb::{Consumer, Producer, RingBuffer};
+use rtrb::{Consumer, RingBuffer};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
-use super::commands::Command;
-use super::driver::Station;
+use super::commands::{Command, Inbox};
 use super::guests::Guest;
 use super::in_force::{InForce, Reloads, look_after_descriptors};
-use super::link::{Doorbell, mesh, spill_max};
+use super::link::{mesh, spill_max};
 use super::listen::{BindError, bind_all};
 use super::log_line::{self, Report};
 use super::protocol::Protocol;
@@ -32,6 +31,7 @@ use super::publish::{Phase, Published, RunState};
 use super::reload::Reload;
 use super::ring::{Ring, RingError};
 use super::shard::{self, News, Notice, Plan};
+use super::station::Station;
 use super::store::{Running, Store};
 use super::sys;
 use super::tls::TlsMaterial;
@@ -159,26 +159,6 @@ pub(super) fn run_protocol<P: Protocol, F: Future<Output = ()> + 'static>(
         supervisor.collect_reports();
         result
     })
-}
-
-/// The control side of a shard's inbox.
-pub(super) struct Inbox {
-    commands: Producer<Command>,
-    bell: Arc<Doorbell>,
-}
-
-impl Inbox {
-    /// The shard that reads the other end hears the bell.
-    pub(super) fn new(commands: Producer<Command>, bell: Arc<Doorbell>) -> Inbox {
-        Inbox { commands, bell }
-    }
-
-    /// False: too many commands wait.
-    pub(super) fn send(&mut self, command: Command) -> bool {
-        let is_taken = self.commands.push(command).is_ok();
-        self.bell.ring();
-        is_taken
-    }
 }
 
 struct Supervisor {

@@ -49,14 +49,17 @@ pub fn register(
     }
 }
 
-/// Whether any other request may go on, of which no dialog token says so. `hash` is the one that
-/// [`Standing::Vouched`] speaks of. Where passwords are asked for by a registrar behind us alone, it
-/// is for the servers there to say in whose name its clients may speak.
+/// Whether any other request may go on, of which no dialog token says so. Whoever shows the token of
+/// one client, and `is_claimed` by it to be that one, proves it, although its From names another.
+/// `hash` is the one that [`Standing::Vouched`] speaks of. Where passwords are asked for by a
+/// registrar behind us alone, it is for the servers there to say in whose name its clients may
+/// speak.
 pub fn request(
     config: &Config,
     message: Message<'_>,
     standing: &Standing,
     aor: Option<&[u8]>,
+    is_claimed: bool,
     hash: &KeyedHash,
 ) -> Admission {
     let auth = &config.auth;
@@ -78,7 +81,7 @@ pub fn request(
             | Standing::Busy
             | Standing::PutOff
             | Standing::Malformed => challenge(standing),
-            _ if names.is_ours => challenge(standing),
+            _ if names.is_ours || is_claimed => challenge(standing),
             _ => stranger(auth),
         };
     };

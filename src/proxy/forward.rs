@@ -38,6 +38,8 @@ pub struct Onward<'a> {
     pub branch: BranchId,
     /// The sender if it is a client of ours (not an upstream), for the dialog token.
     pub caller: Option<FlowRef>,
+    /// Which client that is, over its connections.
+    pub caller_key: ClientKey,
     /// The target if it is a client of ours.
     pub callee: Option<FlowRef>,
     /// Which client that is, over its connections.
@@ -178,7 +180,7 @@ fn record_route(
     let call_id = message.call_id().unwrap_or_default();
     let mut line =
         |listener, transport, caller: Option<FlowRef>, callee: Option<FlowRef>, dialled| {
-            let caller_key = caller.map_or(ClientKey::NONE, |_| arrival.client);
+            let caller_key = caller.map_or(ClientKey::NONE, |_| onward.caller_key);
             let callee_key = callee.map_or(ClientKey::NONE, |_| onward.callee_key);
             let claims =
                 Claims { kind: TokenKind::Dialog, caller, callee, dialled, caller_key, callee_key };

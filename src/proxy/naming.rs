@@ -1,12 +1,15 @@
 //! Our own names: which hosts and ports mean this proxy, and what it calls itself toward others
 //! (RFC 3261 §16.4, §18.1.1, RFC 5658).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::base::config::{Config, Listener};
 use crate::base::host::parse_ip;
 use crate::base::id::{ListenerId, Transport};
 use crate::sip::{Scheme, Uri};
+
+pub use crate::base::decimal::write_number;
+pub use crate::base::host::write_ip;
 
 /// Whether host and port name one of our listeners, by address or advertised name; domains do not
 /// count. Without a port the default ports of SIP are meant (RFC 3261 §19.1.2).
@@ -164,46 +167,9 @@ pub fn write_address(address: SocketAddr, out: &mut Vec<u8>) {
     write_port(address.port(), out);
 }
 
-/// Appends an IP address; IPv6 in brackets when asked (sent-by and URIs want them, `received` does
-/// not).
-pub fn write_ip(ip: IpAddr, brackets: bool, out: &mut Vec<u8>) {
-    use std::io::Write;
-    // Writing to a Vec does not fail.
-    let _ = match ip {
-        IpAddr::V4(ip) => return write_ipv4(ip, out),
-        IpAddr::V6(ip) if brackets => write!(out, "[{ip}]"),
-        IpAddr::V6(ip) => write!(out, "{ip}"),
-    };
-}
-
-/// Every Via that we add has one, unless a name is advertised: formatting costs ten times as much.
-fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    for (position, octet) in ip.octets().into_iter().enumerate() {
-        if position > 0 {
-            out.push(b'.');
-        }
-        write_number(u64::from(octet), out);
-    }
-}
-
 fn write_port(port: u16, out: &mut Vec<u8>) {
     out.push(b':');
     write_number(u64::from(port), out);
-}
-
-/// Appends a decimal number.
-pub fn write_number(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// The listener from which we speak to `remote` over `transport`, and whose name we show there: the

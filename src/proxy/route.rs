@@ -71,6 +71,10 @@ pub struct Routing {
     pub way: Way,
     /// A dialog token names the sender: it is one of those between whom the dialog is.
     pub is_party: bool,
+    /// The one client that a dialog token names, if the sender, who is no server, showed it first:
+    /// the sender says by it that it is that client, as one does whose flow has changed. It is the
+    /// upper half of the hash of its address of record.
+    pub owner: Option<u32>,
 }
 
 /// Where the tokens of our own Route values lead.
@@ -125,7 +129,8 @@ pub fn preprocess(
     arrival: &Arrival,
     sender: Sender,
 ) -> Result<Routing, Reject> {
-    let mut routing = Routing { popped: 0, strict: false, way: Way::Initial, is_party: false };
+    let mut routing =
+        Routing { popped: 0, strict: false, way: Way::Initial, is_party: false, owner: None };
     for value in message.values(HeaderName::Route).take(VALUES_MAX) {
         let Ok(address) = NameAddr::parse(value.text) else {
             return Err(Reject::phrase(400, "Bad Route"));
@@ -176,6 +181,7 @@ fn follow(
     routing: &mut Routing,
 ) -> Result<(), Reject> {
     let call_id = message.call_id().unwrap_or_default();
+    let is_first = routing.way == Way::Initial && !sender.is_upstream();
     let claims = match tokens.decode(user, call_id) {
         Ok(claims) => claims,
         Err(TokenError::NotAToken) => return Ok(()),
@@ -183,7 +189,10 @@ fn follow(
         Err(TokenError::Epoch(claims)) => {
             match outdated_path(config, &claims, sender) {
                 Some(end) => routing.way = Way::Flow(end, TokenKind::Path),
-                None => follow_outdated(config, &claims, message, (arrival, sender), routing),
+                None => {
+                    routing.owner = routing.owner.or(owner(&claims, arrival).filter(|_| is_first));
+                    follow_outdated(config, &claims, message, (arrival, sender), routing);
+                }
             }
             return Ok(());
         }
@@ -200,6 +209,7 @@ fn follow(
             if !has_passed && message.to().ok().and_then(|to| to.tag()).is_none() {
                 return Err(Reject::because(403, "Flow token outside its dialog"));
             }
+            routing.owner = routing.owner.or(owner(&claims, arrival).filter(|_| is_first));
             let dialled = Some((arrival.transport(), arrival.remote));
             routing.is_party |= ends(&claims).iter().flatten().any(|end| end.is_sender(arrival))
                 || !arrival.accepted && claims.dialled == dialled;
@@ -207,6 +217,13 @@ fn follow(
         }
     }
     Ok(())
+}
+
+/// Whose a token is that names one client, not the sender's if that is who was dialled.
+fn owner(claims: &Claims, arrival: &Arrival) -> Option<u32> {
+    let ([Some(end), None] | [None, Some(end)]) = ends(claims) else { return None };
+    let is_dialled = claims.dialled.is_some_and(|peer| is_dialled_peer(peer, arrival, true));
+    (end.client.is_some() && !is_dialled).then(|| end.client.of_aor())
 }
 
 /// Who registered by a Path.
@@ -228,7 +245,7 @@ fn outdated_path(config: &Config, claims: &Claims, sender: Sender) -> Option<End
 /// not ended with the process, as long as we have that address; of a stream, the client that had it.
 fn outlived(config: &Config, end: End) -> Option<End> {
     let FlowRef::Datagram(path) = end.flow else {
-        return Some(end).filter(|it| it.client.is_some());
+        return Some(end).filter(|it| it.client.is_of_client());
     };
     let has_address = |it: &Listener| {
         let is_wildcard = it.address.ip().is_unspecified()
@@ -261,7 +278,7 @@ fn follow_outdated(
         [caller, callee] if is_sender(&caller) => callee,
         [caller, callee] if is_sender(&callee) => caller,
         [Some(end), None] | [None, Some(end)] => {
-            Some(end).filter(|end| end.client.is_some() || !may_be_own)
+            Some(end).filter(|end| end.client.is_of_client() || !may_be_own)
         }
         _ => None,
     };

@@ -2,6 +2,7 @@
 //! §6). Absent on purpose: status line, Via and the rest, which are copied from the request by
 //! whoever builds the response.
 
+use crate::base::decimal::write_number;
 use crate::base::time::Time;
 
 use super::binding::Binding;
@@ -24,7 +25,7 @@ pub(super) fn contact_line(
     }
     gruus(out);
     out.extend_from_slice(b";expires=");
-    push_number((binding.expires_at() - now).as_secs().max(1), out);
+    write_number((binding.expires_at() - now).as_secs().max(1), out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -40,7 +41,7 @@ pub(super) fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
 pub(super) fn number_line(name: &str, number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    push_number(number, out);
+    write_number(number, out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -75,21 +76,6 @@ fn push_q(q: u16, out: &mut Vec<u8>) {
     }
 }
 
-fn push_number(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    let mut rest = number;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::harness::{Desk, stream};
@@ -101,14 +87,7 @@ mod tests {
     const ALICE: &str = "sip:alice@example.com";
 
     #[test]
-    fn numbers_and_q_are_written_shortest() {
-        for (number, expected) in
-            [(0, "0"), (7, "7"), (3600, "3600"), (u64::MAX, "18446744073709551615")]
-        {
-            let mut out = Vec::new();
-            push_number(number, &mut out);
-            assert_eq!(out, expected.as_bytes());
-        }
+    fn q_is_written_shortest() {
         for (q, expected) in [(0, ";q=0.0"), (500, ";q=0.5"), (250, ";q=0.25"), (5, ";q=0.005")] {
             let mut out = Vec::new();
             push_q(q, &mut out);

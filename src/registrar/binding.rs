@@ -378,7 +378,7 @@ impl Binding {
 
 /// Instances are URNs: those with a UUID compare without case (RFC 4122 §3), others byte by byte.
 pub(super) fn is_same_instance(one: &[u8], other: &[u8]) -> bool {
-    if is_uuid(one) { one.eq_ignore_ascii_case(other) } else { one == other }
+    one == other || is_uuid(one) && one.eq_ignore_ascii_case(other)
 }
 
 /// Whether an instance, in angle brackets or not, is a URN of a UUID, whose case means nothing.

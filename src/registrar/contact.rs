@@ -3,6 +3,7 @@
 
 use smallvec::SmallVec;
 
+use crate::base::decimal::write_number;
 use crate::base::hash::KeyedHash;
 use crate::base::id::ClientKey;
 use crate::base::limits::BINDING_BYTES_MAX;
@@ -149,7 +150,7 @@ pub fn canonical_contact(uri: &Uri<'_>, out: &mut Vec<u8>) -> bool {
     uri.aor_into(out);
     if let Some(port) = uri.port {
         out.push(b':');
-        out.extend_from_slice(port.to_string().as_bytes());
+        write_number(u64::from(port), out);
     }
     true
 }

@@ -25,7 +25,7 @@ impl Location {
             let user = binding.facts.user;
             user.is_some() && Some(user) != mark
         };
-        let former = self.of_aor(aor).filter(|(_, binding)| is_former(binding));
+        let former = self.of_aor(self.owner(aor)).filter(|(_, binding)| is_former(binding));
         let former: SmallVec<[SlabKey; 4]> = former.map(|(key, _)| key).collect();
         for key in &former {
             gone(self.get(*key));

@@ -6,14 +6,13 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 
 use smallvec::SmallVec;
 
 use crate::base::hash::{BuildHashed, KeyedHash};
-use crate::base::id::{ClientKey, FlowId, ShardId};
-use crate::base::limits::{CONTACT_CANDIDATES_MAX, FLOW_BINDINGS_MAX};
+use crate::base::id::ClientKey;
+use crate::base::limits::CONTACT_CANDIDATES_MAX;
 use crate::base::metrics::RoundTrips;
 use crate::base::slab::{Slab, SlabKey};
 use crate::base::time::Time;
@@ -30,7 +29,7 @@ use super::links::{END, List, push, unlink, walk};
 /// [`Location::next_expiry`], [`Location::len`]. Events: [`Location::remove_flow`],
 /// [`Location::expire`]. Bindings are added by [`super::register()`].
 pub struct Location {
-    hash: KeyedHash,
+    pub(super) hash: KeyedHash,
     pub(super) bindings: Slab<Binding>,
     /// By hash of the address of record. An entry without bindings says that there were some once.
     pub(super) by_aor: HashMap<u64, SlabKey, BuildHashed>,
@@ -55,6 +54,13 @@ pub struct Location {
     /// Name of the next binding.
     next_id: u64,
     journal: Journal,
+}
+
+/// A canonical address of record and its keyed hash.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) aor: &'a [u8],
+    pub(super) hash: u64,
 }
 
 impl Location {
@@ -103,7 +109,7 @@ impl Location {
         aor: &'a [u8],
         now: Time,
     ) -> impl Iterator<Item = &'a Binding> + use<'a> {
-        self.remembered(aor, now).filter(move |binding| !self.is_gone(binding, now))
+        self.reached(self.owner(aor), now)
     }
 
     /// The same with those that can only be registered again.
@@ -112,7 +118,7 @@ impl Location {
         aor: &'a [u8],
         now: Time,
     ) -> impl Iterator<Item = &'a Binding> + use<'a> {
-        self.of_aor(aor).map(|(_, binding)| binding).filter(move |binding| binding.is_live(now))
+        self.live(self.owner(aor), now)
     }
 
     /// Whether nothing can be sent to a binding, neither now nor soon, until it is registered again.
@@ -193,43 +199,41 @@ impl Location {
         self.by_aor.len() - self.known
     }
 
-    /// Appends every flow of that shard that bindings go with, as often as they do.
-    pub fn flows_of(&self, shard: ShardId, out: &mut Vec<FlowId>) {
-        let flows = self.bindings.iter().filter_map(|(_, binding)| binding.stream());
-        out.extend(flows.filter(|flow| flow.shard() == shard));
-    }
-
-    /// Whether a binding of this table goes with `flow`.
-    pub fn holds_flow(&self, flow: FlowId) -> bool {
-        let head = self.flow_head(flow);
-        walk(&self.bindings, List::Flow, head).any(|(_, binding)| binding.stream() == Some(flow))
-    }
-
-    /// Whether `flow` may carry `more` bindings.
-    pub(super) fn has_flow_room(&self, flow: FlowId, more: usize) -> bool {
-        let head = self.flow_head(flow);
-        let carried = walk(&self.bindings, List::Flow, head)
-            .filter(|(_, binding)| binding.stream() == Some(flow))
-            .take(FLOW_BINDINGS_MAX);
-        carried.count() + more <= FLOW_BINDINGS_MAX
-    }
-
     /// How many more bindings there is room for.
     pub(super) fn room(&self) -> usize {
         self.bindings_max.saturating_sub(self.bindings.len())
     }
 
-    /// All bindings of `aor`, in force or not.
-    pub(super) fn of_aor<'a>(
-        &'a self,
-        aor: &'a [u8],
-    ) -> impl Iterator<Item = (SlabKey, &'a Binding)> + use<'a> {
-        let head = self.by_aor.get(&self.hash.of(aor)).copied().unwrap_or(END);
-        walk(&self.bindings, List::Aor, head).filter(move |(_, binding)| binding.aor() == aor)
+    /// The canonical address of record `aor`, to be looked up several times.
+    pub(super) fn owner<'a>(&self, aor: &'a [u8]) -> Owner<'a> {
+        Owner { aor, hash: self.hash.of(aor) }
     }
 
-    pub(super) fn hash_of(&self, bytes: &[u8]) -> u64 {
-        self.hash.of(bytes)
+    /// What [`Location::lookup`] finds.
+    pub(super) fn reached<'a>(
+        &'a self,
+        owner: Owner<'a>,
+        now: Time,
+    ) -> impl Iterator<Item = &'a Binding> + use<'a> {
+        self.live(owner, now).filter(move |binding| !self.is_gone(binding, now))
+    }
+
+    /// What [`Location::remembered`] finds.
+    pub(super) fn live<'a>(
+        &'a self,
+        owner: Owner<'a>,
+        now: Time,
+    ) -> impl Iterator<Item = &'a Binding> + use<'a> {
+        self.of_aor(owner).map(|(_, binding)| binding).filter(move |it| it.is_live(now))
+    }
+
+    /// All bindings of an address of record, in force or not.
+    pub(super) fn of_aor<'a>(
+        &'a self,
+        owner: Owner<'a>,
+    ) -> impl Iterator<Item = (SlabKey, &'a Binding)> + use<'a> {
+        let head = self.by_aor.get(&owner.hash).copied().unwrap_or(END);
+        walk(&self.bindings, List::Aor, head).filter(move |(_, it)| it.aor() == owner.aor)
     }
 
     /// The hash of a canonical Contact.
@@ -320,8 +324,8 @@ impl Location {
     }
 
     /// Gives all bindings of an instance another registration's number.
-    pub(super) fn renumber(&mut self, aor: &[u8], instance: &[u8], registration: u32) {
-        let all = self.of_aor(aor).filter(|(_, binding)| binding.is_of(instance));
+    pub(super) fn renumber(&mut self, owner: Owner<'_>, instance: &[u8], registration: u32) {
+        let all = self.of_aor(owner).filter(|(_, binding)| binding.is_of(instance));
         let keys: SmallVec<[SlabKey; 4]> = all.map(|(key, _)| key).collect();
         for key in keys {
             let facts = &mut self.bindings.get_mut(key).expect("just seen").facts;
@@ -361,51 +365,6 @@ impl Location {
         self.bindings.remove(key);
     }
 
-    pub(super) fn flow_head(&self, flow: FlowId) -> SlabKey {
-        self.by_flow.get(&self.flow_hash(flow)).copied().unwrap_or(END)
-    }
-
-    /// Under what a binding stands in the lists of flows: a stream's name, or the address that
-    /// its datagrams go to.
-    fn flow_hash_of(&self, key: SlabKey) -> Option<u64> {
-        let binding = self.get(key);
-        match binding.stream() {
-            Some(flow) => Some(self.flow_hash(flow)),
-            None => binding.datagrams_to().map(|remote| self.remote_hash(remote)),
-        }
-    }
-
-    fn flow_hash(&self, flow: FlowId) -> u64 {
-        self.hash.of(&flow.to_bits().to_le_bytes())
-    }
-
-    fn remote_hash(&self, remote: SocketAddr) -> u64 {
-        let mut bytes = [0; 18];
-        let ip = match remote.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
-        };
-        bytes[..16].copy_from_slice(&ip.octets());
-        bytes[16..].copy_from_slice(&remote.port().to_le_bytes());
-        self.hash.of(&bytes)
-    }
-
-    /// The newest binding whose datagrams go to that address, or one that shares its list.
-    pub(super) fn remote_head(&self, remote: SocketAddr) -> SlabKey {
-        self.by_flow.get(&self.remote_hash(remote)).copied().unwrap_or(END)
-    }
-
-    fn enter_flow(&mut self, key: SlabKey) {
-        let Some(hash) = self.flow_hash_of(key) else { return };
-        let head = self.by_flow.entry(hash).or_insert(END);
-        *head = push(&mut self.bindings, List::Flow, *head, key);
-    }
-
-    pub(super) fn leave_flow(&mut self, key: SlabKey) {
-        let Some(hash) = self.flow_hash_of(key) else { return };
-        leave(&mut self.by_flow, &mut self.bindings, List::Flow, hash, key);
-    }
-
     fn enter_contact(&mut self, key: SlabKey) {
         let Some(hash) = self.get(key).facts.contact_hash else { return };
         let head = self.by_contact.entry(hash.get()).or_insert(END);
@@ -419,7 +378,7 @@ impl Location {
 }
 
 /// Takes the binding out of its list of `heads`, and the list out of `heads` when it was the last.
-fn leave(
+pub(super) fn leave(
     heads: &mut HashMap<u64, SlabKey, BuildHashed>,
     bindings: &mut Slab<Binding>,
     list: List,
@@ -439,7 +398,7 @@ mod tests {
     use super::super::harness::{Desk, ROOM, canonical_aor, stream};
     use super::super::lose::Lost;
     use super::*;
-    use crate::base::id::Transport;
+    use crate::base::id::{FlowId, Transport};
 
     const ALICE: &str = "sip:alice@example.com";
 

@@ -8,7 +8,7 @@ use crate::base::time::Time;
 use super::binding::{Binding, BindingFlow, Facts, Tenure, Way};
 use super::expiry::bucket_of;
 use super::links::{self, List};
-use super::location::Location;
+use super::location::{Location, Owner};
 
 /// What a client whose flow was lost is given.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,13 @@ impl Location {
         let binding = self.get(key);
         binding.client().is_some()
             && binding.is_live(grace.now)
-            && self.of_aor(binding.aor()).filter(|(_, it)| it.is_suspended()).count() < grace.most
+            && self.waiting_of(binding) < grace.most
+    }
+
+    /// How many bindings of that one's address of record wait for their clients.
+    fn waiting_of(&self, binding: &Binding) -> usize {
+        let owner = Owner { aor: binding.aor(), hash: binding.facts.aor_hash };
+        self.of_aor(owner).filter(|(_, it)| it.is_suspended()).count()
     }
 
     fn suspend(&mut self, key: SlabKey, flow: FlowId, until: Time) {

@@ -13,15 +13,18 @@ mod client;
 mod contact;
 mod departed;
 mod expiry;
+mod flows;
 #[doc(hidden)]
 pub mod fuzz;
 mod gruu;
 #[cfg(test)]
 mod harness;
 mod journal;
+mod keep;
 mod links;
 mod location;
 mod lose;
+mod moves;
 mod paths;
 mod pings;
 mod plan;
@@ -29,6 +32,7 @@ mod record;
 mod register;
 mod restore;
 mod shadow;
+mod tenants;
 mod terms;
 mod way;
 
@@ -44,3 +48,4 @@ pub use record::{RecordError, aor_of};
 pub use register::{Came, RegisterContext, Registered, Reject, register};
 pub use restore::{NotRestored, restore};
 pub use shadow::{Shadowed, shadow};
+pub use tenants::Tenants;

@@ -28,6 +28,8 @@ pub struct PathClaim {
     aor: Box<[u8]>,
     contact: Box<[u8]>,
     instance: Option<Box<[u8]>>,
+    /// Where its binding led before, if that was another address for datagrams.
+    former: Option<Box<DatagramPath>>,
 }
 
 impl PathClaim {
@@ -36,6 +38,7 @@ impl PathClaim {
         heard: u32,
         aor: &[u8],
         wanted: &Wanted<'_>,
+        former: Option<DatagramPath>,
     ) -> PathClaim {
         PathClaim {
             path,
@@ -43,6 +46,7 @@ impl PathClaim {
             aor: aor.into(),
             contact: wanted.address.uri.into(),
             instance: wanted.instance.map(Into::into),
+            former: former.map(Box::new),
         }
     }
 
@@ -56,6 +60,32 @@ impl PathClaim {
             && binding.facts.since <= self.heard
             && binding.aor() != &*self.aor
             && self.device().is_evidently_other(&Device::of(binding), self.path.remote)
+    }
+
+    /// The address.
+    pub(super) fn path(&self) -> DatagramPath {
+        self.path
+    }
+
+    /// The address that it left.
+    pub(super) fn former(&self) -> Option<DatagramPath> {
+        self.former.as_deref().copied()
+    }
+
+    /// When it was there, in seconds of the process' clock.
+    pub(super) fn heard(&self) -> u32 {
+        self.heard
+    }
+
+    /// The canonical address of record of who is there.
+    pub fn aor(&self) -> &[u8] {
+        &self.aor
+    }
+
+    /// Whether it is evidently another device's than `other`, which came by the same address, and
+    /// another user's.
+    pub(super) fn is_other_than(&self, other: &PathClaim) -> bool {
+        self.aor != other.aor && self.device().is_evidently_other(&other.device(), self.path.remote)
     }
 
     fn device(&self) -> Device<'_> {
@@ -155,6 +185,16 @@ impl Location {
         }
         ended
     }
+}
+
+/// The claim of a user's client without instance at an address, its Contact at `place`.
+#[cfg(test)]
+pub(super) fn claim(from: &str, user: u32, heard: u32, place: &str) -> PathClaim {
+    use crate::base::id::FlowRef;
+    let FlowRef::Datagram(path) = super::harness::datagram(from) else { panic!("a datagram's") };
+    let (aor, contact) = (format!("{user}@example.com"), format!("sip:{user}@{place}"));
+    let (aor, contact) = (aor.into_bytes().into(), contact.into_bytes().into());
+    PathClaim { path, heard, aor, contact, instance: None, former: None }
 }
 
 #[cfg(test)]

@@ -1,25 +1,21 @@
 //! What a REGISTER is going to change (RFC 3261 §10.3 steps 6 and 7): made while everything can
 //! still be refused, then carried out without a way to fail. Absent on purpose: the answer.
 
-use std::num::NonZeroU64;
-use std::time::Duration;
-
 use smallvec::SmallVec;
 
-use crate::base::id::{ClientKey, FlowId, FlowRef, Transport};
+use crate::base::id::{DatagramPath, FlowId, FlowRef};
 use crate::base::limits::{NONCE_FRESH, VALUES_MAX};
 use crate::base::slab::SlabKey;
-use crate::sip::{HeaderName, Uri};
+use crate::sip::HeaderName;
 
 use super::answer::number_line;
-use super::binding::{Binding, BindingFlow, DraftParts, Facts, Tenure, Way, is_same_instance};
-use super::contact::{Wanted, canonical_contact};
+use super::binding::{Binding, Way};
+use super::contact::Wanted;
+use super::keep::{keep, remove};
 use super::location::Location;
-use super::lose::former;
 use super::paths::{PathClaim, seconds};
-use super::register::{Came, Registered, Reject, Sender, reject};
+use super::register::{Registered, Reject, Sender, reject};
 use super::terms::{check_target, grant, read_contact};
-use super::way::way;
 
 /// Retry-After of a table that is full, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 30;
@@ -49,7 +45,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Plan<'a>, Reject> {
         let mut plan = Plan::default();
         let mut is_late = false;
-        for (key, binding) in location.of_aor(&out.aor) {
+        for (key, binding) in location.of_aor(out.owner()) {
             is_late |= binding.is_live(sender.context.now) && !sender.may_change(binding);
             plan.removals.push(key);
         }
@@ -86,7 +82,7 @@ impl<'a> Plan<'a> {
 
     /// Every binding of the address of record goes, in whatever order the requests came.
     pub(super) fn of_all(location: &Location, out: &Registered) -> Plan<'a> {
-        let removals = location.of_aor(&out.aor).map(|(key, _)| key).collect();
+        let removals = location.of_aor(out.owner()).map(|(key, _)| key).collect();
         Plan { changes: SmallVec::new(), removals }
     }
 
@@ -97,7 +93,7 @@ impl<'a> Plan<'a> {
         wanted: &Wanted<'_>,
         out: &Registered,
     ) -> SmallVec<[SlabKey; 2]> {
-        let all = location.of_aor(&out.aor);
+        let all = location.of_aor(out.owner());
         let meant = all.filter(|(_, binding)| wanted.means(binding)).map(|(key, _)| key);
         let is_free = |key: &SlabKey| !self.changes.iter().any(|it| it.meant.contains(key));
         meant.filter(is_free).collect()
@@ -128,7 +124,7 @@ impl<'a> Plan<'a> {
     ) -> Result<(), Reject> {
         let mut meant = SmallVec::new();
         let mut is_late = false;
-        for (key, binding) in location.of_aor(&out.aor) {
+        for (key, binding) in location.of_aor(out.owner()) {
             if !binding.is_live(sender.context.now) || !wanted.means(binding) {
                 continue;
             }
@@ -165,7 +161,7 @@ impl<'a> Plan<'a> {
         if new == 0 {
             return Ok(());
         }
-        let all = location.lookup(&out.aor, context.now);
+        let all = location.reached(out.owner(), context.now);
         let live = all.filter(|binding| !binding.is_away()).count();
         let gone: usize = self.changes.iter().map(reached).sum();
         if live - gone + lasting().count() > context.config.registrar.contacts_max {
@@ -207,10 +203,15 @@ impl<'a> Plan<'a> {
     }
 
     /// What the client's Contact says of who is at the other end of the association that it came by.
-    fn claim(&self, sender: &Sender<'_>, aor: &[u8]) -> Option<PathClaim> {
+    fn claim(
+        &self,
+        sender: &Sender<'_>,
+        aor: &[u8],
+        former: Option<DatagramPath>,
+    ) -> Option<PathClaim> {
         match (sender.context.source, sender.context.answers, self.only()) {
             (FlowRef::Datagram(path), Some(heard), Some(change)) => {
-                Some(PathClaim::new(path, heard, aor, &change.wanted))
+                Some(PathClaim::new(path, heard, aor, &change.wanted, former))
             }
             _ => None,
         }
@@ -228,8 +229,12 @@ impl<'a> Plan<'a> {
         }
         for change in &self.changes {
             let mut meant = change.meant.iter().copied();
-            if change.seconds > 0 && keep(sender, location, change, meant.next(), out) {
-                out.claim = self.claim(sender, out.aor());
+            let first = (change.seconds > 0).then(|| meant.next());
+            let was_at = first.flatten().and_then(|key| was_at(location.get(key), change));
+            if let Some(first) = first
+                && keep(sender, location, change, first, out)
+            {
+                out.claim = self.claim(sender, out.aor(), was_at);
             }
             for key in meant {
                 remove(location, key, out);
@@ -242,166 +247,17 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// Where the binding of a Contact that stays the same led, if that is an address for datagrams. One
+/// that has another Contact was started anew: it knows nothing of the dialogs of the former.
+fn was_at(binding: &Binding, change: &Change<'_>) -> Option<DatagramPath> {
+    match &binding.facts.way {
+        Way::Datagram(path) if binding.contact() == change.wanted.address.uri => Some(**path),
+        _ => None,
+    }
+}
+
 fn out_of_order(sender: &Sender<'_>, out: &mut Registered) -> Reject {
     reject(sender.context, 500, "CSeq not higher than before", out)
-}
-
-/// Adds the binding of a Contact or changes the one that it means. Whether its client is at an
-/// address for datagrams at which the binding was not before.
-fn keep(
-    sender: &Sender<'_>,
-    location: &mut Location,
-    change: &Change<'_>,
-    meant: Option<SlabKey>,
-    out: &mut Registered,
-) -> bool {
-    fill_draft(sender, &change.wanted, out);
-    let start = out.contacts.len();
-    let is_indexed = !sender.context.config.is_our_domain(change.wanted.uri.host)
-        && canonical_contact(&change.wanted.uri, &mut out.contacts);
-    let contact = start..out.contacts.len();
-    let contact_hash = is_indexed.then(|| location.contact_hash(&out.contacts[contact.clone()]));
-    let (registration, ends_others) = registration(sender, &change.wanted, location, &out.aor);
-    if ends_others && let Some(instance) = change.wanted.instance {
-        location.renumber(&out.aor, instance, registration);
-    }
-    let facts = facts(sender, change, location.hash_of(&out.aor), contact_hash, registration);
-    let facts = Facts { client: client(sender, &change.wanted, &facts.way, &out.aor), ..facts };
-    if let Some(flow) = facts.way.stream() {
-        out.bound = Some(flow);
-    }
-    if facts.client.is_some() {
-        let former = meant.and_then(|key| former(location.get(key), &facts));
-        out.came.push(Came { client: facts.client, former });
-    }
-    // What a Path leads to is never reached by the flow of its REGISTER.
-    let has_path = matches!(facts.way, Way::Path);
-    let is_by_datagrams = !has_path && facts.transport == Transport::Udp;
-    let is_there = |key| location.get(key).is_reached_as(&facts.way, &out.draft);
-    let is_elsewhere = is_by_datagrams && !meant.is_some_and(is_there);
-    let is_same = match meant {
-        Some(key) => {
-            let former = location.get(key);
-            let flow = former.flow();
-            let is_other = former.facts.contact_hash != contact_hash;
-            if is_other || has_path && flow != BindingFlow::Path {
-                note_removed(former, out);
-            }
-            location.update(key, &out.draft, facts);
-            !is_other && location.get(key).flow() == flow
-        }
-        None => {
-            location.add(&out.draft, facts).expect("room was checked");
-            false
-        }
-    };
-    if is_same {
-        out.contacts.truncate(start);
-    } else if is_indexed && !has_path {
-        out.added.push(contact);
-    }
-    is_elsewhere
-}
-
-/// Who registers, if it is the client itself, on a flow, and has proved it.
-fn client(sender: &Sender<'_>, wanted: &Wanted<'_>, way: &Way, aor: &[u8]) -> ClientKey {
-    let (Some(hash), Way::Stream(_)) = (sender.context.client_hash, way) else {
-        return ClientKey::NONE;
-    };
-    wanted.client(hash, aor)
-}
-
-fn remove(location: &mut Location, key: SlabKey, out: &mut Registered) {
-    note_removed(location.get(key), out);
-    out.left.extend(Some(location.get(key).client()).filter(|client| client.is_some()));
-    location.remove(key);
-}
-
-fn note_removed(binding: &Binding, out: &mut Registered) {
-    if !binding.is_indexed() {
-        return;
-    }
-    let start = out.contacts.len();
-    let uri = Uri::parse(binding.contact()).expect("it was parsed when it was registered");
-    canonical_contact(&uri, &mut out.contacts);
-    out.removed.push(start..out.contacts.len());
-}
-
-fn fill_draft(sender: &Sender<'_>, wanted: &Wanted<'_>, out: &mut Registered) {
-    out.params.clear();
-    let instance = wanted.params_into(&mut out.params);
-    out.draft.fill(&DraftParts {
-        aor: &out.aor,
-        contact: wanted.address.uri,
-        call_id: sender.call_id,
-        params: &out.params,
-        instance,
-        path: &out.path,
-    });
-}
-
-/// The number that all bindings of one instance share while the Call-IDs of its flows stay (RFC 5627
-/// §4.1, §5.1), be it since a former run; and whether it is another than the instance had.
-fn registration(
-    sender: &Sender<'_>,
-    wanted: &Wanted<'_>,
-    location: &Location,
-    aor: &[u8],
-) -> (u32, bool) {
-    let Some(instance) = wanted.instance else { return (0, false) };
-    let same = |binding: &&Binding| {
-        binding.instance().is_some_and(|ours| is_same_instance(ours, instance))
-    };
-    let is_flow = |binding: &&Binding| wanted.reg_id == 0 || binding.reg_id() == wanted.reg_id;
-    let mut newest = None;
-    let mut all = location.remembered(aor, sender.context.now).filter(same);
-    let former = all.find(|binding| {
-        newest.get_or_insert(*binding);
-        is_flow(binding)
-    });
-    let fresh = (sender.context.random >> 32) as u32;
-    match (former, newest) {
-        (Some(former), _) if former.call_id() != sender.call_id => (fresh, true),
-        (Some(one), _) | (None, Some(one)) => (one.registration(), false),
-        (None, None) => (fresh, false),
-    }
-}
-
-fn facts(
-    sender: &Sender<'_>,
-    change: &Change<'_>,
-    aor_hash: u64,
-    contact_hash: Option<NonZeroU64>,
-    registration: u32,
-) -> Facts {
-    let wanted = &change.wanted;
-    let ob = wanted.uri.param("ob").is_some();
-    let (way, dialable) = way(sender, wanted, ob);
-    let context = sender.context;
-    Facts {
-        id: 0,
-        aor_hash,
-        contact_hash,
-        expires_at: context.now + Duration::from_secs(change.seconds),
-        bucket: 0,
-        way,
-        client: ClientKey::NONE,
-        cseq: sender.cseq,
-        since: seconds(context.now),
-        registration,
-        reg_id: wanted.reg_id,
-        q: wanted.q,
-        listener: context.source.listener(),
-        transport: context.source.transport(),
-        ob,
-        tenure: match (sender.shadow, dialable) {
-            (true, _) => Tenure::Shadow,
-            (false, true) => Tenure::Dialable,
-            (false, false) => Tenure::Bound,
-        },
-        missed: 0,
-        user: context.user,
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::answer::{contact_line, line, number_line, push_unfolded, warning_line
 use super::binding::{Binding, Draft};
 use super::contact::EXPIRES_IF_MALFORMED;
 use super::gruu::{self, GruuKey};
-use super::location::Location;
+use super::location::{Location, Owner};
 use super::paths::PathClaim;
 use super::plan::Plan;
 use super::terms::read_contact;
@@ -83,6 +83,8 @@ pub struct Registered {
     pub(super) added: SmallVec<[Range<usize>; 2]>,
     pub(super) removed: SmallVec<[Range<usize>; 2]>,
     pub(super) aor: Vec<u8>,
+    /// Of the address of record, in the table that owns it.
+    pub(super) aor_hash: u64,
     pub(super) path: Vec<u8>,
     pub(super) params: Vec<u8>,
     pub(super) draft: Draft,
@@ -128,6 +130,10 @@ impl Registered {
         self.removed.iter().map(|range| &self.contacts[range.clone()])
     }
 
+    pub(super) fn owner(&self) -> Owner<'_> {
+        Owner { aor: &self.aor, hash: self.aor_hash }
+    }
+
     pub(super) fn clear(&mut self) {
         self.bound = None;
         self.came.clear();
@@ -155,6 +161,7 @@ pub fn register(
     out.clear();
     check_require(request, context, out)?;
     let sender = Sender::read(request, context, out)?;
+    out.aor_hash = location.owner(&out.aor).hash;
     if context.is_repeated {
         let is_outbound = sender.has_reg_id(out)? && sender.supports_outbound;
         answer(location, &sender, is_outbound, out);
@@ -407,7 +414,8 @@ impl Supported {
 fn answer(location: &Location, sender: &Sender<'_>, is_outbound: bool, out: &mut Registered) {
     let now = sender.context.now;
     let aor = sender.gruu_aor();
-    let bindings = location.lookup(&out.aor, now).filter(|binding| !binding.is_away());
+    let owner = Owner { aor: &out.aor, hash: out.aor_hash };
+    let bindings = location.reached(owner, now).filter(|it| !it.is_away());
     for (index, binding) in bindings.enumerate() {
         let gruus = |out: &mut Vec<u8>| {
             if let Some(aor) = aor {

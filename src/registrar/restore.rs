@@ -58,7 +58,7 @@ pub fn restore<'a>(
     if record.listed && auth.has_method() && auth.mark_of(record.aor).is_none() {
         return Err(NotRestored::User);
     }
-    if location.of_aor(record.aor).any(|(_, ours)| is_same(ours, &record)) {
+    if location.of_aor(location.owner(record.aor)).any(|(_, ours)| is_same(ours, &record)) {
         return Err(NotRestored::Superseded);
     }
     let mut draft = Draft::default();
@@ -112,7 +112,7 @@ fn facts(
     Facts {
         client: client.unwrap_or_default(),
         id,
-        aor_hash: location.hash_of(record.aor),
+        aor_hash: location.owner(record.aor).hash,
         contact_hash: is_indexed.then(|| location.contact_hash(&canonical)),
         expires_at,
         bucket: 0,

@@ -38,6 +38,7 @@ pub fn shadow(
     out.clear();
     let mut shadowed = Shadowed::default();
     let Some(sender) = Sender::of_shadow(request, context, out) else { return shadowed };
+    out.aor_hash = location.owner(&out.aor).hash;
     let is_all = request.values(HeaderName::Contact).any(|value| value.text == b"*");
     let plan = match is_all {
         true => Plan::of_all(location, out),

@@ -2,8 +2,10 @@
 //! other than 2xx (§17.1.1.3), CANCEL (§9.1). Written from the parts of another message, which are
 //! copied as they came.
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+
+use crate::base::decimal::write_number;
+use crate::base::host::write_ip;
 
 use super::header::HeaderName;
 use super::message::Message;
@@ -34,11 +36,13 @@ impl ViaParams {
     }
 
     pub(super) fn write_received(address: IpAddr, out: &mut Vec<u8>) {
-        print(out, format_args!("received={address}"));
+        out.extend_from_slice(b"received=");
+        write_ip(address, false, out);
     }
 
     pub(super) fn write_rport(port: u16, out: &mut Vec<u8>) {
-        print(out, format_args!("rport={port}"));
+        out.extend_from_slice(b"rport=");
+        write_number(u64::from(port), out);
     }
 }
 
@@ -263,26 +267,6 @@ fn finish(body: &[u8], out: &mut Vec<u8>) {
     write_number(body.len() as u64, out);
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
-}
-
-/// Decimal digits; several times faster than formatting.
-fn write_number(mut value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    // A Vec takes everything.
-    let _ = out.write_fmt(text);
 }
 
 #[cfg(test)]

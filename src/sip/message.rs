@@ -9,6 +9,8 @@ use super::errors::{ParseError, ParseErrorKind};
 use super::grammar::number;
 use super::header::HeaderName;
 use super::method::Method;
+use super::noted::NotedAddress;
+use super::top_via::TopVia;
 use super::values::Values;
 use super::via::Via;
 use crate::base::limits::HEADERS_MAX;
@@ -80,22 +82,15 @@ pub struct Parsed {
     pub(super) headers_start: u32,
     pub(super) headers_end: u32,
     pub(super) body: Span,
-    /// Where sent-by and branch of the topmost Via are, once it was looked at.
-    pub(super) top: Cell<TopHop>,
-}
-
-/// Parts of the topmost Via. Without a host: it was not looked at.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct TopHop {
-    host: Span,
-    port: Option<u16>,
-    /// Empty: there is none, or an empty one.
-    branch: Span,
+    /// Where the parts of the topmost Via are, once it was looked at.
+    pub(super) top: Cell<TopVia>,
+    from: NotedAddress,
+    to: NotedAddress,
 }
 
 const _: () = {
     assert!(HEADERS_MAX <= 256, "an index of a line is one byte");
-    assert!(size_of::<Parsed>() <= 160);
+    assert!(size_of::<Parsed>() <= 232);
 };
 
 impl Default for Parsed {
@@ -115,6 +110,8 @@ impl Default for Parsed {
             headers_end: 0,
             body: Span::default(),
             top: Cell::default(),
+            from: NotedAddress::default(),
+            to: NotedAddress::default(),
         }
     }
 }
@@ -137,6 +134,11 @@ impl Parsed {
         self.lines.capacity() > 0
     }
 
+    /// Whether there may be more than one line of that name.
+    pub(super) fn may_repeat(&self, name: HeaderName) -> bool {
+        name == HeaderName::Other || self.repeated & bit(name) != 0
+    }
+
     pub(super) fn clear(&mut self) {
         self.lines.clear();
         self.present = 0;
@@ -148,7 +150,9 @@ impl Parsed {
         self.headers_start = 0;
         self.headers_end = 0;
         self.body = Span::default();
-        self.top.set(TopHop::default());
+        self.top.set(TopVia::default());
+        self.from.clear();
+        self.to.clear();
     }
 }
 
@@ -314,39 +318,32 @@ impl<'a> Message<'a> {
 
     /// The branch of the topmost Via, if that can be read and has one.
     pub fn top_branch(self) -> Option<&'a [u8]> {
-        match self.parsed.top.get().branch {
-            branch if branch.is_empty() => self.top_via().ok()?.branch,
-            branch => Some(branch.of(self.bytes)),
-        }
+        let top = self.parsed.top.get();
+        if top.is_known() { top.branch(self.bytes) } else { self.top_via().ok()?.branch }
     }
 
     /// Who sent it here, if its topmost Via can be read.
     pub fn previous_hop(self) -> Option<PreviousHop<'a>> {
-        let TopHop { host, port, branch } = self.parsed.top.get();
-        if host.is_empty() || branch.is_empty() {
+        let top = self.parsed.top.get();
+        let ((host, port), branch) = if top.is_known() {
+            (top.sent_by(self.bytes), top.branch(self.bytes))
+        } else {
             let via = self.top_via().ok()?;
-            let (host, port) = (via.sent_by_host, via.sent_by_port);
-            return Some(PreviousHop { host, port, branch: via.branch.unwrap_or_default() });
-        }
-        let (host, branch) = (host.of(self.bytes), branch.of(self.bytes));
-        Some(PreviousHop { host, port, branch })
+            ((via.sent_by_host, via.sent_by_port), via.branch)
+        };
+        Some(PreviousHop { host, port, branch: branch.unwrap_or_default() })
     }
 
-    /// Notes what [`Message::top_branch`] and [`Message::previous_hop`] tell.
+    /// Notes what [`Message::top_via`] tells from then on without reading it again.
     pub(super) fn note_top(self, via: &Via<'a>) {
-        let place = |part: &[u8]| {
-            let start = part.as_ptr().addr() - self.bytes.as_ptr().addr();
-            Span::new(start, start + part.len())
-        };
-        self.parsed.top.set(TopHop {
-            host: place(via.sent_by_host),
-            port: via.sent_by_port,
-            branch: via.branch.map_or(Span::default(), place),
-        });
+        self.parsed.top.set(TopVia::of(via, self.bytes, self.is_request()));
     }
 
     /// The topmost Via value.
     pub fn top_via(self) -> Result<Via<'a>, ParseError> {
+        if let Some(via) = self.parsed.top.get().read(self.bytes) {
+            return Ok(via);
+        }
         match self.line(HeaderName::Via) {
             Some(line) if !line.value.is_empty() => Via::first_at(self.bytes, line.value),
             // An empty field has no value: the next one may have.
@@ -359,12 +356,12 @@ impl<'a> Message<'a> {
 
     /// The From.
     pub fn from(self) -> Result<NameAddr<'a>, ParseError> {
-        self.name_addr(HeaderName::From, ParseErrorKind::MissingFrom)
+        self.name_addr(&self.parsed.from, HeaderName::From, ParseErrorKind::MissingFrom)
     }
 
     /// The To.
     pub fn to(self) -> Result<NameAddr<'a>, ParseError> {
-        self.name_addr(HeaderName::To, ParseErrorKind::MissingTo)
+        self.name_addr(&self.parsed.to, HeaderName::To, ParseErrorKind::MissingTo)
     }
 
     /// The Max-Forwards (RFC 3261 §20.22), `None` when absent.
@@ -390,17 +387,6 @@ impl<'a> Message<'a> {
         let kind = ParseErrorKind::ContentLength;
         self.number(HeaderName::ContentLength, kind, u64::from(u32::MAX))
             .map(|found| found.map(|value| value as u32))
-    }
-
-    fn name_addr(
-        self,
-        name: HeaderName,
-        absent: ParseErrorKind,
-    ) -> Result<NameAddr<'a>, ParseError> {
-        match self.line(name) {
-            Some(line) => NameAddr::parse_at(self.bytes, line.value),
-            None => Err(self.missing(absent)),
-        }
     }
 
     fn number(

@@ -22,10 +22,12 @@ pub mod header;
 mod lines;
 pub mod message;
 pub mod method;
+mod noted;
 mod param;
 pub mod parse;
 mod start_line;
 pub mod status;
+mod top_via;
 #[cfg(test)]
 mod torture;
 pub mod uri;

@@ -59,7 +59,8 @@ impl<'a> Values<'a> {
         let skip =
             lines.iter().position(|line| line.name == self.name && !line.value.is_empty())?;
         let line = lines[skip];
-        self.next_line += skip + 1;
+        let is_repeated = self.message.parsed.may_repeat(self.name);
+        self.next_line = if is_repeated { self.next_line + skip + 1 } else { usize::MAX };
         self.index_in_line = 0;
         self.before = line.value.start;
         Some((line, line.value.start))

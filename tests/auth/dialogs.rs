@@ -3,7 +3,7 @@
 
 use sipring::base::id::Transport;
 
-use crate::client::{ask, lab_of, log_in, of_user, proxy_authorization, register};
+use crate::client::{ask, lab_of, log_in, of_user, proxy_authorization, register, users};
 use crate::lab::Lab;
 use crate::lab::digest::{Challenge, Settings, with_digest};
 use crate::lab::draft::{Draft, request};
@@ -140,6 +140,54 @@ fn who_only_knows_a_token_is_challenged() {
     lab.finish();
 }
 
+/// A server's call to a user, of which To and so the user's From may say anything: who comes with the
+/// token on another flow is asked for the password of that user, whatever From says.
+#[test]
+fn a_token_of_one_client_is_for_that_client_whatever_from_says() {
+    const TO: &str = "<sip:5551234@pstn.example.net>";
+    for (transport, is_restarted) in
+        [Transport::Wss, Transport::Udp].iter().flat_map(|it| [(*it, false), (*it, true)])
+    {
+        let mut lab = lab_of(1, &["alice", "carol"]);
+        let alice = Phone::connect(&mut lab, 0, transport, ALICE);
+        log_in(&mut lab, &alice, "alice");
+        let core = Phone::connect(&mut lab, 0, Transport::Udp, crate::lab::CORE);
+        let invite = request(&core, "INVITE", "sip:alice@example.com", "in").to(TO);
+        let invite = invite.line("Contact: <sip:900@198.51.100.7>");
+        let (got, _) = answered(&mut lab, &core, &invite, &alice, CLIENT);
+        let bye = |phone: &Phone, branch: &str| {
+            request(phone, "BYE", "sip:900@198.51.100.7", "in")
+                .branch(phone, branch)
+                .from(&format!("{TO};tag=b"))
+                .to("<sip:sender@example.org>;tag=fin")
+                .cseq(7)
+                .route(&got.record_route())
+        };
+        if is_restarted {
+            let users = users(&["alice", "carol"]);
+            let settings = Settings { users: &users, ..Settings::default() };
+            lab = Lab::with_epoch(1, with_digest(crate::lab::config(), &settings), 2);
+        }
+        let thief = Phone::connect(&mut lab, 0, transport, "203.0.113.66:6");
+        let core = Phone::connect(&mut lab, 0, Transport::Udp, crate::lab::CORE);
+        assert_eq!(ask(&mut lab, &thief, &bye(&thief, "x")).status(), 407, "{transport:?}");
+        core.heard_nothing(&mut lab);
+        for (user, port) in [("carol", 40_009), ("alice", 40_010)] {
+            let next = Phone::connect(&mut lab, 0, transport, &format!("203.0.113.5:{port}"));
+            let challenge = Challenge::last(&ask(&mut lab, &next, &bye(&next, "y")));
+            let proof = proxy_authorization(&challenge, user, "BYE", "sip:900@198.51.100.7");
+            let proven = bye(&next, "z").line(&proof);
+            if user == "alice" {
+                deliver(&mut lab, &next, &core, &proven);
+            } else {
+                assert_eq!(ask(&mut lab, &next, &proven).status(), 403, "another's password");
+                core.heard_nothing(&mut lab);
+            }
+        }
+        lab.finish();
+    }
+}
+
 /// A dialog lets nobody register, nor speak to all users of ours in any name.
 #[test]
 fn a_token_is_no_password() {
@@ -175,7 +223,7 @@ fn a_token_of_another_run_is_no_password_either() {
         let core = Phone::connect(&mut lab, 0, Transport::Udp, crate::lab::CORE);
         let invite = request(&stranger, "INVITE", uri, "up");
         let (_, route) = answered(&mut lab, &stranger, &invite, &core, SERVER);
-        let users = crate::client::users(&["bob", "carol"]);
+        let users = users(&["bob", "carol"]);
         let settings = Settings { users: &users, ..Settings::default() };
         let mut lab = Lab::with_epoch(1, with_digest(crate::lab::config(), &settings), 2);
         let stranger = Phone::connect(&mut lab, 0, transport, ALICE);

@@ -9,6 +9,7 @@ mod departed;
 mod dialogs;
 mod guesses;
 mod identities;
+mod lines;
 mod register;
 mod replay;
 mod requests;

@@ -64,3 +64,26 @@ fn a_path_is_not_for_strangers() {
     assert_eq!(mallory.ask(&draft).status(), 403);
     still(&mut [&mut alice]);
 }
+
+/// RFC 3327 §5.2, RFC 3261 §21.4.15: where the core cannot do without, nor can its clients.
+#[test]
+fn a_client_without_path_hears_421_where_the_core_needs_it() {
+    let core = Phone::core(Transport::Udp);
+    let setup = Setup::new().shards(2).target(core.target()).registrar("require_path", "true");
+    let server = setup.route("methods = [\"REGISTER\"]\nto = \"upstream:core\"").start();
+    let mut core = core.connect(&server, "core");
+    for transport in [Transport::Wss, Transport::Tcp, Transport::Udp] {
+        let mut alice = Phone::connect(transport, &server, "alice");
+        let draft = alice.register_draft("<sip:a@a.invalid>");
+        let refused = alice.ask(&draft.set("Supported", "outbound"));
+        assert_eq!(refused.status(), 421, "{refused:?}");
+        assert_eq!(refused.values("require"), ["path"], "{refused:?}");
+        let draft = alice.register_draft("<sip:a@a.invalid>");
+        alice.send(&draft.set("Supported", "outbound, path").build());
+        let heard = core.request("REGISTER");
+        assert_eq!(heard.values("require"), ["path"], "{heard:?}");
+        assert_eq!(heard.all("path").count(), 1, "{heard:?}");
+        core.answer(&heard, 200);
+        alice.status(200);
+    }
+}

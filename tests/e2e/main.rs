@@ -14,6 +14,7 @@ mod flow_life;
 mod fork;
 mod frames;
 mod harness;
+mod identities;
 mod ipv6;
 #[path = "../lab/jwt.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]

@@ -267,6 +267,77 @@ fn a_write_that_stays_pending_closes_its_flow() {
     }
 }
 
+/// What waited for clients that do not read is told little by little: who has a message to carry
+/// meanwhile does not wait for thousands of refusals.
+#[test]
+fn many_requests_that_fail_at_once_are_answered_by_and_by() {
+    const EACH: usize = 60;
+    let mut lab = Lab::new(1, lab::config());
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+    let clients: Vec<Phone> = (1..=16)
+        .map(|n| Phone::connect(&mut lab, 0, Transport::Wss, &format!("203.0.113.{n}:40001")))
+        .collect();
+    for (n, client) in clients.iter().enumerate() {
+        client.register(&mut lab, &format!("u{n}"), "<sip:a@aa.invalid;transport=ws>");
+        lab.wire(client.flow.expect("one")).stuck = true;
+        for message in 0..EACH {
+            let uri = format!("sip:u{n}@example.com");
+            let draft = request(&core, "MESSAGE", &uri, &format!("m{n}x{message}"));
+            core.send(&mut lab, &draft.text());
+        }
+    }
+    let early = core.take(&mut lab);
+    assert!(early.is_empty(), "{:#?}", early[0]);
+    let all = EACH * clients.len();
+    let refused = |lab: &Lab| lab.count(|it| it.requests_flow_gone) as usize;
+    let (mut told, mut most, mut first) = (0, 0, None);
+    while told < all {
+        let at = lab.engines[0].next_deadline().expect("somebody still waits");
+        lab.pass(at.saturating_since(lab.now));
+        let now_told = refused(&lab);
+        if now_told > 0 {
+            first.get_or_insert(at);
+        }
+        (most, told) = (most.max(now_told - told), now_told);
+    }
+    assert!(most <= 64, "{most} in one go");
+    let took = lab.now.saturating_since(first.expect("some were told"));
+    assert!(took <= Duration::from_millis(50), "the last had to wait for {took:?}");
+    assert_eq!(core.take(&mut lab).iter().filter(|it| it.status() == 480).count(), all);
+    lab.finish();
+}
+
+/// Timers that fire at the same time do so a bounded number at a time, too.
+#[test]
+fn many_timers_that_fire_at_once_leave_room_for_others() {
+    const ALL: usize = 1_000;
+    let mut lab = Lab::new(1, lab::config());
+    let core = Phone::connect(&mut lab, 0, Transport::Udp, CORE);
+    for n in 0..ALL / 100 {
+        let address = format!("203.0.113.{n}:40001");
+        let client = Phone::connect(&mut lab, 0, Transport::Tcp, &address);
+        client.register(&mut lab, &format!("u{n}"), "<sip:a@aa.invalid>");
+        for message in 0..100 {
+            let uri = format!("sip:u{n}@example.com");
+            let draft = request(&core, "MESSAGE", &uri, &format!("m{n}x{message}"));
+            core.send(&mut lab, &draft.text());
+        }
+    }
+    let mut most = 0;
+    let fired = |lab: &Lab| lab.engines[0].counters().timers_fired;
+    while lab.count(|it| it.transactions_expired) < ALL as u64 {
+        let at = lab.engines[0].next_deadline().expect("somebody still waits");
+        lab.now = lab.now.max(at);
+        let before = fired(&lab);
+        let now = lab.now;
+        lab.engines[0].handle_timeout(now);
+        most = most.max(fired(&lab) - before);
+        lab.pass(Duration::ZERO);
+    }
+    assert!(most <= 256, "{most} in one go");
+    lab.finish();
+}
+
 #[test]
 fn a_full_transaction_table_answers_500_and_recovers() {
     for shards in 1..=3 {

@@ -11,6 +11,7 @@ mod finding;
 mod flow_life;
 mod limits;
 mod lookup;
+mod nat_dialogs;
 mod nat_ports;
 mod reload;
 mod restarts;

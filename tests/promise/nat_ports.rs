@@ -12,13 +12,13 @@ use crate::lab::phone::Phone;
 use crate::lab::text::Sip;
 use crate::lab::{self, CORE, Lab, user_of};
 
-const ADDRESS: &str = "203.0.113.1:4000";
+pub const ADDRESS: &str = "203.0.113.1:4000";
 /// Contacts of two phones behind one address, and what each may call itself.
-const ONE: &str = "10.0.0.1:5070";
-const TWO: &str = "10.0.0.2:5070";
+pub const ONE: &str = "10.0.0.1:5070";
+pub const TWO: &str = "10.0.0.2:5070";
 
 /// A configuration in which users 0 to 99 have the password `secret`.
-fn guarded() -> Config {
+pub fn guarded() -> Config {
     let users: String = (0..100).map(|n| format!("user{n}:secret\n")).collect();
     with_digest(lab::config(), &Settings { users: &users, ..Settings::default() })
 }
@@ -34,20 +34,20 @@ fn registration(phone: &Phone, user: &str, (place, more): (&str, &str), cseq: u3
         .line(&format!("Contact: <sip:{user}@{place}>{more}"))
 }
 
-fn authorization(challenge: &Challenge, user: &str, nc: u32) -> String {
+pub fn authorization(challenge: &Challenge, user: &str, nc: u32) -> String {
     let login = (user, "secret");
     let response = Response::new(challenge, login, "REGISTER", "sip:example.com").nc(nc);
     format!("Authorization: {}", response.value())
 }
 
 /// Sends a request and gives back the one message that comes.
-fn ask(lab: &mut Lab, phone: &Phone, draft: &Draft) -> Sip {
+pub fn ask(lab: &mut Lab, phone: &Phone, draft: &Draft) -> Sip {
     phone.send(lab, &draft.text());
     phone.take_one(lab)
 }
 
 /// Registers as a phone does that knows no nonce yet.
-fn log_in(lab: &mut Lab, phone: &Phone, user: &str, contact: (&str, &str)) -> Challenge {
+pub fn log_in(lab: &mut Lab, phone: &Phone, user: &str, contact: (&str, &str)) -> Challenge {
     let cseq = 2 * lab.serial();
     let first = registration(phone, user, contact, cseq);
     let challenge = Challenge::last(&ask(lab, phone, &first));
@@ -313,7 +313,7 @@ fn an_address_that_is_dialled_may_become_another_devices() {
     }
 }
 
-fn stored() -> Config {
+pub fn stored() -> Config {
     let mut config = guarded();
     config.registrar.persistence = Persistence::Delayed;
     config

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sipring::base::config::{Config, Persistence, Route, RouteTo};
 use sipring::base::id::Transport;
+use sipring::base::limits::REGISTERS_LINGERING_MAX;
 
 use crate::lab::digest::{Challenge, Response, Settings, with_digest};
 use crate::lab::draft::{Draft, request};
@@ -80,6 +81,34 @@ fn answered_registers_give_way_and_nobody_is_refused() {
     phone.send(&mut lab, &got.response(200, "a", &[]));
     core.take_status(&mut lab, 200);
     assert_eq!(lab.count(|it| it.registers_gave_way), 9 * ROOM as u64 + 1);
+    lab.finish();
+}
+
+/// However many transactions there may be: the answers of the newest suffice for those who ask again
+/// after T1, and all would fit in no cache.
+#[test]
+fn more_registers_than_are_kept_give_way_before_the_table_is_full() {
+    let mut lab = Lab::new(1, lab::config());
+    let phone = alice(&mut lab);
+    let draft = register(&phone, "alice", "c", 1, CONTACT);
+    phone.send(&mut lab, &draft.text());
+    let first = phone.take_status(&mut lab, 200);
+    let other = |lab: &mut Lab, n: usize| {
+        phone.send(lab, &register(&phone, "bob", "d", n as u32, CONTACT).text());
+        phone.take_status(lab, 200);
+    };
+    for n in 1..REGISTERS_LINGERING_MAX {
+        other(&mut lab, n);
+    }
+    phone.send(&mut lab, &draft.text());
+    assert_eq!(phone.take_one(&mut lab), first, "the oldest that is kept");
+    assert_eq!(lab.count(|it| it.registers_gave_way), 0);
+    other(&mut lab, REGISTERS_LINGERING_MAX);
+    phone.send(&mut lab, &draft.text());
+    assert_ne!(phone.take_status(&mut lab, 200), first, "it was answered anew");
+    assert_eq!(lab.count(|it| it.registrations_repeated), 1);
+    // The copy is one of them again.
+    assert_eq!(lab.count(|it| it.registers_gave_way), 2);
     lab.finish();
 }
 

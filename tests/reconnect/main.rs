@@ -11,6 +11,7 @@ mod edge;
 mod edge_rules;
 mod forgotten;
 mod impostors;
+mod lines;
 mod matrix;
 mod memory;
 mod moments;

@@ -26,6 +26,11 @@ impl Claims {
         self.servers = servers;
     }
 
+    /// Whether somebody knows no password.
+    pub fn guesses(&self, sender: usize) -> bool {
+        self.provable.get(sender).is_some_and(Option::is_none)
+    }
+
     /// Whether the digest in a request was said before. Nobody but its client can write on a stream:
     /// there the same words are as good as before.
     pub fn is_said_before(&mut self, from: End, sip: &Sip) -> bool {

@@ -178,8 +178,9 @@ impl Books {
         let is_refusal = matches!(status, 403 | 404 | 408 | 430 | 480 | 481 | 500)
             || status == 503 && self.drained_at.is_none();
         let warning = sip.header("Warning");
-        // Who does not read, or shows one wrong token after the other, is put off.
-        let is_put_off = ["does not read", "Too many tokens"].iter().any(|it| warning.contains(it));
+        // Who does not read, or shows one wrong token or password after the other, is put off.
+        let is_put_off = ["does not read", "Too many tokens"].iter().any(|it| warning.contains(it))
+            || warning.contains("Too many wrong passwords") && self.claims.guesses(asked.sender);
         if !is_refusal || answer.is_some() || self.lenient || is_put_off {
             return Ok(());
         }

@@ -111,8 +111,8 @@ fn the_same_seed_is_the_same_run() {
 fn every_checker_catches_its_fault() {
     for (fault, checker) in mutation::FAULTS {
         // Short seeds show most of them.
-        let short = (0..100).map(|seed| (seed, None));
-        let all = short.chain((0..60).map(|seed| (seed, Some(ACTS_OF_LARGE))));
+        let short = (0..500).map(|seed| (seed, None));
+        let all = short.chain((0..100).map(|seed| (seed, Some(ACTS_OF_LARGE))));
         let mut seeds = all.filter(|(seed, _)| checker.is_at_home(&house::House::of(*seed)));
         let caught = seeds.find(|(seed, acts)| {
             let outcome = runner::run(&runner::profile(*seed, *acts), Some(fault), false);

@@ -141,10 +141,14 @@ impl Ways {
     }
 
     /// Whether what was for `end` may go there: it is the same client, that flow is no more, and
-    /// this one is as secure.
+    /// this one is as secure. A client of datagrams is where it registered last, whether or not it
+    /// hears at its former address.
     pub fn follows(&self, end: End, phone: Option<usize>, to: Peer) -> bool {
-        let is_stream = matches!(to.end, End::Flow(_));
         let is_same = phone.is_some() && to.phone == phone;
+        if let (End::Datagram(_), End::Datagram(_)) = (end, to.end) {
+            return is_same;
+        }
+        let is_stream = matches!(to.end, End::Flow(_));
         is_stream && is_same && self.ended.contains_key(&end) && self.is_as_secure(end, to.end)
     }
 

@@ -322,6 +322,30 @@ fn a_full_disk_is_waited_for() {
     assert_eq!(read(&place.open().unwrap()).len(), 100);
 }
 
+/// However many changes follow, the first one of a commit waits no longer than the delay.
+#[test]
+fn changes_are_handed_over_when_the_delay_is_over() {
+    const DELAY: Duration = Duration::from_millis(200);
+    let (place, faults) = (Place::new(), Arc::new(Faults::default()));
+    let (running, mut keepers, tally) = start(&place, &faults, DELAY);
+    let keeper = &mut keepers[0];
+    let first = Time::from_nanos(1);
+    for (id, millis) in [(1, 0), (2, 90), (3, 199)] {
+        let now = first + Duration::from_millis(millis);
+        keeper.put(now, id, id, true, now, b"record");
+        keeper.hand_over(now);
+        assert_eq!(keeper.next_deadline(), Some(first + DELAY));
+        assert_eq!(tally.numbers().pending, id, "its time has not come");
+    }
+    keeper.hand_over(first + DELAY);
+    assert_eq!(keeper.next_deadline(), None);
+    await_that("all is durable", || tally.numbers().records == 3);
+    let later = first + Duration::from_secs(9);
+    keeper.remove(later, 4, 2);
+    assert_eq!(keeper.next_deadline(), Some(later + DELAY));
+    running.end();
+}
+
 #[test]
 fn what_was_gathered_is_written_at_the_end() {
     let (place, faults) = (Place::new(), Arc::new(Faults::default()));

@@ -7,6 +7,7 @@ mod edge;
 mod impostors;
 mod matrix;
 mod memory;
+mod pending;
 mod restarts;
 mod silence;
 mod talk;
