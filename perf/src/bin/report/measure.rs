@@ -3,6 +3,7 @@
 //! a cell, so that what changes about the machine changes for all of them. Rounds follow until time
 //! is up, at least one.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write, stderr};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -72,30 +73,35 @@ impl Setup {
             round,
             measured: None,
             shares: Vec::new(),
+            work: Vec::new(),
             failure: None,
         };
         let started = Instant::now();
         match self.try_run(cell, server) {
-            Ok((measured, shares)) => (run.measured, run.shares) = (Some(measured), shares),
+            Ok((measured, parts)) => {
+                run.measured = Some(measured);
+                (run.shares, run.work) = parts.unwrap_or_default();
+            }
             Err(error) => run.failure = Some(format!("{error:#}")),
         }
         tell(&run, started.elapsed());
         run
     }
 
-    /// What the load found out, and each shard's share of the messages where there are two.
-    fn try_run(&self, cell: &Cell, server: &Server) -> Result<(Measured, Vec<f64>)> {
+    /// What the load found out, and each shard's part where there are two.
+    fn try_run(&self, cell: &Cell, server: &Server) -> Result<(Measured, Option<Parts>)> {
         let users = if cell.kind == Kind::Digest { DIGEST_USERS } else { 0 };
         let mut running = Running::start(self, server, users)?;
         let text = self.load(cell, server, &running.pids);
-        let shares = match server.shards {
-            1 => Ok(Vec::new()),
-            _ => self.metrics().map(|text| shares(&text)),
-        };
+        let parts = (server.shards > 1).then(|| self.parts(&running.pids)).transpose();
         let ended = running.stop();
         let measured = serde_json::from_str(&text?).context("what the load printed")?;
         ended.with_context(|| format!("ending {}", server.label))?;
-        Ok((measured, shares?))
+        Ok((measured, parts?))
+    }
+
+    fn parts(&self, pids: &[String]) -> Result<Parts> {
+        Ok((shares(&self.metrics()?), work(pids)?))
     }
 
     /// What sipring's admin page says.
@@ -179,6 +185,27 @@ fn shares(metrics: &str) -> Vec<f64> {
     let sum: f64 = counts.iter().sum();
     counts.into_iter().map(|count| count / sum).collect()
 }
+
+/// Each shard's part of the CPU time of all shards, in the order of their numbers.
+fn work(pids: &[String]) -> Result<Vec<f64>> {
+    let mut used: Vec<(usize, f64)> = Vec::new();
+    for pid in pids {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).context("the server's threads")? {
+            let task = task?.path();
+            let name = fs::read_to_string(task.join("comm"))?;
+            let Some(shard) = name.trim().strip_prefix("shard-") else { continue };
+            let times = fs::read_to_string(task.join("schedstat"))?;
+            let nanoseconds = times.split(' ').next().unwrap_or_default();
+            used.push((shard.parse()?, nanoseconds.parse()?));
+        }
+    }
+    used.sort_by_key(|(shard, _)| *shard);
+    let sum: f64 = used.iter().map(|(_, time)| time).sum();
+    Ok(used.into_iter().map(|(_, time)| time / sum).collect())
+}
+
+/// Each shard's part of the messages received, and of the CPU time.
+type Parts = (Vec<f64>, Vec<f64>);
 
 /// A server that runs.
 struct Running {

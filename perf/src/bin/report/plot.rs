@@ -55,15 +55,9 @@ pub fn plots(report: &Report) -> Vec<(&'static str, String)> {
 
 fn memory(report: &Report) -> Plot {
     let line = |server: &str| {
-        let runs = report.runs.iter().filter(|run| run.server == server);
-        let measured = runs.filter_map(|run| run.measured.as_ref()?.pss.as_ref()).next_back();
-        let readings = measured.into_iter().flatten();
-        let mut points: Vec<(f64, f64)> = readings
-            .filter_map(|(count, pss)| Some((count.parse().ok()?, *pss as f64 / 1e6)))
-            .filter(|(count, _)| *count > 0.0)
-            .collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        (server.to_owned(), points)
+        let readings = report.idle_memory(server).into_iter().filter(|(count, _)| *count > 0);
+        let points = readings.map(|(count, pss)| (count as f64, pss as f64 / 1e6));
+        (server.to_owned(), points.collect())
     };
     Plot {
         title: "Memory of idle WSS clients",

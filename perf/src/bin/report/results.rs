@@ -37,6 +37,9 @@ pub struct Run {
     /// Each shard's part of the messages, where there are several.
     #[serde(default)]
     pub shares: Vec<f64>,
+    /// Each shard's part of their CPU time, likewise.
+    #[serde(default)]
+    pub work: Vec<f64>,
     /// Why it did not.
     pub failure: Option<String>,
 }
@@ -233,6 +236,13 @@ pub struct CellRuns<'a> {
 }
 
 impl Report {
+    /// The server's memory in bytes (PSS) at each number of idle clients at which it was read.
+    pub fn idle_memory(&self, server: &str) -> BTreeMap<u64, u64> {
+        let runs = self.runs.iter().filter(|run| run.server == server);
+        let readings = runs.filter_map(|run| run.measured.as_ref()?.pss.as_ref()).flatten();
+        readings.filter_map(|(count, pss)| Some((count.parse().ok()?, *pss))).collect()
+    }
+
     /// The cells of the measures that are wanted, in the order in which they were measured.
     pub fn cells(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<CellRuns<'_>> {
         let mut cells: Vec<CellRuns<'_>> = Vec::new();
@@ -294,10 +304,11 @@ impl<'a> CellRuns<'a> {
         }))
     }
 
-    /// Each shard's part of the messages, in the last run that has it.
-    pub fn shares(&self, server: &str) -> &'a [f64] {
+    /// Each shard's part of the messages and of the CPU time, in the last run that has it.
+    pub fn shares(&self, server: &str) -> Option<(&'a [f64], &'a [f64])> {
         let runs = self.runs.iter().copied().filter(|run| run.server == server);
-        runs.map(|run| run.shares.as_slice()).rfind(|shares| !shares.is_empty()).unwrap_or_default()
+        let mut parts = runs.map(|run| (run.shares.as_slice(), run.work.as_slice()));
+        parts.rfind(|(shares, _)| !shares.is_empty())
     }
 
     /// What was measured last of a server.
@@ -354,6 +365,7 @@ pub mod samples {
             server: server.to_owned(),
             round,
             shares: Vec::new(),
+            work: Vec::new(),
             measured: Some(Measured { server: server_cost, ..Measured::default() }),
             failure: None,
         }

@@ -1,6 +1,7 @@
 //! A report as Markdown: a line about the machine, a table of costs with ratios and their spread, and
 //! tables of bytes, latency, memory and shards where they were measured.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::events;
@@ -101,6 +102,10 @@ pub fn whole(report: &Report) -> String {
             "Memory of an idle registered client, in bytes (PSS), and of the whole server in MB:",
             memory(report),
         ),
+        (
+            "The same since the server was empty, at each number of clients:",
+            memory_by_clients(report),
+        ),
         ("What digest adds to the REGISTER without it:", events::digest(report)),
         (
             "10 seconds of back-off at most, 1,000 messages a second among those who stay:",
@@ -111,7 +116,10 @@ pub fn whole(report: &Report) -> String {
             events::apart(report),
         ),
         ("Steady state, µs of CPU:", events::steady(report)),
-        ("One shard and two, CPU of both, and each shard's part of the messages:", shards(report)),
+        (
+            "One shard and two, CPU of both, and each shard's part of the messages and of the CPU time:",
+            shards(report),
+        ),
         ("Faults:", faults(report)),
     ] {
         if !text.is_empty() {
@@ -175,22 +183,39 @@ fn memory(report: &Report) -> String {
     lines.text
 }
 
+fn memory_by_clients(report: &Report) -> String {
+    let servers = report.servers(|run| run.measure == "idle");
+    let counts: BTreeSet<u64> =
+        servers.iter().flat_map(|server| report.idle_memory(server).into_keys()).collect();
+    let mut lines = Lines::new("clients", &servers);
+    for count in counts.into_iter().filter(|count| *count > 0) {
+        lines.add(&grouped(count as f64), &servers, |server| {
+            let of_server = report.idle_memory(server);
+            let (empty, full) = (*of_server.get(&0)? as f64, *of_server.get(&count)? as f64);
+            let each = (full - empty) / count as f64;
+            Some(format!("{}, {:.0}", grouped(each), full / 1e6))
+        });
+    }
+    lines.text
+}
+
 fn shards(report: &Report) -> String {
     let servers = report.servers(|run| kind(&run.measure) == Some(Kind::Shards));
     let mut lines = Lines::new("measure", &servers);
     for cell in report.cells(|it| kind(it) == Some(Kind::Shards)) {
         lines.add(cell.title, &servers, |server| {
-            let shares = cell.shares(server).iter();
-            let parts: Vec<String> =
-                shares.map(|share| format!("{:.0} %", share * 100.0)).collect();
-            let parts = match parts.is_empty() {
-                true => String::new(),
-                false => format!(" ({})", parts.join(", ")),
-            };
+            let parts = cell.shares(server).map_or(String::new(), |(messages, time)| {
+                format!(" ({}; {})", percents(messages), percents(time))
+            });
             Some(value(&cell, server, cost) + &parts)
         });
     }
     lines.text
+}
+
+fn percents(parts: &[f64]) -> String {
+    let each: Vec<String> = parts.iter().map(|part| format!("{:.0} %", part * 100.0)).collect();
+    each.join(", ")
 }
 
 fn faults(report: &Report) -> String {
@@ -303,6 +328,19 @@ mod tests {
         let text = whole(&report);
         assert!(text.contains(" | † |  |\n"), "{text}");
         assert!(text.contains("- MESSAGE WSS to WSS, 100 clients, kamailio: no answer\n"));
+    }
+
+    #[test]
+    fn memory_is_shown_at_each_number_of_clients() {
+        let mut report = samples::report();
+        for run in report.runs.iter_mut().filter(|run| run.server == "floor") {
+            run.measure = "idle".to_owned();
+            let readings = [("0", 20), ("1000", 25), ("10000", 70)];
+            let pss = readings.iter().map(|(count, mb)| (count.to_string(), mb * 1_000_000));
+            run.measured.as_mut().unwrap().pss = Some(pss.collect());
+        }
+        let text = memory_by_clients(&report);
+        assert!(text.ends_with("| 1,000 | 5,000, 25 |\n| 10,000 | 5,000, 70 |\n"), "{text}");
     }
 
     #[test]
