@@ -1,10 +1,13 @@
 // Kamailio with our configuration, as the core behind the proxy.
 
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { token } from "../../browser/support/sip.mjs";
 import { Peer } from "./peer.mjs";
 
 const START_MS = 30_000;
@@ -60,7 +63,7 @@ export class Kamailio {
     const calls = [await this.command("dlg.list")].flat();
     const own = calls.filter(({ from_uri: from, to_uri: to }) => [from, to].some((uri) => uri.startsWith(`sip:${user}@`)));
     if (own.length !== 1) throw new Error(`kamailio: ${user} has calls: ${JSON.stringify(own)}`);
-    await this.command("dlg.end_dlg", [own[0].h_entry, own[0].h_id]);
+    await this.#order("dlg.end_dlg", [own[0].h_entry, own[0].h_id]);
   }
 
   /** What it printed. */
@@ -86,6 +89,29 @@ export class Kamailio {
       });
       asked.on("timeout", () => asked.destroy(new Error("kamailio does not answer"))).on("error", reject).end(body);
     });
+  }
+
+  /** Lets the process that hears all answers carry out a command: see route COMMAND of its configuration. */
+  async #order(method, params) {
+    const socket = createSocket("udp4");
+    try {
+      socket.bind(0, this.address);
+      await once(socket, "listening");
+      const { address, port } = socket.address();
+      const body = JSON.stringify({ jsonrpc: "2.0", method, params, id: 1 });
+      const lines = [
+        `OPTIONS sip:command@${this.address} SIP/2.0`, `Via: SIP/2.0/UDP ${address}:${port};branch=z9hG4bK${token()}`,
+        `From: <sip:tests@${address}>;tag=${token()}`, `To: <sip:command@${this.address}>`, `Call-ID: ${token()}`,
+        "CSeq: 1 OPTIONS", "Max-Forwards: 70", "Content-Type: application/json",
+        `Content-Length: ${Buffer.byteLength(body)}`, "", body,
+      ];
+      socket.send(lines.join("\r\n"), 5060, this.address);
+      const [answer] = await once(socket, "message", { signal: AbortSignal.timeout(COMMAND_MS) });
+      const [status] = answer.toString().split("\r\n");
+      if (!status.startsWith("SIP/2.0 200 ")) throw new Error(`kamailio: ${method}: ${status}`);
+    } finally {
+      socket.close();
+    }
   }
 
   async #serving() {
