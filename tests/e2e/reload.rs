@@ -104,7 +104,7 @@ fn routes_domains_and_the_log_follow_the_file() {
     assert!(!server.log().contains("flow opened"), "a line of level debug");
     take(&mut server, "level = \"info\"", "level = \"debug\"");
     let _dave = Phone::connect(Transport::Wss, &server, "dave");
-    wait_for_line(&server, "flow opened");
+    server.told(0, "flow opened");
 }
 
 /// A flow that proved who it is with a password that is gone proves nothing any more, and what was
@@ -140,15 +140,6 @@ fn users_and_passwords_follow_their_file() {
     assert_eq!(ask(&mut carol), 404);
 }
 
-#[track_caller]
-fn wait_for_line(server: &Server, part: &str) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while !server.log().contains(part) {
-        assert!(std::time::Instant::now() < deadline, "no {part}\n{}", server.log());
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn a_file_with_a_fault_changes_nothing_and_every_fault_is_a_line() {
     let mut server = Setup::new().start();
@@ -166,14 +157,11 @@ fn a_file_with_a_fault_changes_nothing_and_every_fault_is_a_line() {
     ];
     for (round, (from, to, says)) in faults.into_iter().enumerate() {
         assert!(good.contains(from), "{from} is not in {good}");
-        let before = server.log().len();
+        let before = server.printed();
         assert_eq!(server.reload(&good.replace(from, to)), Reloaded::Refused);
         for part in says {
-            // The log has a thread of its own.
-            wait_for_line(&server, part);
-            let log = server.log()[before..].to_string();
-            let found = log.lines().any(|line| line.contains("ERROR") && line.contains(part));
-            assert!(found, "{part} is not in {log}");
+            let line = server.told(before, part);
+            assert!(line.contains("ERROR"), "{line}");
         }
         assert_eq!(server.metric_of("sipring_reloads_total", "refused"), round as u64 + 1);
         assert_eq!(server.metric("sipring_reconfigured_total"), 0);
@@ -257,9 +245,10 @@ fn another_store_needs_a_restart() {
     ] {
         let config = server.config().to_string();
         assert!(config.contains(from), "{from} is not in {config}");
+        let before = server.printed();
         assert_eq!(server.reload(&config.replace(from, to)), Reloaded::Refused, "{to}");
         let told = "[registrar] store, store_delay or store_sync is another: this needs a restart";
-        assert!(server.log().contains(told), "{to}: {}", server.log());
+        server.told(before, told);
     }
     let mut alice = Phone::connect(Transport::Udp, &server, "alice");
     alice.register_self();

@@ -113,8 +113,9 @@ fn a_damaged_file_is_reported_and_kept() {
     for (position, (what, damage)) in damages.iter().enumerate() {
         let bad = damage(&good);
         std::fs::write(&file, &bad).expect("damage");
-        let before = server.log().len();
+        let before = server.printed();
         server.start_again();
+        server.told(before, "the store is damaged");
         let log = server.log()[before..].to_owned();
         let told = log.lines().filter(|line| line.contains("the store is damaged")).count();
         assert_eq!(told, 1, "{what}: {log}");

@@ -94,6 +94,15 @@ impl Server {
         self.log.len()
     }
 
+    /// Waits for a line with that part among those since it had `printed` so much: the log has a
+    /// thread of its own, which may be later than what it tells of.
+    #[track_caller]
+    pub fn told(&self, printed: usize, part: &str) -> String {
+        let find = |line: &str| line.contains(part).then(|| line.to_string());
+        let found = self.log.find(printed, PATIENCE, find);
+        found.unwrap_or_else(|| panic!("no {part}\n{}", self.log()))
+    }
+
     /// The flow that the connection from `remote` became, made since it had `printed` so much. The
     /// log must be at `debug`.
     #[track_caller]
