@@ -89,8 +89,8 @@ impl Engine {
             Duty::Wait(after) => after,
             Duty::Close(why) => return self.close(name, why),
             Duty::Ping(after) => {
-                flow.on_ping_sent(self.now);
-                self.write_raw(name, |out| write_frame(out, Opcode::Ping, b""));
+                let payload = flow.on_ping_sent(self.now);
+                self.write_raw(name, |out| write_frame(out, Opcode::Ping, &payload));
                 after
             }
         };

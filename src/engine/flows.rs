@@ -132,7 +132,7 @@ impl Engine {
                 }
                 WsEvent::Pong(payload) => {
                     self.counters.keepalives_received += 1;
-                    self.flows.on_pong(name, self.now);
+                    self.flows.on_pong(name, &payload, self.now);
                     payload.give_back(&mut self.pool);
                     if !receiver.is_partial() {
                         self.count_whole(name);
@@ -217,6 +217,9 @@ impl Engine {
                 Ok(Frame::Crlf) => {
                     used += 2;
                     self.count_whole(name);
+                    if let Some(flow) = self.flows.get_mut(name) {
+                        flow.on_crlf();
+                    }
                     if scan.completes_ping() {
                         self.on_stream_ping(name);
                     }

@@ -217,14 +217,14 @@ impl Engine {
     pub(super) fn probe(&mut self, flow: FlowId) {
         let Some(found) = self.flows.get_mut(flow) else { return };
         let is_websocket = found.path.transport.is_websocket();
-        found.awaits_pong = true;
+        let payload = found.on_probe_sent(self.now);
         let timer = self.wheel.arm(self.now + PROBE_TIME, Alarm::Probe(flow));
         if let Some(old) = found.timer.replace(timer) {
             self.wheel.cancel(old);
         }
         self.counters.flows_probed += 1;
         self.write_raw(flow, |out| match is_websocket {
-            true => write_frame(out, Opcode::Ping, b""),
+            true => write_frame(out, Opcode::Ping, &payload),
             false => out.extend_from_slice(PING),
         });
     }
@@ -233,7 +233,7 @@ impl Engine {
     pub(super) fn on_probe_over(&mut self, name: FlowId) {
         let Some(flow) = self.flows.get_mut(name) else { return };
         flow.timer = None;
-        if flow.awaits_pong {
+        if flow.is_probed() {
             return self.close(name, CloseReason::Pong);
         }
         let look = keepalive::first_look(flow, &self.config.limits);

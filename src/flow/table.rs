@@ -61,6 +61,9 @@ pub struct Flow {
     pub heard_at: Time,
     /// A ping is out, nothing came since.
     pub awaits_pong: bool,
+    /// It was asked whether it lives, and has not answered that. What else came since may have been
+    /// on its way when the peer vanished.
+    is_probed: bool,
     /// Its client has registered, or had a request accepted, or was sent one.
     pub proved: bool,
     /// When the last ping left of which no pong came, in microseconds modulo 2^32; 0: none.
@@ -109,6 +112,7 @@ impl Flow {
             opened_at: now,
             heard_at: now,
             awaits_pong: false,
+            is_probed: false,
             proved: false,
             pinged_us: 0,
             round_trip: None,
@@ -148,10 +152,27 @@ impl Flow {
         (self.asked_ms != 0).then(|| age.saturating_sub(asked))
     }
 
-    /// A ping leaves.
-    pub fn on_ping_sent(&mut self, now: Time) {
+    /// A ping leaves. Its payload, by which its pong is known (RFC 6455 §5.5.3).
+    pub fn on_ping_sent(&mut self, now: Time) -> [u8; 4] {
         self.awaits_pong = true;
         self.pinged_us = now.wrapping_micros().max(1);
+        self.pinged_us.to_be_bytes()
+    }
+
+    /// A ping leaves that asks whether it lives.
+    pub fn on_probe_sent(&mut self, now: Time) -> [u8; 4] {
+        self.is_probed = true;
+        self.on_ping_sent(now)
+    }
+
+    /// Whether it owes the answer to that.
+    pub fn is_probed(&self) -> bool {
+        self.is_probed
+    }
+
+    /// The answer of a plain stream: half a ping (RFC 5626 §3.5.1).
+    pub fn on_crlf(&mut self) {
+        self.is_probed = false;
     }
 
     /// Writes pending.
@@ -350,12 +371,14 @@ impl FlowTable {
         Some(named().filter(|aor| others.contains(aor)).unwrap_or(last))
     }
 
-    /// A pong came: what the ping and it took is the flow's round-trip time, unless no ping is out.
-    pub fn on_pong(&mut self, name: FlowId, now: Time) {
+    /// A pong came: what the ping and it took is the flow's round-trip time, if it is that of the last
+    /// ping.
+    pub fn on_pong(&mut self, name: FlowId, payload: &[u8], now: Time) {
         let Some(flow) = self.get_mut(name) else { return };
-        if flow.pinged_us == 0 {
+        if flow.pinged_us == 0 || payload != flow.pinged_us.to_be_bytes() {
             return;
         }
+        flow.is_probed = false;
         let sent = std::mem::take(&mut flow.pinged_us);
         let took = now.wrapping_micros().wrapping_sub(sent);
         self.on_round_trip(name, Duration::from_micros(u64::from(took)));
@@ -471,13 +494,14 @@ mod tests {
         table.insert(flow(0, 1));
         let name = flow(0, 1).path.flow;
         let at = |ms: u64| Time::ZERO + Duration::from_millis(ms);
-        table.on_pong(name, at(5));
+        table.on_pong(name, &[0; 4], at(5));
         let of = |table: &FlowTable| table.round_trips()[Transport::Tcp.index()];
         assert_eq!(of(&table).flows(), 0, "no ping was out");
         for (sent, heard, bucket) in [(10, 13, 5), (100, 190, 100), (200, 203, 5)] {
-            table.get_mut(name).expect("it lives").on_ping_sent(at(sent));
-            table.on_pong(name, at(heard));
-            table.on_pong(name, at(heard + 500));
+            let payload = table.get_mut(name).expect("it lives").on_ping_sent(at(sent));
+            table.on_pong(name, b"", at(sent));
+            table.on_pong(name, &payload, at(heard));
+            table.on_pong(name, &payload, at(heard + 500));
             let within = |ms| of(&table).within(Duration::from_millis(ms));
             assert_eq!((within(bucket), within(bucket / 2)), (1, 0));
             assert_eq!(of(&table).flows(), 1);

@@ -33,8 +33,6 @@ use sipring::engine::{ConnectTarget, Engine, Input, LinkMessage, Origin, Output,
 
 /// The secret of every lab.
 const SECRET: [u8; 32] = [9; 32];
-/// An empty ping of the proxy, and the pong of a client (RFC 6455 §5.5.2).
-const PING: &[u8] = &[0x89, 0];
 
 /// What one flow has seen.
 #[derive(Default)]
@@ -49,6 +47,8 @@ pub struct Wire {
     pub silent: bool,
     /// Pings that came.
     pub pings: usize,
+    /// What answers the last of them.
+    pub pong: Vec<u8>,
     /// How often its round-trip time was asked for.
     pub measured: usize,
 }
@@ -311,9 +311,10 @@ impl Lab {
                     let bytes = self.engines[shard].bytes(range);
                     let wire = self.wires.get_mut(&flow).expect("writes go to flows that exist");
                     assert!(wire.closed.is_none(), "a write after the close of {flow}");
-                    if bytes == PING {
+                    if let Some(pong) = pong_to(bytes) {
                         wire.pings += 1;
-                        pongs.extend((!wire.silent).then_some(flow));
+                        pongs.extend((!wire.silent).then(|| (flow, pong.clone())));
+                        wire.pong = pong;
                     } else {
                         wire.bytes.extend_from_slice(bytes);
                     }
@@ -348,8 +349,7 @@ impl Lab {
         for (flow, bytes) in sent {
             self.engines[shard].handle(self.now, Input::Sent { flow, bytes, writes: 1 });
         }
-        for flow in pongs {
-            let mut pong = phone::masked_frame(0xa, b"");
+        for (flow, mut pong) in pongs {
             self.engines[shard].handle(self.now, Input::Data { flow, bytes: &mut pong });
         }
         more
@@ -374,5 +374,15 @@ impl Lab {
     /// The sum of a counter over all shards.
     pub fn count(&self, of: impl Fn(&sipring::base::metrics::Counters) -> u64) -> u64 {
         self.engines.iter().map(|engine| of(engine.counters())).sum()
+    }
+}
+
+/// What a client answers to a ping of the proxy: a frame with the same payload (RFC 6455 §5.5.3), or
+/// half of it on a plain stream (RFC 5626 §3.5.1).
+fn pong_to(bytes: &[u8]) -> Option<Vec<u8>> {
+    match bytes {
+        [0x89, _, payload @ ..] => Some(phone::masked_frame(0xa, payload)),
+        b"\r\n\r\n" => Some(b"\r\n".to_vec()),
+        _ => None,
     }
 }

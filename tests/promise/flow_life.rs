@@ -10,7 +10,7 @@ use sipring::base::id::Transport;
 use sipring::engine::Input;
 
 use crate::lab::draft::request;
-use crate::lab::phone::{Phone, masked_frame};
+use crate::lab::phone::Phone;
 use crate::lab::text::Sip;
 use crate::lab::{self, Lab, user_of};
 
@@ -123,7 +123,8 @@ fn the_round_trip_of_a_ping_is_known_while_its_flow_lives() {
             }
             assert_eq!(lab.wire(flow).pings, heard + 1);
             lab.pass(Duration::from_millis(ms));
-            lab.data(flow, &masked_frame(0xa, b""));
+            let pong = lab.wire(flow).pong.clone();
+            lab.data(flow, &pong);
             assert_eq!((within(&lab, least), within(&lab, least / 2)), (1, 0), "{ms}");
         }
         phone.leave(&mut lab, CloseReason::Peer);

@@ -9,6 +9,7 @@ use sipring::base::id::Transport;
 use crate::client::{Client, of_user, two};
 use crate::lab::Lab;
 use crate::lab::loss::{End, KNOWN, Known};
+use crate::lab::phone::masked_frame;
 use crate::talk::Talk;
 
 /// Longer than a flow has to answer a probe.
@@ -22,7 +23,18 @@ struct Scene {
 
 /// A call whose callee has one tab.
 fn scene(shards: u16, known: Known) -> Scene {
-    let (mut lab, caller, callee) = two(shards, known);
+    scene_by(Transport::Wss, shards, known)
+}
+
+/// The same, the tab connected by that.
+fn scene_by(by: Transport, shards: u16, known: Known) -> Scene {
+    let (mut lab, caller, mut callee) = two(shards, known);
+    if callee.phone.transport != by {
+        callee.phone.leave(&mut lab, CloseReason::Peer);
+        callee.connect(&mut lab, 0, by);
+        callee.log_in(&mut lab);
+        callee.take(&mut lab);
+    }
     let mut talk = Talk::ring(&mut lab, caller, callee);
     talk.answer(&mut lab);
     Scene { lab, talk, shards }
@@ -33,6 +45,15 @@ impl Scene {
     fn tab(&mut self, shard: u16) -> Client {
         let mut tab = self.talk.callee.twin(&mut self.lab);
         tab.connect(&mut self.lab, shard, Transport::Wss);
+        tab
+    }
+
+    /// Another tab of the callee by what its first came by, registered and asked for nothing yet.
+    fn rival(&mut self) -> Client {
+        let mut tab = self.talk.callee.twin(&mut self.lab);
+        tab.connect(&mut self.lab, 0, self.talk.callee.phone.transport);
+        tab.log_in(&mut self.lab);
+        tab.take(&mut self.lab);
         tab
     }
 
@@ -87,6 +108,56 @@ fn a_tab_that_does_not_answer_gives_its_dialogs_to_the_other() {
         talk.exchange(lab, "BYE", true);
         lab.finish();
     });
+}
+
+/// What a client said before it vanished may be read after the probe has left, when its shard was
+/// busy: a response once more, a keep-alive, the pong to a ping of before. None of that answers.
+#[test]
+fn what_was_said_before_is_no_answer() {
+    for by in [Transport::Wss, Transport::Tls] {
+        for (shards, known) in [(1, Known::ByContact), (2, Known::ByRegId)] {
+            for late in ["response", "keep-alive", "pong"] {
+                let mut scene = scene_by(by, shards, known);
+                let first = scene.talk.callee.flow();
+                scene.talk.callee.lose(&mut scene.lab, End::Silent);
+                let second = scene.rival();
+                let Scene { lab, talk, .. } = &mut scene;
+                match (late, by) {
+                    ("response", _) => {
+                        talk.say_200(lab);
+                        talk.caller.take_status(lab, 200);
+                    }
+                    ("keep-alive", _) => talk.callee.send(lab, "\r\n\r\n"),
+                    (_, Transport::Wss) => lab.data(first, &masked_frame(0xa, b"")),
+                    // Nothing tells the pongs of a plain stream apart (RFC 5626 §3.5.1).
+                    _ => continue,
+                }
+                lab.pass(PROBE);
+                assert_eq!(lab.closed(first), Some(CloseReason::Pong), "{by:?}: {late}");
+                talk.callee = second;
+                talk.exchange(lab, "INFO", true);
+                talk.exchange(lab, "BYE", true);
+                lab.finish();
+            }
+        }
+    }
+}
+
+/// A pong answers, whatever comes with it.
+#[test]
+fn a_pong_answers_by_every_stream() {
+    for by in [Transport::Wss, Transport::Tls] {
+        let mut scene = scene_by(by, 2, Known::ByContact);
+        let second = scene.rival();
+        let Scene { lab, talk, .. } = &mut scene;
+        assert_eq!(lab.wire(talk.callee.flow()).pings, 1, "{by:?}");
+        lab.pass(PROBE);
+        assert_eq!(lab.closed(talk.callee.flow()), None, "{by:?}");
+        talk.exchange(lab, "INFO", true);
+        second.heard_nothing(lab);
+        talk.exchange(lab, "BYE", true);
+        lab.finish();
+    }
 }
 
 /// Who has answered a probe is looked after as before: it is pinged when it is silent, and given up

@@ -232,10 +232,10 @@ impl World {
                 self.check_welcome(conn);
                 self.on_ready(conn);
             }
-            Heard::Ping if self.conns[conn].transport.is_websocket() => {
-                self.push(conn, &masked_frame(0xa, b""), Mark::None);
+            Heard::Ping(payload) if self.conns[conn].transport.is_websocket() => {
+                self.push(conn, &masked_frame(0xa, &payload), Mark::None);
             }
-            Heard::Ping => self.push(conn, b"\r\n", Mark::None),
+            Heard::Ping(_) => self.push(conn, b"\r\n", Mark::None),
             Heard::End => self.hang_up_soon(conn),
             Heard::Message(bytes) => match Sip::read(&bytes) {
                 Some(sip) => self.receive(phone, Some(conn), &sip),

@@ -24,7 +24,8 @@ pub fn upgrade_with(token: &str, in_query: bool) -> Vec<u8> {
 pub enum Heard {
     Upgraded,
     Message(Vec<u8>),
-    Ping,
+    /// With the payload that its answer has, too.
+    Ping(Vec<u8>),
     /// A close frame, or something that is none of this.
     End,
 }
@@ -64,14 +65,14 @@ impl Reader {
             let (opcode, start, end) = frame(bytes)?;
             let heard = match opcode {
                 0x1 | 0x2 => Some(Heard::Message(bytes[start..end].to_vec())),
-                0x9 => Some(Heard::Ping),
+                0x9 => Some(Heard::Ping(bytes[start..end].to_vec())),
                 0xa => None,
                 _ => Some(Heard::End),
             };
             return Some((end, heard));
         }
         if bytes.starts_with(b"\r\n\r\n") {
-            return Some((4, Some(Heard::Ping)));
+            return Some((4, Some(Heard::Ping(Vec::new()))));
         }
         if bytes.starts_with(b"\r\n") {
             return Some((2, None));

@@ -51,8 +51,8 @@ pub(super) struct Wire {
     pub pending: VecDeque<u32>,
     /// The 101 was written.
     pub upgraded: bool,
-    /// A ping was written and not answered.
-    pub pinged: bool,
+    /// The payload of a ping that was written and not answered.
+    pub pinged: Option<Vec<u8>>,
     /// What the peer has begun to say.
     pub rest: Vec<u8>,
 }
@@ -218,7 +218,7 @@ impl Net {
             state: State::Open,
             pending: VecDeque::new(),
             upgraded: false,
-            pinged: false,
+            pinged: None,
             rest: Vec::new(),
         };
         self.wires.push(wire);

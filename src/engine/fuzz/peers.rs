@@ -92,14 +92,14 @@ impl Net {
         }
     }
 
-    /// Pings are two bytes (RFC 6455 §5.5.2).
+    /// Each by a pong with its payload (RFC 6455 §5.5.3).
     pub(super) fn answer_pings(&mut self, shard: usize) {
         for at in 0..self.wires.len() {
             let wire = &mut self.wires[at];
             let is_whole = wire.rest.is_empty() && wire.state == State::Open;
-            if wire.id.shard().index() == shard && is_whole && wire.pinged {
-                wire.pinged = false;
-                self.say(at, frame(0x8a, b""));
+            let is_due = wire.id.shard().index() == shard && is_whole;
+            if let Some(payload) = wire.pinged.take_if(|_| is_due) {
+                self.say(at, frame(0x8a, &payload));
             }
         }
     }

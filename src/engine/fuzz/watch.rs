@@ -89,8 +89,8 @@ impl Net {
         } else {
             match server_frame(bytes) {
                 (0x1 | 0x2, payload) => payload,
-                (0x9, _) => {
-                    wire.pinged = true;
+                (0x9, payload) => {
+                    wire.pinged = Some(payload.to_vec());
                     return;
                 }
                 (opcode, _) => return assert!(matches!(opcode, 0x8 | 0xa), "opcode {opcode}"),
