@@ -145,6 +145,8 @@ pub const RING_COMPLETIONS_MIN: u32 = 4096;
 pub const DEFERRED_ENTERS_MAX: usize = 64;
 /// Time of one turn, after which sends are flushed although completions are left.
 pub const TURN_TIME: Duration = Duration::from_millis(1);
+/// A turn that took longer was kept from its CPU, and has not heard yet what came meanwhile.
+pub const TURN_TIME_KEPT: Duration = Duration::from_millis(20);
 /// Part of a turn that TLS handshakes may take: one in so many.
 pub const HANDSHAKE_SHARE: u32 = 4;
 /// Flows whose peers are gone, and flows that overstay their end, that are ended in one turn: each

@@ -27,7 +27,8 @@ use super::tls::{TlsContext, TlsContextError};
 use super::turn::Turn;
 use crate::base::id::ShardId;
 use crate::base::limits::{
-    COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, TURN_TIME, WALL_CLOCK_INTERVAL,
+    COMPLETIONS_A_TURN, LINK_MESSAGES_A_TURN, PUBLISH_INTERVAL, TURN_TIME, TURN_TIME_KEPT,
+    WALL_CLOCK_INTERVAL,
 };
 use crate::base::metrics::{Counters, Gauges};
 use crate::base::time::Time;
@@ -71,6 +72,8 @@ pub struct Driver<P> {
     pub(super) pace: Option<(Pace, Time)>,
     /// When to end although flows are left; `None` before all were closed.
     pub(super) stop_at: Option<Time>,
+    /// Deadlines wait for the next turn, and no longer.
+    puts_off: bool,
     is_bell_armed: bool,
     bell_value: Box<u64>,
 }
@@ -100,6 +103,7 @@ impl<P: Protocol> Driver<P> {
                     publish_at: Some(now),
                     pace: None,
                     stop_at: None,
+                    puts_off: false,
                     is_bell_armed: false,
                     bell_value: Box::new(0),
                 };
@@ -204,7 +208,7 @@ impl<P: Protocol> Driver<P> {
             }
         }
         self.now = self.station.clock.now();
-        self.on_deadlines();
+        is_busy |= self.judge(end);
         let is_idle = !is_busy && !self.ring.has_completions();
         let (mut turn, streams, _) = self.parts();
         streams.resume_handshakes(&mut turn, is_idle);
@@ -325,6 +329,17 @@ impl<P: Protocol> Driver<P> {
             self.perform_outputs();
         }
         self.station.links.has_incoming()
+    }
+
+    /// Attends to deadlines. Not when the turn lasted so much longer than it was to that much may
+    /// have come since its start which would meet them: true, they are judged in the next turn.
+    fn judge(&mut self, end: Time) -> bool {
+        let was_kept = self.now.saturating_since(end) >= TURN_TIME_KEPT;
+        self.puts_off = was_kept && !self.puts_off;
+        if !self.puts_off {
+            self.on_deadlines();
+        }
+        self.puts_off
     }
 
     fn on_deadlines(&mut self) {

@@ -1,8 +1,8 @@
 //! Helpers of this folder's tests: a configuration, and a protocol that echoes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
@@ -52,7 +52,9 @@ pub fn config(listeners: &[(Transport, &str)]) -> Config {
 /// `q` write the rest, then close · `p` panic · `l` send the rest as a link message to the next
 /// shard, which answers · `c` connect to the address in the rest and report what came of it · `f`
 /// flood: write 64 KiB as often as the rest says, as fast as the bound of the queue permits · `s`
-/// say on which shard and flow this is · `m` say how long its round trip takes.
+/// say on which shard and flow this is · `m` say how long its round trip takes · `k` keep the shard
+/// until the peer at the address in the rest hangs up, and say at the deadline that is over by then
+/// how often something was heard after it.
 pub struct Echo {
     setup: Setup,
     now: Time,
@@ -66,6 +68,8 @@ pub struct Echo {
     floods: BTreeMap<FlowId, (usize, usize)>,
     connects: u32,
     is_draining: bool,
+    /// Who kept the shard, and how often something was heard since.
+    kept: Option<(FlowId, u32)>,
 }
 
 /// What [`Echo`] floods with.
@@ -86,6 +90,9 @@ impl Echo {
 
     fn on_data(&mut self, flow: FlowId, bytes: &[u8]) {
         let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
+        if let Some((_, heard)) = &mut self.kept {
+            *heard += 1;
+        }
         match bytes[0] {
             b'q' => {
                 self.write(flow, &bytes[1..]);
@@ -108,6 +115,11 @@ impl Echo {
                 let remote = address.parse().unwrap();
                 let target = ConnectTarget { secure, remote, server_name: "localhost".into() };
                 self.outputs.push_back(Output::Open { connect, target: Box::new(target) });
+            }
+            b'k' => {
+                self.kept = Some((flow, 0));
+                let mut peer = TcpStream::connect(&text).unwrap();
+                assert_eq!(peer.read(&mut [0]).unwrap(), 0);
             }
             b'm' => self.outputs.push_back(Output::Measure { flow }),
             b'f' => {
@@ -146,6 +158,7 @@ impl Protocol for Echo {
             floods: BTreeMap::new(),
             connects: 0,
             is_draining: false,
+            kept: None,
         }
     }
 
@@ -215,10 +228,14 @@ impl Protocol for Echo {
         }
     }
 
-    fn handle_timeout(&mut self, _now: Time) {}
+    fn handle_timeout(&mut self, _now: Time) {
+        if let Some((flow, heard)) = self.kept.take() {
+            self.write(flow, format!("heard {heard}\n").as_bytes());
+        }
+    }
 
     fn next_deadline(&self) -> Option<Time> {
-        None
+        self.kept.map(|_| self.now + Duration::from_millis(1))
     }
 
     fn pop_output(&mut self) -> Option<Output> {

@@ -429,6 +429,28 @@ fn a_panic_ends_its_shards_flows_and_the_shard_goes_on() {
     running.stop().unwrap();
 }
 
+/// What came while the shard was kept from its CPU came before the deadlines that were over then.
+#[test]
+fn a_shard_that_was_kept_hears_first_and_judges_then() {
+    let running = Running::start(tcp(), 1);
+    let [mut asker, mut other] = [(), ()].map(|()| connect(running.address(0)));
+    ask(&mut other, b"s");
+    let keeper = TcpListener::bind(LOCAL).unwrap();
+    for _ in 0..3 {
+        asker.write_all(format!("k{}", keeper.local_addr().unwrap()).as_bytes()).unwrap();
+        let (kept, _) = keeper.accept().unwrap();
+        let since = Instant::now();
+        other.write_all(b"s").unwrap();
+        while since.elapsed() < Duration::from_millis(60) {
+            std::thread::yield_now();
+        }
+        drop(kept);
+        assert_eq!(ask(&mut asker, b""), "heard 1");
+        ask(&mut other, b"");
+    }
+    running.stop().unwrap();
+}
+
 #[test]
 fn a_drain_refuses_the_new_and_flushes_the_old() {
     let running = Running::start(tcp(), 2);
