@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sipring::base::id::Transport;
+use sipring::base::id::{FlowId, Transport};
 use sipring::base::rng::Rng;
 use sipring::base::time::Time;
 use sipring::engine::Input;
@@ -12,7 +12,7 @@ use sipring::engine::Input;
 use crate::edge::{Call, Guest, config};
 use crate::lab::draft::Draft;
 use crate::lab::loss::{End, Known};
-use crate::lab::phone::Phone;
+use crate::lab::phone::{Phone, masked_frame};
 use crate::lab::text::Sip;
 use crate::lab::{CORE, Lab, user_of};
 
@@ -27,6 +27,8 @@ enum Act {
     /// The core asks for the password.
     Challenge,
     Accept,
+    /// The shard of a flow that fell silent was busy: only now it reads what the client said before.
+    Late,
     /// The core sends the BYE.
     HangUp,
     /// The same once more, if nobody answered (RFC 3261 §17.1.2.2, Timer E).
@@ -36,7 +38,7 @@ enum Act {
 }
 
 /// The acts of the client and of the registrar, in their order, and the millisecond of each.
-const RECONNECT: [(u64, Act); 7] = [
+const RECONNECT: [(u64, Act); 8] = [
     (25, Act::Lose),
     (75, Act::Connect),
     (125, Act::Upgrade),
@@ -44,6 +46,7 @@ const RECONNECT: [(u64, Act); 7] = [
     (225, Act::Challenge),
     (275, Act::Register),
     (325, Act::Accept),
+    (335, Act::Late),
 ];
 
 /// A silent flow is found out a second after the client is back; then it is over.
@@ -109,6 +112,7 @@ struct Scene {
     /// Answers REGISTER.
     registrar: Phone,
     bye: Draft,
+    first: FlowId,
     is_back: bool,
     /// REGISTERs that the registrar has not answered, and how many responses the client has heard.
     asked: Vec<Sip>,
@@ -138,8 +142,19 @@ impl Scene {
             Aim::Gruu => bye.uri(&gruu(&call.guest)),
             Aim::Path => bye.route(std::slice::from_ref(&call.guest.path)),
         };
-        let (asked, heard, told) = (Vec::new(), Vec::new(), Vec::new());
-        Scene { cell, lab, call, registrar, bye, is_back: false, asked, answers: 0, heard, told }
+        Scene {
+            cell,
+            first: call.guest.phone.flow.expect("a stream"),
+            lab,
+            call,
+            registrar,
+            bye,
+            is_back: false,
+            asked: Vec::new(),
+            answers: 0,
+            heard: Vec::new(),
+            told: Vec::new(),
+        }
     }
 
     fn perform(&mut self, act: Act) {
@@ -163,9 +178,12 @@ impl Scene {
                 let asked = self.asked.remove(0);
                 self.registrar.send(lab, &asked.response(200, "core", &[&listed]));
             }
+            Act::Late if self.cell.end == End::Silent && lab.closed(self.first).is_none() => {
+                lab.data(self.first, &masked_frame(0x1, b"\r\n\r\n"));
+            }
             Act::HangUp => call.core.send(lab, &self.bye.text()),
             Act::Repeat if self.told.is_empty() => call.core.send(lab, &self.bye.text()),
-            Act::Repeat | Act::Look => {}
+            Act::Late | Act::Repeat | Act::Look => {}
         }
         self.look();
     }
