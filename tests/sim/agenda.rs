@@ -25,6 +25,11 @@ pub enum Happening {
     Arrive {
         conn: ConnId,
     },
+    /// What a client wrote before it vanished is read.
+    Late {
+        conn: ConnId,
+        bytes: Vec<u8>,
+    },
     /// What the proxy wrote arrives at the client.
     Read {
         conn: ConnId,

@@ -20,6 +20,8 @@ pub enum Checker {
     Identity,
     /// A second copy for a client that came back, or one for a client that did not.
     Moved,
+    /// A request goes to a flow that its client has left behind.
+    Forsaken,
     /// What waits for a client waits too long.
     Held,
     /// A caller is gone for good, and the call rings on.
@@ -49,6 +51,7 @@ impl Checker {
         match self {
             // Only where there is a registrar behind the proxy has anybody a Path.
             Checker::Path => house.edge.is_some(),
+            Checker::Forsaken => house.moves(),
             Checker::Lowered => house.moves() && house.careless != NEVER,
             Checker::Captured => house.captures != NEVER,
             Checker::Bearer => house.tokens.is_some(),

@@ -34,10 +34,19 @@ impl World {
         self.cut(conn);
     }
 
+    /// Nothing goes either way from here on. The client notices, the proxy does not, nor has it
+    /// always read all that came before.
+    pub fn vanish(&mut self, conn: ConnId) {
+        self.leave_word(conn);
+        self.cut(conn);
+    }
+
     /// Nothing goes either way from here on. The client notices, the proxy does not.
     pub fn cut(&mut self, conn: ConnId) {
         let it = &mut self.conns[conn];
-        it.dead = true;
+        if !std::mem::replace(&mut it.dead, true) {
+            it.dead_since = self.now;
+        }
         it.up = VecDeque::new();
         it.marks.clear();
         it.down = Vec::new();

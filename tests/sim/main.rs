@@ -17,7 +17,7 @@
 //! is the change's own.
 //!
 //! Where what is: `profile` and `house` (what a seed decides), `world` and `agenda` (engines,
-//! clock, what comes), `network`, `closing`, `datagrams`, `mesh`, `wire` and `shelf` (bytes on
+//! clock, what comes), `network`, `closing`, `late`, `datagrams`, `mesh`, `wire` and `shelf` (bytes on
 //! their way and kept), `phone`, `client`, `server`, `dialog`, `proof` and `bearer` (who sends and
 //! answers, and who that is), `hostile` (who should not), `script` and `household` (what happens
 //! when), `edge` (a registrar behind the proxy), `endurance` (long runs), `registrar` (who may get
@@ -43,6 +43,7 @@ mod household;
 mod judge;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod late;
 mod listing;
 mod mesh;
 mod message;

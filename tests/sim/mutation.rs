@@ -42,6 +42,8 @@ pub enum Fault {
     HalveBounds,
     /// Pings of the proxy do not reach their clients.
     SwallowPing,
+    /// A client that vanished answers pings of the proxy.
+    AnswerForGone,
     /// Nobody tells the proxy that a connection could not be made.
     ForgetConnect,
     /// The proxy asks nobody for a password.
@@ -95,7 +97,7 @@ pub enum Fault {
 }
 
 /// Each fault with the checker that must see it.
-pub const FAULTS: [(Fault, Checker); 36] = [
+pub const FAULTS: [(Fault, Checker); 37] = [
     (Fault::Misdeliver, Checker::WrongClient),
     (Fault::Downgrade, Checker::Downgraded),
     (Fault::SwallowResponse, Checker::OneOutcome),
@@ -107,6 +109,7 @@ pub const FAULTS: [(Fault, Checker); 36] = [
     (Fault::Miscount, Checker::Balance),
     (Fault::HalveBounds, Checker::Bounded),
     (Fault::SwallowPing, Checker::Closed),
+    (Fault::AnswerForGone, Checker::Forsaken),
     (Fault::ForgetConnect, Checker::Leak),
     (Fault::OpenDoor, Checker::Identity),
     (Fault::AssertOther, Checker::Identity),
@@ -142,6 +145,9 @@ impl World {
         let transport = self.conns[conn].transport;
         if fault == Fault::SwallowPing && transport.is_websocket() && bytes.starts_with(&[0x89]) {
             return Vec::new();
+        }
+        if fault == Fault::AnswerForGone && self.conns[conn].dead {
+            self.answer_for(conn, &bytes);
         }
         let sip = wire::written(transport, &bytes).and_then(Sip::read);
         let Some(sip) = sip else { return vec![(flow, bytes)] };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sipring::base::id::{ConnectId, FlowId, FlowKey, ShardId, Transport};
 use sipring::base::limits::{DUTY_FACTOR, TRUNK_FACTOR};
+use sipring::base::time::Time;
 use sipring::engine::Input;
 
 use crate::agenda::Happening;
@@ -52,6 +53,8 @@ pub struct Conn {
     pub ready: bool,
     /// Nothing goes either way any more, and nobody is told.
     pub dead: bool,
+    /// Since when.
+    pub dead_since: Time,
     /// Garbage went up before: what follows it may be taken for a part of it.
     pub tainted: bool,
     /// The client does not read; what it has not taken.
@@ -98,6 +101,7 @@ impl World {
             shown: None,
             ready: false,
             dead: false,
+            dead_since: Time::ZERO,
             tainted: false,
             stalled: false,
             was_stalled: false,
@@ -251,6 +255,7 @@ impl World {
         self.trace.note(self.now, &(flow, self.conns[conn].remote), "<--", bytes);
         if let Some(message) = wire::written(self.conns[conn].transport, bytes) {
             self.out(End::Flow(flow), message);
+            self.check_forsaken(conn, flow, message);
         }
         let it = &mut self.conns[conn];
         it.queued.0 += bytes.len();

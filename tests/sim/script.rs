@@ -176,7 +176,7 @@ impl World {
             });
         }
         if self.mood.happens(profile.vanish) {
-            self.lose_somebody(World::cut);
+            self.lose_somebody(World::vanish);
         }
         if self.mood.happens(profile.stall) {
             self.stall_somebody();

@@ -3,7 +3,7 @@
 //! of its own besides, or a test beside its checker.
 
 /// Seed, acts where not its own, and the fault.
-pub const FOUND: [(u64, Option<usize>, &str); 10] = [
+pub const FOUND: [(u64, Option<usize>, &str); 11] = [
     (2, None, "the ACK of a refusal without a transaction went on to the callees"),
     (26, None, "a keep-alive in two pieces took the next message's time"),
     (37, None, "what a client said on a new flow came back to its old one"),
@@ -11,6 +11,7 @@ pub const FOUND: [(u64, Option<usize>, &str); 10] = [
     (101, None, "a refused request to another shard did not give its block back"),
     (315, Some(320), "the answer of a client that had another Contact counted as its own"),
     (675, Some(320), "a caller that has a secure flow besides a plain one counted as gone"),
+    (838, None, "what a client had said before it vanished counted as the answer to a probe"),
     (1099, None, "a CANCEL without room for its transaction was not sent"),
     (5450, None, "a grant whose answer was lost counted as none, and the one before as the last"),
     (1_795_413_685_494, None, "a REGISTER behind a request, in one segment, counted as before it"),

@@ -179,6 +179,22 @@ impl Ways {
         mine().filter(move |it| it.end != end && it.at >= since && Some(&it.key) == key)
     }
 
+    /// When a client whose last flow `end` was registered on another that is as secure, at the
+    /// earliest from `since` on: from then on the proxy asks whether that one lives. `None` as well
+    /// when its binding may have been out by then.
+    pub fn left_behind(&self, phone: usize, end: End, since: Time) -> Option<Time> {
+        let mine = || self.granted.iter().filter(|it| it.phone == phone);
+        let key = mine().find(|it| it.end == end).map(|it| &it.key)?;
+        let same: Vec<&Granted> = mine().filter(|it| it.key == *key).collect();
+        let moved = same.windows(2).find(|it| {
+            it[0].end == end && it[1].end != end && it[1].at >= since && it[0].until > it[1].at
+        })?;
+        let (last, next) = (moved[0], moved[1]);
+        let is_out = |at: Time| at >= last.asked && at <= next.at;
+        let went = self.removals.iter().any(|(whose, at)| *whose == phone && is_out(*at));
+        (!went && self.is_as_secure(end, next.end)).then_some(next.at)
+    }
+
     /// On which other flow than `end` its client surely was the whole time, which was from `time.0`
     /// to `time.1`: it registered there as the same before, and did not take itself out.
     pub fn surely_at(

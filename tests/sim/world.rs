@@ -39,9 +39,10 @@ pub struct World {
     heap: BinaryHeap<Entry>,
     number: u64,
     pub profile: Profile,
-    /// Chance of the network, of the clients' behaviour, of everything else.
+    /// Chance of the network, of the clients' behaviour, of what is read late.
     pub net: Dice,
     pub mood: Dice,
+    pub words: Dice,
     pub engines: Vec<Engine>,
     pub config: Arc<Config>,
     pub incarnations: Vec<u8>,
@@ -103,6 +104,7 @@ impl World {
             number: 0,
             net: Dice::new(profile.seed, 3),
             mood: Dice::new(profile.seed, 4),
+            words: Dice::new(profile.seed, 6),
             engines,
             config,
             incarnations: vec![0; usize::from(shards)],
@@ -176,6 +178,7 @@ impl World {
                 self.input(shard.index(), Input::ConnectFailed { connect });
             }
             Happening::Arrive { conn } => self.arrive(conn),
+            Happening::Late { conn, bytes } => self.late(conn, bytes),
             Happening::Read { conn } => self.read(conn),
             Happening::Sent { conn, bytes, writes } => self.sent(conn, bytes, writes),
             Happening::Hangup { conn, why } => self.hangup(conn, why),
