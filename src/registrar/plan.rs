@@ -80,9 +80,11 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// Every binding of the address of record goes, in whatever order the requests came.
-    pub(super) fn of_all(location: &Location, out: &Registered) -> Plan<'a> {
-        let removals = location.of_aor(out.owner()).map(|(key, _)| key).collect();
+    /// Every binding of the address of record goes that no later REGISTER has made.
+    pub(super) fn of_all(sender: &Sender<'a>, location: &Location, out: &Registered) -> Plan<'a> {
+        let all = location.of_aor(out.owner());
+        let older = all.filter(|(_, binding)| !sender.is_overtaken(binding));
+        let removals = older.map(|(key, _)| key).collect();
         Plan { changes: SmallVec::new(), removals }
     }
 

@@ -335,6 +335,13 @@ impl<'a> Sender<'a> {
     pub(super) fn may_change(&self, binding: &Binding) -> bool {
         binding.call_id() != self.call_id || self.cseq > binding.cseq()
     }
+
+    /// Whether a later REGISTER of the same Call-ID made the binding what it is, as long as that
+    /// lasts.
+    pub(super) fn is_overtaken(&self, binding: &Binding) -> bool {
+        let is_later = binding.call_id() == self.call_id && self.cseq < binding.cseq();
+        is_later && binding.is_live(self.context.now)
+    }
 }
 
 /// RFC 3261 §10.3 step 2, §8.2.2.3.

@@ -26,7 +26,8 @@ pub struct Shadowed {
 /// Takes over what the 2xx `response` says of the Contacts of its REGISTER: each that the response
 /// lists stays as long as that says, each that it does not list is gone, with `*` all are (RFC 3261
 /// §10.2.2, §10.2.4). Contacts that other requests registered are left alone: their own responses
-/// may have overtaken this one. A REGISTER that came through another proxy leaves nothing, since
+/// may have overtaken this one, and so may those of later REGISTERs of the same Contact (§10.3 step
+/// 7). A REGISTER that came through another proxy leaves nothing, since
 /// its flow is not its client's.
 pub fn shadow(
     location: &mut Location,
@@ -41,7 +42,7 @@ pub fn shadow(
     out.aor_hash = location.owner(&out.aor).hash;
     let is_all = request.values(HeaderName::Contact).any(|value| value.text == b"*");
     let plan = match is_all {
-        true => Plan::of_all(location, out),
+        true => Plan::of_all(&sender, location, out),
         false => plan(&sender, response, location, out, &mut shadowed),
     };
     plan.commit(&sender, location, out);
@@ -63,6 +64,9 @@ fn plan<'a>(
         let seconds = listed.seconds(&wanted).unwrap_or_default();
         plan.forget_repeated(&wanted);
         let meant = plan.unclaimed(location, &wanted, out);
+        if meant.iter().any(|key| sender.is_overtaken(location.get(*key))) {
+            continue;
+        }
         let is_new = meant.is_empty();
         let has_room = |added: usize| {
             location.room() > added

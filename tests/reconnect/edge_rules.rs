@@ -170,6 +170,39 @@ fn nobody_waits_for_who_left_the_core() {
     }
 }
 
+/// Who left and came back before the core had answered is there, in whatever order the two answers
+/// come (RFC 3261 §10.3 step 7: what has the lower CSeq is older).
+#[test]
+fn a_late_answer_to_who_left_takes_out_nobody_who_is_back() {
+    for shards in [1, 2, 3] {
+        for known in KNOWN {
+            for is_star in [false, true] {
+                let mut lab = Lab::new(shards, config());
+                let mut call = answered(&mut lab, shards, known, false);
+                let core = call.core;
+                let mut text = call.guest.registration(0).text();
+                if is_star {
+                    text = text.replace(&call.guest.listed(0), "Contact: *\r\nExpires: 0");
+                }
+                call.guest.phone.send(&mut lab, &text);
+                let left = core.take_method(&mut lab, "REGISTER");
+                call.guest.lose(&mut lab, End::Fin);
+                call.guest.come_back(&mut lab, &core, 0, End::Fin);
+                core.send(&mut lab, &left.response(200, "core", &[]));
+                lab.pass(Duration::from_millis(100));
+                call.exchange(&mut lab, "INFO", true);
+                call.guest.lose(&mut lab, End::Reset);
+                let info = call.next(&mut lab, "INFO", false);
+                core.send(&mut lab, &info.text());
+                assert!(heard(&core, &mut lab).is_empty(), "it waits");
+                call.guest.come_back(&mut lab, &core, shards - 1, End::Reset);
+                call.finish(&mut lab, info, "INFO", false);
+                lab.finish();
+            }
+        }
+    }
+}
+
 /// With a store the next run of the process knows the clients of the core, too; without one it finds
 /// those that have registered again.
 #[test]
