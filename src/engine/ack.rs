@@ -3,7 +3,7 @@
 //! INVITE.
 
 use crate::base::config::RouteTo;
-use crate::base::id::ClientKey;
+use crate::base::id::FlowRef;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::loop_hash;
@@ -17,6 +17,7 @@ use crate::transaction::ack_key;
 
 use super::Engine;
 use super::connect::Waiter;
+use super::mesh::Recipient;
 use super::seek::{HeldWhat, Sent};
 use super::transactions::{ClientMachine, ClientTransaction, ServerName, Way};
 
@@ -139,7 +140,7 @@ impl Engine {
         }
         if !block.is_empty() {
             // The response came on this flow; when it is gone nobody waits for the ACK.
-            let _ = self.deliver(flow, &block, None, ClientKey::NONE);
+            let _ = self.deliver(flow, &block, None, Recipient::NOBODY);
         }
         if let Some(transaction) = self.transactions.client.get_mut(client) {
             transaction.block = block;
@@ -165,7 +166,8 @@ impl Engine {
             }
             Way::Flow(flow) => {
                 let what = HeldWhat::Ack { counts };
-                let sent = self.deliver_or_hold(flow, onward.callee_key, &block, what);
+                let callee = Recipient::on(flow, onward.callee_key);
+                let sent = self.deliver_or_hold(flow, callee, &block, what);
                 self.pool.put(block);
                 match sent {
                     Some(Sent::Now) => Went::Out,
@@ -175,7 +177,8 @@ impl Engine {
             }
             Way::Lost(path) => {
                 let what = HeldWhat::Ack { counts };
-                let is_held = self.hold(onward.callee_key, path, &block, what);
+                let callee = Recipient::on(FlowRef::Stream(path), onward.callee_key);
+                let is_held = self.hold(callee, path, &block, what);
                 self.pool.put(block);
                 if is_held { Went::Waiting } else { Went::Nowhere }
             }

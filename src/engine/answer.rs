@@ -10,6 +10,7 @@ use crate::proxy::{Reject, naming, response};
 use crate::sip::{self, Message, Method, ResponseParts};
 
 use super::Engine;
+use super::mesh::Recipient;
 use super::seek::HeldWhat;
 use super::serve::reply_to;
 use super::transactions::{CancelReason, ServerMachine};
@@ -131,9 +132,9 @@ impl Engine {
         let mut block = self.pool.take(sip::response_room(message, lines.len()));
         sip::response(message, &parts, &mut block);
         self.counters.requests_answered += 1;
-        let (to, client) =
-            (via.map_or(arrival.source, |via| reply_to(arrival, &via)), arrival.client);
-        if self.deliver_or_hold(to, client, &block, HeldWhat::Response).is_none() {
+        let to = via.map_or(arrival.source, |via| reply_to(arrival, &via));
+        let sender = Recipient::on(arrival.source, arrival.client);
+        if self.deliver_or_hold(to, sender, &block, HeldWhat::Response).is_none() {
             self.counters.dropped_response_flow_gone += 1;
         }
         self.pool.put(block);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::id::{ClientKey, FlowRef, StreamPath};
+use crate::base::id::{FlowRef, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
@@ -11,6 +11,7 @@ use crate::transaction::{Client, Step, Steps, Timer};
 
 use super::accepted::Accepted;
 use super::alarm::Alarm;
+use super::mesh::Recipient;
 use super::search::Place;
 use super::transactions::{Armed, Cancel, CancelReason, ClientMachine, ClientTransaction, Way};
 use super::{Deferred, Engine};
@@ -176,7 +177,7 @@ impl Engine {
         let Some(transaction) = self.transactions.client.get_mut(client) else { return };
         let Way::Flow(flow) = transaction.hop else { return };
         let block = std::mem::take(&mut transaction.block);
-        let sent = self.deliver(flow, &block, Some(client), ClientKey::NONE);
+        let sent = self.deliver(flow, &block, Some(client), Recipient::NOBODY);
         if let Some(transaction) = self.transactions.client.get_mut(client) {
             transaction.block = block;
         }
@@ -234,7 +235,7 @@ impl Engine {
         let timers = self.config.timers;
         let Some(transaction) = self.transactions.client.get(client) else { return };
         let Some(flow) = transaction.flow() else { return };
-        let (dialled, next) = (transaction.dialled, transaction.client);
+        let (dialled, next, secure) = (transaction.dialled, transaction.client, transaction.secure);
         let server = transaction.server.and_then(|server| self.transactions.server.get(server));
         let reason = server.and_then(|server| server.cancel_reason.value());
         let mut parsed = self.parsed_kept.pop().unwrap_or_default();
@@ -247,7 +248,7 @@ impl Engine {
         if !built || self.transactions.client.is_full() {
             if built {
                 // Without room for its transaction it goes out once: better than to ring on.
-                let _ = self.deliver(flow, &block, None, ClientKey::NONE);
+                let _ = self.deliver(flow, &block, None, Recipient::NOBODY);
             }
             self.pool.put(block);
             return self.cancel_is_sent(client, None);
@@ -260,6 +261,7 @@ impl Engine {
             secret: self.rng.next_u64(),
             hop: Way::Flow(flow),
             client: next,
+            secure,
             heard: false,
             moved: false,
             dialled,
@@ -420,7 +422,7 @@ fn came_from(transaction: &ClientTransaction, arrival: &Arrival) -> bool {
 }
 
 /// The flow that a response came on, when it is another one of the client that its request went to,
-/// and no less secure.
+/// and over TLS if that one was.
 fn next_flow(transaction: &ClientTransaction, arrival: &Arrival) -> Option<StreamPath> {
     let former = match transaction.hop {
         Way::Flow(FlowRef::Stream(path)) | Way::Lost(path) => path,
@@ -428,6 +430,6 @@ fn next_flow(transaction: &ClientTransaction, arrival: &Arrival) -> Option<Strea
     };
     let FlowRef::Stream(path) = arrival.source else { return None };
     let is_client = transaction.client.is_some() && transaction.client == arrival.client;
-    let is_secure = !former.transport.is_secure() || path.transport.is_secure();
+    let is_secure = !transaction.secure || path.transport.is_secure();
     (is_client && is_secure && path.flow != former.flow).then_some(path)
 }

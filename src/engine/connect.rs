@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::base::hash::KeyedHash;
-use crate::base::id::{ClientKey, ConnectId, FlowId, FlowRef, ListenerId, StreamPath, Transport};
+use crate::base::id::{ConnectId, FlowId, FlowRef, ListenerId, StreamPath, Transport};
 use crate::base::limits::{
     ALIASES_MAX, CONNECT_WAITERS_MAX, STREAM_REFUSED_MAX, STREAM_REFUSED_TIME,
 };
@@ -16,6 +16,7 @@ use crate::proxy::target::Hop;
 
 use super::client::Failure;
 use super::input::ConnectTarget;
+use super::mesh::Recipient;
 use super::output::Output;
 use super::transactions::Way;
 use super::{Deferred, Engine};
@@ -181,16 +182,18 @@ impl Engine {
             let client = match waiter {
                 Waiter::Client(client) => client,
                 Waiter::Ack { block, counts } => {
-                    let sent =
-                        self.deliver(FlowRef::Stream(path), &block, None, ClientKey::NONE).is_ok();
+                    let sent = self
+                        .deliver(FlowRef::Stream(path), &block, None, Recipient::NOBODY)
+                        .is_ok();
                     self.counters.acks_forwarded += u64::from(counts && sent);
                     self.counters.dropped_ack += u64::from(counts && !sent);
                     self.pool.put(block);
                     continue;
                 }
                 Waiter::Response(block) => {
-                    let sent =
-                        self.deliver(FlowRef::Stream(path), &block, None, ClientKey::NONE).is_ok();
+                    let sent = self
+                        .deliver(FlowRef::Stream(path), &block, None, Recipient::NOBODY)
+                        .is_ok();
                     self.counters.dropped_response_flow_gone += u64::from(!sent);
                     self.pool.put(block);
                     continue;

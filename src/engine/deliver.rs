@@ -2,26 +2,26 @@
 //! not. The name of the flow decides; no address is ever looked at.
 
 use crate::base::event::CloseReason;
-use crate::base::id::{ClientKey, FlowId, FlowRef};
+use crate::base::id::{FlowId, FlowRef};
 use crate::base::limits::DATAGRAM_BYTES_MAX;
 use crate::base::slab::SlabKey;
 use crate::flow::table::Refused;
 
 use super::Engine;
 use super::client::Failure;
-use super::mesh::{ClientName, Concern, LinkMessage};
+use super::mesh::{ClientName, Concern, LinkMessage, Recipient};
 use super::output::Output;
 
 impl Engine {
     /// Sends one SIP message. `origin` is the client transaction that must hear of a failure that
     /// shows only at another shard; without it the message is a response or an ACK, which a full
-    /// queue does not stop, and which that shard keeps for the next flow of `client`.
+    /// queue does not stop, and which that shard keeps for the next flow of `recipient`.
     pub(super) fn deliver(
         &mut self,
         to: FlowRef,
         message: &[u8],
         origin: Option<SlabKey>,
-        client: ClientKey,
+        recipient: Recipient,
     ) -> Result<(), Failure> {
         match to {
             // No datagram carries it, however often it is sent (RFC 3261 §18.1.1).
@@ -51,7 +51,7 @@ impl Engine {
                 let block = self.pool.copy(message);
                 let concern = match origin {
                     Some(key) => Concern::Sender(ClientName { key, incarnation: self.incarnation }),
-                    None => Concern::Receiver(client),
+                    None => Concern::Receiver(recipient),
                 };
                 let message = LinkMessage::Deliver { path, block, concern };
                 self.outputs.push_back(Output::Link { to, message });

@@ -80,6 +80,7 @@ impl Engine {
             secret: onward.branch.secret,
             hop: Way::Connecting,
             client: key,
+            secure: false,
             heard: false,
             moved: false,
             dialled: None,
@@ -160,6 +161,7 @@ impl Engine {
         let way = self.way(hop, egress);
         let transaction = self.transactions.client.get_mut(client).expect("just made");
         (transaction.hop, transaction.dialled, transaction.block) = (way, dialled(hop), block);
+        transaction.secure = way.is_secure();
         let is_invite = matches!(transaction.machine, ClientMachine::Invite(_));
         self.counters.requests_forwarded += 1;
         if is_invite {

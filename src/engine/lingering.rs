@@ -18,7 +18,7 @@
 use std::collections::VecDeque;
 
 use crate::base::buf::Pool;
-use crate::base::id::{ClientKey, DatagramPath, FlowRef};
+use crate::base::id::{DatagramPath, FlowRef};
 use crate::base::limits::{REGISTERS_LINGERING_MAX, TRAIL_BLOCKS_MAX};
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
@@ -27,6 +27,7 @@ use crate::transaction::{MergeKey, ServerKey};
 
 use super::Engine;
 use super::alarm::Alarm;
+use super::mesh::Recipient;
 use super::remembered::Remembered;
 use super::transactions::ServerName;
 
@@ -182,7 +183,7 @@ impl Engine {
         }
         let block = self.pool.copy(last);
         // A datagram is never refused.
-        let _ = self.deliver(FlowRef::Datagram(to), &block, None, ClientKey::NONE);
+        let _ = self.deliver(FlowRef::Datagram(to), &block, None, Recipient::NOBODY);
         self.pool.put(block);
     }
 

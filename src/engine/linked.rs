@@ -87,8 +87,8 @@ impl Engine {
                 }
             }
             Err(_) => {
-                if let Concern::Receiver(client) = concern
-                    && !self.hold(client, path, block, HeldWhat::Response)
+                if let Concern::Receiver(recipient) = concern
+                    && !self.hold(recipient, path, block, HeldWhat::Response)
                 {
                     self.counters.dropped_response_flow_gone += 1;
                 }

@@ -2,7 +2,7 @@
 //! lost. Bytes travel as blocks that the receiver keeps or pools.
 
 use crate::base::event::CloseReason;
-use crate::base::id::{ClientKey, FlowId, StreamPath};
+use crate::base::id::{ClientKey, FlowId, FlowRef, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::base::time::Time;
 use crate::flow::arrival::Arrival;
@@ -107,7 +107,26 @@ pub enum Concern {
     /// The client transaction that sent it (requests).
     Sender(ClientName),
     /// The client that it is for, whose next flow may have it (all else).
-    Receiver(ClientKey),
+    Receiver(Recipient),
+}
+
+/// The client that a response or an ACK is for, on whichever flow it is by then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recipient {
+    /// Who.
+    pub(super) client: ClientKey,
+    /// Only a flow over TLS will do: what it belongs to began over TLS.
+    pub(super) secure: bool,
+}
+
+impl Recipient {
+    /// None that could come back.
+    pub(super) const NOBODY: Recipient = Recipient { client: ClientKey::NONE, secure: false };
+
+    /// The client of that flow.
+    pub(super) fn on(flow: FlowRef, client: ClientKey) -> Recipient {
+        Recipient { client, secure: flow.transport().is_secure() }
+    }
 }
 
 /// A client transaction's name outside its shard. The incarnation keeps it apart from those of a

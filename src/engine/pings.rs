@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::base::id::{ClientKey, DatagramPath, FlowRef};
+use crate::base::id::{DatagramPath, FlowRef};
 use crate::base::limits::PING_TICK;
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
@@ -18,6 +18,7 @@ use crate::sip::{Message, Method};
 
 use super::Engine;
 use super::alarm::Alarm;
+use super::mesh::Recipient;
 use super::output::Output;
 
 /// How far the walk over the bindings is.
@@ -67,7 +68,7 @@ impl Engine {
         self.write_ping(key, path, &mut block);
         self.counters.pings_sent += 1;
         // A datagram that cannot be sent is a ping that is not answered.
-        let _ = self.deliver(FlowRef::Datagram(path), &block, None, ClientKey::NONE);
+        let _ = self.deliver(FlowRef::Datagram(path), &block, None, Recipient::NOBODY);
         self.pool.put(block);
     }
 

@@ -13,7 +13,7 @@
 //! timers and retransmissions. The flow is a stream, one question is asked for each INVITE and each
 //! next flow, and what is not answered changes nothing.
 
-use crate::base::id::{ClientKey, FlowRef, StreamPath};
+use crate::base::id::{FlowRef, StreamPath};
 use crate::base::slab::SlabKey;
 use crate::flow::arrival::Arrival;
 use crate::proxy::branch::BranchId;
@@ -21,6 +21,7 @@ use crate::proxy::naming;
 use crate::sip::{self, HeaderName, Message, Method, NameAddr, Scheme, Uri};
 
 use super::Engine;
+use super::mesh::Recipient;
 use super::transactions::{CancelReason, ServerTransaction};
 
 /// Whether the sender of an INVITE knows that it waits for an answer.
@@ -80,7 +81,7 @@ impl Engine {
         if is_written {
             self.counters.callers_asked += 1;
             // One that is lost with its flow is asked again on the next.
-            let _ = self.deliver(FlowRef::Stream(path), &block, None, ClientKey::NONE);
+            let _ = self.deliver(FlowRef::Stream(path), &block, None, Recipient::NOBODY);
         }
         self.pool.put(block);
     }

@@ -17,7 +17,7 @@ use crate::proxy::renew::{Move, renew};
 use crate::sip;
 
 use super::client::Failure;
-use super::mesh::LinkMessage;
+use super::mesh::{LinkMessage, Recipient};
 use super::output::Output;
 use super::recall::is_provisional;
 use super::transactions::{Cancel, CancelReason, ClientMachine, Way};
@@ -44,7 +44,7 @@ pub struct Seek {
     pub(super) asker: Asker,
     /// What waits meanwhile.
     pub(super) bytes: u32,
-    /// Only a flow over TLS will do.
+    /// Only a flow over TLS will do: what asks began over TLS.
     pub(super) secure: bool,
     /// A request whose sender does not wait long.
     pub(super) brief: bool,
@@ -63,7 +63,7 @@ pub struct Found {
 #[derive(Debug)]
 pub(super) struct Held {
     block: Vec<u8>,
-    client: ClientKey,
+    recipient: Recipient,
     lost: StreamPath,
     what: HeldWhat,
 }
@@ -157,15 +157,15 @@ impl Engine {
     pub(super) fn deliver_or_hold(
         &mut self,
         to: FlowRef,
-        client: ClientKey,
+        recipient: Recipient,
         message: &[u8],
         what: HeldWhat,
     ) -> Option<Sent> {
-        if self.deliver(to, message, None, client).is_ok() {
+        if self.deliver(to, message, None, recipient).is_ok() {
             return Some(Sent::Now);
         }
         match to {
-            FlowRef::Stream(lost) if self.hold(client, lost, message, what) => Some(Sent::Later),
+            FlowRef::Stream(lost) if self.hold(recipient, lost, message, what) => Some(Sent::Later),
             _ => None,
         }
     }
@@ -174,12 +174,12 @@ impl Engine {
     /// cannot be.
     pub(super) fn hold(
         &mut self,
-        client: ClientKey,
+        recipient: Recipient,
         lost: StreamPath,
         message: &[u8],
         what: HeldWhat,
     ) -> bool {
-        if !self.may_seek(client) {
+        if !self.may_seek(recipient.client) {
             return false;
         }
         if what == HeldWhat::Response && is_provisional(message) {
@@ -190,7 +190,7 @@ impl Engine {
             return false;
         }
         let block = self.pool.copy(message);
-        let held = self.held.insert(Held { block, client, lost, what }).expect("there is room");
+        let held = self.held.insert(Held { block, recipient, lost, what }).expect("there is room");
         self.deferred.push_back(Deferred::Seek(Asker::Held(held)));
         true
     }
@@ -209,24 +209,23 @@ impl Engine {
 
     /// What is asked for; nothing when the asker is gone or does not wait.
     fn question(&self, asker: Asker) -> Option<Seek> {
-        let (client, lost, bytes, brief) = match asker {
+        let (Recipient { client, secure }, lost, bytes, brief) = match asker {
             Asker::Client(client) => {
                 let transaction = self.transactions.client.get(client)?;
                 let Way::Lost(path) = transaction.hop else { return None };
                 let brief = matches!(transaction.machine, ClientMachine::Other(_));
-                (transaction.client, path, transaction.block.len(), brief)
+                (transaction.target(), path, transaction.block.len(), brief)
             }
             Asker::Server(tx) => {
                 let transaction = self.transactions.server.get(tx).filter(|it| it.lost)?;
                 let FlowRef::Stream(path) = transaction.arrival.source else { return None };
-                (transaction.arrival.client, path, 0, false)
+                (transaction.sender(), path, 0, false)
             }
             Asker::Held(held) => {
                 let held = self.held.get(held)?;
-                (held.client, held.lost, held.block.len(), held.what != HeldWhat::Response)
+                (held.recipient, held.lost, held.block.len(), held.what != HeldWhat::Response)
             }
         };
-        let secure = lost.transport.is_secure();
         Some(Seek { client, lost: lost.flow, asker, bytes: bytes as u32, secure, brief })
     }
 
@@ -280,6 +279,7 @@ impl Engine {
     fn renew_request(&mut self, client: SlabKey, lost: StreamPath, next: StreamPath) {
         let Some(transaction) = self.transactions.client.get_mut(client) else { return };
         transaction.moved = true;
+        transaction.secure |= next.transport.is_secure();
         let key = transaction.client;
         let is_ours = transaction.authoritative;
         let sent = std::mem::take(&mut transaction.block);
@@ -312,12 +312,14 @@ impl Engine {
         self.recall(tx);
     }
 
+    /// A flow that is gone by now, here or at its shard, is one more that the message waits for.
     fn release(&mut self, held: SlabKey, path: Option<StreamPath>) {
-        let Some(Held { block, what, .. }) = self.held.remove(held) else { return };
-        let sent = path.is_some_and(|path| {
-            self.deliver(FlowRef::Stream(path), &block, None, ClientKey::NONE).is_ok()
-        });
-        self.count_held(what, sent);
+        let Some(Held { block, recipient, what, .. }) = self.held.remove(held) else { return };
+        let next = path.map(FlowRef::Stream);
+        match next.and_then(|next| self.deliver_or_hold(next, recipient, &block, what)) {
+            Some(Sent::Later) => {}
+            sent => self.count_held(what, sent.is_some()),
+        }
         self.pool.put(block);
     }
 

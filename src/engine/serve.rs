@@ -66,6 +66,7 @@ impl Engine {
             key,
             request: None,
             arrival: arrival.clone(),
+            secure: arrival.transport().is_secure(),
             source: back.source,
             port_back: back.port,
             last: Vec::new(),

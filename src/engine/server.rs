@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::base::id::{ClientKey, FlowRef, Transport};
+use crate::base::id::{FlowRef, Transport};
 use crate::base::limits::{PARSED_KEPT, WAITING_BODY_BYTES_MAX};
 use crate::base::slab::SlabKey;
 use crate::proxy::target::Hop;
@@ -13,6 +13,7 @@ use super::Engine;
 use super::accepted::Accepted;
 use super::alarm::Alarm;
 use super::connect::Waiter;
+use super::mesh::Recipient;
 use super::seek::HeldWhat;
 use super::transactions::{ServerMachine, ServerName, ServerTransaction, StoredRequest};
 
@@ -158,12 +159,12 @@ impl Engine {
         let last = std::mem::take(&mut transaction.last);
         let (to, fallback, gone) =
             (transaction.reply_to(), transaction.fallback(), transaction.orphaned);
-        let (lost, client) = (transaction.lost, transaction.arrival.client);
+        let (lost, sender) = (transaction.lost, transaction.sender());
         let is_sent = match to {
             _ if last.is_empty() => true,
             _ if gone => false,
-            FlowRef::Stream(path) if lost => self.hold(client, path, &last, HeldWhat::Response),
-            _ => self.deliver_or_hold(to, client, &last, HeldWhat::Response).is_some(),
+            FlowRef::Stream(path) if lost => self.hold(sender, path, &last, HeldWhat::Response),
+            _ => self.deliver_or_hold(to, sender, &last, HeldWhat::Response).is_some(),
         };
         if !is_sent {
             self.send_elsewhere(fallback, &last);
@@ -183,7 +184,7 @@ impl Engine {
         match self.connects.opened(transport, remote) {
             Some(path) => {
                 let sent =
-                    self.deliver(FlowRef::Stream(path), response, None, ClientKey::NONE).is_ok();
+                    self.deliver(FlowRef::Stream(path), response, None, Recipient::NOBODY).is_ok();
                 self.counters.dropped_response_flow_gone += u64::from(!sent);
             }
             None => {

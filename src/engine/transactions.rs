@@ -27,6 +27,7 @@ use super::accepted::Endings;
 use super::best::Best;
 use super::flow_index::{FlowIndex, FlowMark};
 use super::lingering::{LingerId, Lingering};
+use super::mesh::Recipient;
 use super::recall::Recall;
 use super::search::{Place, Search};
 
@@ -79,6 +80,8 @@ pub(super) struct ServerTransaction {
     /// served, and once it was answered: only the answer is repeated.
     pub request: Option<Box<StoredRequest>>,
     pub arrival: Arrival,
+    /// It came over TLS, and so do its responses go, wherever the sender is by then.
+    pub secure: bool,
     /// What the topmost Via has to say of the sender.
     pub source: Source,
     /// What its topmost Via said of the way back.
@@ -110,6 +113,11 @@ pub(super) struct ServerTransaction {
 }
 
 impl ServerTransaction {
+    /// Who gets the responses.
+    pub fn sender(&self) -> Recipient {
+        Recipient { client: self.arrival.client, secure: self.secure }
+    }
+
     /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
     pub fn reply_to(&self) -> FlowRef {
         match (self.arrival.source, self.port_back) {
@@ -138,6 +146,8 @@ pub(super) struct ClientTransaction {
     pub hop: Way,
     /// Who is there, if it is a client that proved that.
     pub client: ClientKey,
+    /// It was meant for a flow over TLS or went over one: so does all that follows.
+    pub secure: bool,
     /// A response has come.
     pub heard: bool,
     /// It was written once more, to the next flow of its client.
@@ -173,6 +183,11 @@ pub(super) struct ClientTransaction {
 }
 
 impl ClientTransaction {
+    /// Who is to get it.
+    pub fn target(&self) -> Recipient {
+        Recipient { client: self.client, secure: self.secure }
+    }
+
     /// The flow that its request went to, once known.
     pub fn flow(&self) -> Option<FlowRef> {
         match self.hop {
@@ -191,6 +206,17 @@ pub(super) enum Way {
     Connecting,
     /// Once the client that had this flow has another.
     Lost(StreamPath),
+}
+
+impl Way {
+    /// Over TLS, as far as it is known by now.
+    pub fn is_secure(self) -> bool {
+        match self {
+            Way::Flow(flow) => flow.transport().is_secure(),
+            Way::Lost(path) => path.transport.is_secure(),
+            Way::Connecting => false,
+        }
+    }
 }
 
 /// The Reason of CANCELs (RFC 3326), which may have to wait for a provisional response.

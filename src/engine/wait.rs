@@ -168,9 +168,7 @@ impl Engine {
         let FlowRef::Stream(path) = source else { return };
         for Came { client, former } in came {
             self.tell_flow(path.flow, LinkMessage::Client { flow: path.flow, client: *client });
-            let is_lower =
-                |former: &StreamPath| former.transport.is_secure() && !path.transport.is_secure();
-            if let Some(former) = former.filter(|former| !is_lower(former)) {
+            if let Some(former) = former {
                 self.tell_flow(former.flow, LinkMessage::Probe { flow: former.flow });
             }
         }

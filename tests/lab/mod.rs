@@ -260,7 +260,16 @@ impl Lab {
         self.settle();
     }
 
-    /// The same, but duty overtakes work: the two lanes of a link are not ordered.
+    /// Lets that many of what is held arrive, in order; what they bring about is held.
+    pub fn release_first(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some((from, to, message)) = self.links.pop_front() else { break };
+            self.engines[to.index()].handle(self.now, Input::Linked { from, message });
+            self.settle();
+        }
+    }
+
+    /// The same of all, but duty overtakes work: the two lanes of a link are not ordered.
     pub fn release_duty_first(&mut self) {
         let (work, duty): (Vec<_>, Vec<_>) =
             self.links.drain(..).partition(|(_, _, message)| message.is_work());

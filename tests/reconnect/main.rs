@@ -20,3 +20,4 @@ mod restarts;
 mod stored;
 mod tabs;
 mod talk;
+mod transports;

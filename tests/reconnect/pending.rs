@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, GRACE, lab_of, of_user, two, users_of};
+use crate::client::{Client, GRACE, of_user, two};
 use crate::lab::CORE;
 use crate::lab::draft::request;
 use crate::lab::loss::{ENDS, End, KNOWN, Known};
@@ -54,46 +54,6 @@ fn a_request_that_waited_asks_for_the_contact_of_now() {
     callee.send(&mut lab, &got.response(200, "t", &[]));
     caller.take_status(&mut lab, 200);
     lab.finish();
-}
-
-/// Its Via says what it travels by (RFC 3261 §18.1.1, RFC 7118 §5.2), and the branch is the one that
-/// the response is known by.
-#[test]
-fn a_request_that_moves_to_another_transport_says_so() {
-    let ways = [
-        (Transport::Tcp, Transport::Wss),
-        (Transport::Ws, Transport::Tcp),
-        (Transport::Tls, Transport::Wss),
-        (Transport::Wss, Transport::Tls),
-    ];
-    for (shards, (before, after)) in [1, 2].into_iter().flat_map(|it| ways.map(|way| (it, way))) {
-        let users: [String; 2] = users_of(shards);
-        let mut lab = lab_of(shards, &[&users[0], &users[1]]);
-        let caller = Client::new(&mut lab, 0, &users[0], Known::ByRegId);
-        let mut callee = Client::over(&mut lab, 0, &users[1], Known::ByRegId, before);
-        caller.send(&mut lab, &of_user(&caller, "MESSAGE", &callee.user, "n").text());
-        let first = callee.take_method(&mut lab, "MESSAGE");
-        callee.lose(&mut lab, End::Reset);
-        callee.connect(&mut lab, shards - 1, after);
-        callee.log_in(&mut lab);
-        let again = callee.take_method(&mut lab, "MESSAGE");
-        let via = |sip: &Sip| -> (String, String) {
-            let via = sip.header("Via").to_owned();
-            let (way, branch) = via.split_once(";branch=").expect("a branch");
-            (way.to_owned(), branch.to_owned())
-        };
-        let ((was, branch), (is, branch_again)) = (via(&first), via(&again));
-        assert!(was.starts_with(&format!("SIP/2.0/{} ", before.via_name())), "{was}");
-        let port = if after == Transport::Tls { 5061 } else { 8443 };
-        match after {
-            Transport::Tcp => assert_eq!(is, "SIP/2.0/TCP 192.0.2.1:5060"),
-            _ => assert_eq!(is, format!("SIP/2.0/{} 192.0.2.1:{port}", after.via_name())),
-        }
-        assert_eq!(branch, branch_again);
-        callee.send(&mut lab, &again.response(200, "t", &[]));
-        caller.take_status(&mut lab, 200);
-        lab.finish();
-    }
 }
 
 #[test]
@@ -332,4 +292,35 @@ fn an_answer_of_ours_waits_for_its_sender() {
         lab.finish();
     }
     assert!(waited > 0, "no request crossed");
+}
+
+/// The client registers and is away again, at every moment between the shards: what waited and missed
+/// that flow has the one after it.
+#[test]
+fn what_missed_the_next_flow_has_the_one_after_it() {
+    let mut missed = 0;
+    for shards in [2, 3] {
+        for (shard, moment) in (0..shards).flat_map(|it| (0..12).map(move |moment| (it, moment))) {
+            let (mut lab, mut caller, callee) = two(shards, Known::ByRegId);
+            caller.send(&mut lab, &of_user(&caller, "MESSAGE", &callee.user, "n").text());
+            let got = callee.take_method(&mut lab, "MESSAGE");
+            caller.lose(&mut lab, End::Reset);
+            callee.send(&mut lab, &got.response(200, "t", &[]));
+            caller.connect(&mut lab, shard, Transport::Wss);
+            let register = caller.prove(&mut lab);
+            lab.hold = true;
+            caller.send(&mut lab, &register.text());
+            lab.release_first(moment);
+            let mut heard = caller.take(&mut lab);
+            caller.lose(&mut lab, End::Reset);
+            lab.release();
+            missed += usize::from(heard.is_empty());
+            caller.come_back(&mut lab, 0, End::Reset);
+            heard.extend(caller.take(&mut lab));
+            let heard: Vec<u16> = heard.iter().map(Sip::status).collect();
+            assert_eq!(heard, [200], "{shards} shards, flow on {shard}, after {moment}");
+            lab.finish();
+        }
+    }
+    assert!(missed > 0, "it was never late");
 }

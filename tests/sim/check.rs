@@ -240,6 +240,11 @@ impl Books {
             if asked.reached.is_some_and(|(at, from)| from == end && in_time(at)) {
                 asked.left_at = Some(now);
             }
+            if let (Aim::Register(wish), Some(from), 0) =
+                (&asked.aim, asked.reached.filter(|it| it.1 == end), asked.final_status)
+            {
+                self.ways.unheard(asked.sender, wish, from);
+            }
         }
     }
 

@@ -52,7 +52,11 @@ impl Books {
                     return wrong(Checker::Edits, "another Contact than registered");
                 }
                 let has_waited = mine.since() > reached + self.slack && asked.copies_in == 1;
-                if has_waited && self.registrar.was_secure(mine) && !mine.wish.secure {
+                // What was written in the clear before was promised to nobody over TLS.
+                let mut before = asked.written.iter().filter(|(_, branch)| branch == sip.branch());
+                let was_plain = before.any(|(end, _)| self.ways.is_as_secure(*end, to.end));
+                let is_lower = self.registrar.was_secure(mine) && !mine.wish.secure;
+                if has_waited && is_lower && !was_plain {
                     return wrong(Checker::Lowered, "what waited for a client over TLS");
                 }
                 if !again && asked.written.iter().any(|(end, _)| *end == to.end) {

@@ -22,9 +22,10 @@
 //! answers, and who that is), `hostile` (who should not), `script` and `household` (what happens
 //! when), `edge` (a registrar behind the proxy), `endurance` (long runs), `registrar` (who may get
 //! a request, in its simplest form), `check`, `checker`, `judge`, `edits`, `claims`, `listing` and
-//! `ways` (the invariants), `mutation` (faults that prove that checkers can fail), `seeds` (what
+//! `ways`, `absent` (the invariants), `mutation` (faults that prove that checkers can fail), `seeds` (what
 //! was found), `runner` and `trace`.
 
+mod absent;
 mod agenda;
 mod bearer;
 mod check;

@@ -1,24 +1,20 @@
 //! Clients that come back: whose flows were whose, which of them ended, and who registered again.
-//! From that follows where a request may go once more, how long it may wait for its client, and
-//! when a caller is gone for good.
+//! From that follows where a request may go once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sipring::base::id::Transport;
-use sipring::base::limits::WAIT_BRIEF;
 use sipring::base::time::Time;
 
-use crate::check::{Aim, Asked, Books, OUTCOME_TIME, Peer};
+use crate::check::{Asked, Books, Peer};
 use crate::checker::{Checker, Violation};
 use crate::message::Sip;
 use crate::registrar::Wish;
 use crate::world::End;
 
 /// What alarms and the ways between shards add to a time that somebody waits.
-const WAIT_SLACK: Duration = Duration::from_millis(250);
-/// Longest that a request other than INVITE goes without outcome (Timer F), with its wait.
-const BRIEF_OUTCOME: Duration = Duration::from_secs(32 + 10);
+pub const WAIT_SLACK: Duration = Duration::from_millis(250);
 
 /// One REGISTER that was granted, and did not take the binding out.
 struct Granted {
@@ -35,11 +31,11 @@ struct Granted {
 
 /// What the proxy heard of one branch.
 #[derive(Clone, Copy, Default)]
-struct Heard {
+pub struct Heard {
     /// Something, by whom it was asked, or on a flow that surely was the same client's.
-    first: Option<Time>,
+    pub first: Option<Time>,
     /// A final response, be it from whom it may.
-    last: Option<Time>,
+    pub last: Option<Time>,
 }
 
 /// Where clients were and are.
@@ -53,14 +49,16 @@ pub struct Ways {
     owners: BTreeMap<End, usize>,
     /// Flows over TLS.
     secure: BTreeSet<End>,
-    ended: BTreeMap<End, Time>,
+    pub ended: BTreeMap<End, Time>,
     granted: Vec<Granted>,
+    /// Who asked when on which flow, and lost it before the answer: granted or not.
+    unheard: Vec<(usize, Time, End)>,
     /// Who asked when to be taken out. Whether or not the answer still found them.
     removals: Vec<(usize, Time)>,
     /// When something might not wait for want of room.
     refused: Vec<Time>,
-    heard: BTreeMap<String, Heard>,
-    cancelled: BTreeMap<String, Time>,
+    pub heard: BTreeMap<String, Heard>,
+    pub cancelled: BTreeMap<String, Time>,
 }
 
 impl Ways {
@@ -128,6 +126,13 @@ impl Ways {
         self.granted.push(Granted { phone, until, key, end, asked, at });
     }
 
+    /// The flow of a REGISTER that came then ended before its answer.
+    pub fn unheard(&mut self, phone: usize, wish: &Wish, from: (Time, End)) {
+        if self.are_kept() && wish.expires > 0 {
+            self.unheard.push((phone, from.0, from.1));
+        }
+    }
+
     /// Something was not let wait, as it would have been one too many.
     pub fn refused(&mut self, now: Time) {
         self.refused.push(now);
@@ -161,15 +166,22 @@ impl Ways {
 
     /// When the client with that flow came back on another that is as secure, at the earliest from
     /// `since` on, and the other flow.
-    fn came_back(&self, phone: usize, end: End, since: Time) -> Option<(Time, End)> {
+    pub fn came_back(&self, phone: usize, end: End, since: Time) -> Option<(Time, End)> {
         let mut next = self.nexts(phone, end, since);
         next.find(|it| self.is_as_secure(end, it.end)).map(|it| (it.at, it.end))
     }
 
     /// Whether it came at some time without TLS after a flow with it: then nobody waits for it any
     /// longer.
-    fn wavered(&self, phone: usize, end: End, since: Time) -> bool {
+    pub fn wavered(&self, phone: usize, end: End, since: Time) -> bool {
         self.nexts(phone, end, since).any(|it| !self.is_as_secure(end, it.end))
+            || self.tries(phone, end, since).any(|(_, next)| !self.is_as_secure(end, next))
+    }
+
+    /// When and where else than at `end` a client asked since, and did not hear what became of it.
+    pub fn tries(&self, phone: usize, end: End, since: Time) -> impl Iterator<Item = (Time, End)> {
+        let mine = self.unheard.iter().filter(move |it| it.0 == phone && it.1 >= since);
+        mine.map(|it| (it.1, it.2)).filter(move |it| it.1 != end)
     }
 
     /// What the client with that flow was granted on others since.
@@ -215,7 +227,7 @@ impl Ways {
         (is_there && self.is_as_secure(end, next.end)).then_some(next.end)
     }
 
-    fn was_known(&self, phone: usize, end: End, at: Time) -> bool {
+    pub fn was_known(&self, phone: usize, end: End, at: Time) -> bool {
         let is_it = |it: &Granted| it.phone == phone && it.end == end && it.at <= at;
         self.granted.iter().any(is_it)
     }
@@ -230,7 +242,7 @@ impl Ways {
 
     /// Whether a client took itself out after it had registered last before `left_at`, and before
     /// `back_at`. What comes by two shards within the `slack` may overtake.
-    fn went(&self, phone: usize, left_at: Time, back_at: Time, slack: Duration) -> bool {
+    pub fn went(&self, phone: usize, left_at: Time, back_at: Time, slack: Duration) -> bool {
         let before = self.granted.iter().filter(|it| it.phone == phone && it.at <= left_at);
         let Some(since) = before.map(|it| it.asked).max() else { return false };
         let is_within = |at: Time| at + slack >= since && at <= left_at.max(back_at) + slack;
@@ -239,13 +251,13 @@ impl Ways {
 
     /// Whether a client that left then had a binding that lasts at least until it was back: nobody is
     /// waited for longer, and none is granted for longer than a token is good.
-    fn lasts(&self, phone: usize, left_at: Time, back_at: Time) -> bool {
+    pub fn lasts(&self, phone: usize, left_at: Time, back_at: Time) -> bool {
         let is_it = |it: &Granted| it.phone == phone && it.at <= left_at && it.until > back_at;
         self.granted.iter().any(is_it)
     }
 
     /// Whether there was room for all that waited between these times.
-    fn had_room(&self, left_at: Time, back_at: Time, slack: Duration) -> bool {
+    pub fn had_room(&self, left_at: Time, back_at: Time, slack: Duration) -> bool {
         let is_within = |at: &Time| *at >= left_at && *at <= left_at.max(back_at) + slack;
         !self.refused.iter().any(is_within)
     }
@@ -322,97 +334,6 @@ impl Books {
         let is_lowered = self.ways.is_lowered(*end, self.ways.owner(*end), to);
         let checker = if is_lowered { Checker::Lowered } else { Checker::Moved };
         Err(Violation { checker, text })
-    }
-
-    /// What waits for a client that is away does so for the grace if it is an INVITE, else briefly;
-    /// then it goes out or is answered.
-    pub fn judge_wait(&self, asked: &Asked, now: Time) -> Result<(), Violation> {
-        let Some((reached, _)) = asked.reached else { return Ok(()) };
-        let is_aimed =
-            matches!(asked.aim, Aim::User(_) | Aim::Peer(..) | Aim::Path(..) | Aim::Gruu(_))
-                && asked.sip.method() != "ACK";
-        let is_first = asked.written.is_empty() && asked.final_status == 0 && !asked.forgotten;
-        // The answer to who left as well waits for them.
-        let is_there = asked.left_at.is_none();
-        let is_judged = self.ways.are_kept() || matches!(asked.aim, Aim::Path(..));
-        if !is_aimed || !is_first || !is_there || self.lenient || !is_judged {
-            return Ok(());
-        }
-        let grace = self.ways.grace;
-        let is_invite = asked.sip.method() == "INVITE";
-        let most = if is_invite { grace } else { grace.min(WAIT_BRIEF) };
-        let most = if self.ways.is_impatient { Duration::ZERO } else { most };
-        let waited = now.saturating_since(reached);
-        if waited <= most + self.slack * 2 + WAIT_SLACK {
-            return Ok(());
-        }
-        let text = format!("{} waited for {waited:?}", asked.sip.start());
-        Err(Violation { checker: Checker::Held, text })
-    }
-
-    /// Whether who asked came back in time and stayed: then it must have its outcome.
-    pub fn is_back(&self, asked: &Asked) -> bool {
-        let (Some((reached, from)), Some(left_at)) = (asked.reached, asked.left_at) else {
-            return false;
-        };
-        let ways = &self.ways;
-        let was_known = ways.are_kept() && ways.was_known(asked.sender, from, reached);
-        if !was_known || self.lenient {
-            return false;
-        }
-        let Some((back_at, end)) = ways.came_back(asked.sender, from, reached) else {
-            return false;
-        };
-        let slack = self.slack * 2 + WAIT_SLACK;
-        let is_awaited = !ways.went(asked.sender, left_at, back_at, slack)
-            && !ways.wavered(asked.sender, from, reached)
-            && ways.lasts(asked.sender, left_at, back_at + slack)
-            && ways.had_room(left_at, back_at, slack);
-        if !is_awaited {
-            return false;
-        }
-        let in_time = back_at + slack < left_at + ways.grace;
-        let is_invite = asked.sip.method() == "INVITE";
-        let outcome = reached + if is_invite { OUTCOME_TIME } else { BRIEF_OUTCOME };
-        in_time && ways.ended.get(&end).is_none_or(|ended| *ended > outcome)
-    }
-
-    /// At the end: no call rang on for a caller that did not come back.
-    pub fn close_call(&mut self, at: usize) {
-        let asked = &self.asked[at];
-        let (Some((reached, from)), Some(left_at)) = (asked.reached, asked.left_at) else { return };
-        let is_call = asked.sip.method() == "INVITE" && asked.sip.tag("To").is_empty();
-        let is_over = asked.final_status != 0 && asked.final_at <= left_at;
-        // A server is reached by another connection (RFC 3261 §18.2.2).
-        let is_client = self.ways.was_known(asked.sender, from, reached);
-        if !is_call
-            || !is_client
-            || is_over
-            || asked.excused
-            || self.lenient
-            || !self.ways.are_kept()
-        {
-            return;
-        }
-        let came = self.ways.came_back(asked.sender, from, reached);
-        if came.is_some_and(|(at, _)| at <= left_at + self.ways.grace + self.slack * 2) {
-            return;
-        }
-        let end = left_at + self.ways.grace;
-        let due = end + self.slack * 2 + WAIT_SLACK;
-        let rings_on = asked.written.iter().find(|(to, branch)| {
-            let Some(heard) = self.ways.heard.get(branch) else { return false };
-            let is_alive = !self.ways.ended.contains_key(to);
-            let rang = heard.first.is_some_and(|first| first <= end);
-            let is_over = heard.last.is_some_and(|last| last <= due);
-            let is_cancelled = self.ways.cancelled.get(branch).is_some_and(|at| *at <= due);
-            is_alive && rang && !is_over && !is_cancelled
-        });
-        if let Some((to, branch)) = rings_on {
-            let (start, call_id) = (asked.sip.start(), asked.sip.call_id());
-            let text = format!("{start} [{call_id}] left at {left_at:?}: {branch} at {to:?}");
-            self.fail(Checker::Rings, text);
-        }
     }
 }
 
