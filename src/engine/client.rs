@@ -180,6 +180,7 @@ impl Engine {
         let sent = self.deliver(flow, &block, Some(client), Recipient::NOBODY);
         if let Some(transaction) = self.transactions.client.get_mut(client) {
             transaction.block = block;
+            transaction.sends = transaction.sends.saturating_add(u8::from(sent.is_ok()));
         }
         match sent {
             Ok(()) => {}
@@ -263,7 +264,7 @@ impl Engine {
             client: next,
             secure,
             heard: false,
-            moved: false,
+            sends: 0,
             dialled,
             block,
             way: None,

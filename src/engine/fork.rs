@@ -82,7 +82,7 @@ impl Engine {
             client: key,
             secure: false,
             heard: false,
-            moved: false,
+            sends: 0,
             dialled: None,
             block: Vec::new(),
             way: None,

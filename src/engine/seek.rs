@@ -23,6 +23,10 @@ use super::recall::is_provisional;
 use super::transactions::{Cancel, CancelReason, ClientMachine, Way};
 use super::{Deferred, Engine};
 
+/// How often a request is sent toward flows of its client when none is heard of: that it was written
+/// to one that died, nobody knows.
+const SENDS_MAX: u8 = 2;
+
 /// What waits for a client that lost its flow. Names something of the shard that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
@@ -106,7 +110,8 @@ impl Engine {
     /// The flow that a request went to is gone.
     pub(super) fn lose_target(&mut self, client: SlabKey) {
         let Some(transaction) = self.transactions.client.get(client) else { return };
-        let (key, again) = (transaction.client, transaction.moved && !transaction.heard);
+        let key = transaction.client;
+        let again = transaction.sends >= SENDS_MAX && !transaction.heard;
         let path = match transaction.flow() {
             Some(FlowRef::Stream(path)) if self.may_seek(key) && !again => path,
             _ => return self.deferred.push_back(Deferred::Failed(client, Failure::Gone)),
@@ -278,7 +283,6 @@ impl Engine {
 
     fn renew_request(&mut self, client: SlabKey, lost: StreamPath, next: StreamPath) {
         let Some(transaction) = self.transactions.client.get_mut(client) else { return };
-        transaction.moved = true;
         transaction.secure |= next.transport.is_secure();
         let key = transaction.client;
         let is_ours = transaction.authoritative;

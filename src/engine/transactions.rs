@@ -150,8 +150,8 @@ pub(super) struct ClientTransaction {
     pub secure: bool,
     /// A response has come.
     pub heard: bool,
-    /// It was written once more, to the next flow of its client.
-    pub moved: bool,
+    /// How often it was sent toward a flow.
+    pub sends: u8,
     /// The peer, if we dialled it: it may answer on any connection that we opened to it.
     pub dialled: Option<(Transport, SocketAddr)>,
     /// The request as sent. Of an INVITE that was refused the ACK; of an accepted one nothing, or its

@@ -6,6 +6,7 @@ mod lab;
 
 mod bounds;
 mod client;
+mod crossings;
 mod datagrams;
 mod edge;
 mod edge_rules;

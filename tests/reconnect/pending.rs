@@ -293,34 +293,3 @@ fn an_answer_of_ours_waits_for_its_sender() {
     }
     assert!(waited > 0, "no request crossed");
 }
-
-/// The client registers and is away again, at every moment between the shards: what waited and missed
-/// that flow has the one after it.
-#[test]
-fn what_missed_the_next_flow_has_the_one_after_it() {
-    let mut missed = 0;
-    for shards in [2, 3] {
-        for (shard, moment) in (0..shards).flat_map(|it| (0..12).map(move |moment| (it, moment))) {
-            let (mut lab, mut caller, callee) = two(shards, Known::ByRegId);
-            caller.send(&mut lab, &of_user(&caller, "MESSAGE", &callee.user, "n").text());
-            let got = callee.take_method(&mut lab, "MESSAGE");
-            caller.lose(&mut lab, End::Reset);
-            callee.send(&mut lab, &got.response(200, "t", &[]));
-            caller.connect(&mut lab, shard, Transport::Wss);
-            let register = caller.prove(&mut lab);
-            lab.hold = true;
-            caller.send(&mut lab, &register.text());
-            lab.release_first(moment);
-            let mut heard = caller.take(&mut lab);
-            caller.lose(&mut lab, End::Reset);
-            lab.release();
-            missed += usize::from(heard.is_empty());
-            caller.come_back(&mut lab, 0, End::Reset);
-            heard.extend(caller.take(&mut lab));
-            let heard: Vec<u16> = heard.iter().map(Sip::status).collect();
-            assert_eq!(heard, [200], "{shards} shards, flow on {shard}, after {moment}");
-            lab.finish();
-        }
-    }
-    assert!(missed > 0, "it was never late");
-}

@@ -40,31 +40,36 @@ impl Books {
         Err(Violation { checker: Checker::Held, text })
     }
 
-    /// Whether who asked came back in time and stayed: then it must have its outcome.
+    /// Whether who asked came back in time and stayed, on the next flow or on one after it: then it
+    /// must have its outcome.
     pub fn is_back(&self, asked: &Asked) -> bool {
-        let (Some((reached, from)), Some(left_at)) = (asked.reached, asked.left_at) else {
+        let (Some((reached, from)), Some(mut left_at)) = (asked.reached, asked.left_at) else {
             return false;
         };
         let ways = &self.ways;
         let was_known = ways.are_kept() && ways.was_known(asked.sender, from, reached);
-        if !was_known || self.lenient {
+        if !was_known || self.lenient || ways.wavered(asked.sender, from, reached) {
             return false;
         }
-        let Some((back_at, end)) = ways.came_back(asked.sender, from, reached) else {
-            return false;
-        };
-        let slack = self.slack * 2 + WAIT_SLACK;
-        let is_awaited = !ways.went(asked.sender, left_at, back_at, slack)
-            && !ways.wavered(asked.sender, from, reached)
-            && ways.lasts(asked.sender, left_at, back_at + slack)
-            && ways.had_room(left_at, back_at, slack);
-        if !is_awaited {
-            return false;
-        }
-        let in_time = back_at + slack < left_at + ways.grace();
         let is_invite = asked.sip.method() == "INVITE";
         let outcome = reached + if is_invite { OUTCOME_TIME } else { BRIEF_OUTCOME };
-        in_time && ways.ended.get(&end).is_none_or(|ended| *ended > outcome)
+        let slack = self.slack * 2 + WAIT_SLACK;
+        for (back_at, end) in ways.backs(asked.sender, from, reached) {
+            let is_awaited = back_at + slack < left_at + ways.grace()
+                && !ways.went(asked.sender, left_at, back_at, slack)
+                && ways.lasts(asked.sender, left_at, back_at + slack)
+                && ways.had_room(left_at, back_at, slack);
+            if !is_awaited {
+                return false;
+            }
+            match ways.ended.get(&end).filter(|ended| **ended <= outcome) {
+                // It is awaited since the end of the flow where it is registered, even if it called
+                // on an older one that lived longer.
+                Some(ended) => left_at = *ended,
+                None => return true,
+            }
+        }
+        false
     }
 
     /// At the end: no call rang on for a caller that did not come back.
@@ -85,11 +90,11 @@ impl Books {
             return;
         }
         let ways = &self.ways;
-        let came = ways.came_back(asked.sender, from, reached);
+        let came = ways.backs(asked.sender, from, reached);
         let tried = ways.tries(asked.sender, from, reached);
         let tried = tried.filter(|(_, end)| ways.is_as_secure(from, *end));
         let is_in_time = |at: Time| at <= left_at + ways.grace() + self.slack * 2;
-        if came.into_iter().chain(tried).any(|(at, _)| is_in_time(at)) {
+        if came.chain(tried).any(|(at, _)| is_in_time(at)) {
             return;
         }
         let end = left_at + self.ways.grace();

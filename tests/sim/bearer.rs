@@ -340,7 +340,7 @@ impl Books {
         if is_register && (200..300).contains(&status) && self.lacks_token(asked) {
             return wrong("without a token that is good");
         }
-        let is_judged = asked.proved && answer.is_none() && !asked.excused && !asked.forgotten;
+        let is_judged = asked.proves && answer.is_none() && !asked.excused && !asked.forgotten;
         let is_refusal = matches!(status, 401 | 407) && self.claims.is_own_name(asked);
         if is_judged && is_refusal {
             return wrong("though it bore a token that is good");

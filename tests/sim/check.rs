@@ -69,6 +69,8 @@ pub struct Asked {
     pub replayed: bool,
     /// It, or its flow by then, bore a token that was good.
     pub proved: bool,
+    /// And so it was when its last copy came: one before that may have found no room.
+    pub proves: bool,
     pub final_at: Time,
     /// A shard failed since it came, or its transaction is over (RFC 6026 §7.1: timer L runs
     /// 64·T1): what repeats it may be new to the proxy.
@@ -165,6 +167,7 @@ impl Books {
             left_at: None,
             replayed: false,
             proved: false,
+            proves: false,
             final_at: Time::ZERO,
             forgotten: false,
         });
@@ -203,7 +206,8 @@ impl Books {
         }
         asked.copies_in += 1;
         let heard = self.bearers.hear(asked.sender, from, &asked.sip, now);
-        asked.proved |= heard.is_some();
+        asked.proves = heard.is_some();
+        asked.proved |= asked.proves;
         asked.forgotten |= asked.final_status != 0 && now >= asked.final_at + TRANSACTION_TIME;
         // A registrar that lost its memory cannot tell a late copy from a new REGISTER.
         let is_new = asked.reached.is_none();
@@ -322,7 +326,7 @@ impl Books {
             return;
         }
         let judged = self.judge_names(asked, sip, to);
-        let judged = judged.and_then(|()| self.judge_move(asked, &branch, to));
+        let judged = judged.and_then(|()| self.judge_move(asked, &branch, to, now));
         let judged = judged.and_then(|()| self.judge_request(asked, sip, to, now));
         let judged = judged.and_then(|()| self.judge_wait(asked, now));
         if let Err(violation) = judged {

@@ -164,11 +164,11 @@ impl Ways {
         phone.is_some() && to.phone == phone && self.is_as_secure(end, to.end)
     }
 
-    /// When the client with that flow came back on another that is as secure, at the earliest from
-    /// `since` on, and the other flow.
-    pub fn came_back(&self, phone: usize, end: End, since: Time) -> Option<(Time, End)> {
-        let mut next = self.nexts(phone, end, since);
-        next.find(|it| self.is_as_secure(end, it.end)).map(|it| (it.at, it.end))
+    /// When the client with that flow was granted another that is as secure, at the earliest from
+    /// `since` on, and which.
+    pub fn backs(&self, phone: usize, end: End, since: Time) -> impl Iterator<Item = (Time, End)> {
+        let nexts = self.nexts(phone, end, since).map(|it| (it.at, it.end));
+        nexts.filter(move |(_, next)| self.is_as_secure(end, *next))
     }
 
     /// Whether it came at some time without TLS after a flow with it: then nobody waits for it any
@@ -220,10 +220,11 @@ impl Ways {
         let (from, until) = time;
         let mine = || self.granted.iter().filter(|it| it.phone == phone);
         let old = mine().find(|it| it.end == end)?;
-        let next = mine().rfind(|it| it.at + slack < from && it.key == old.key)?;
+        // The last one; what came at about that time, before or after, is sure of nothing.
+        let next = mine().rfind(|it| it.at <= until && it.key == old.key)?;
         let is_out = |at: Time| at + slack >= old.asked && at <= until;
         let went = self.removals.iter().any(|(whose, at)| *whose == phone && is_out(*at));
-        let is_there = next.end != end && next.until > until && !went;
+        let is_there = next.end != end && next.at + slack < from && next.until > until && !went;
         (is_there && self.is_as_secure(end, next.end)).then_some(next.end)
     }
 
@@ -312,7 +313,13 @@ impl Books {
 
     /// A branch goes to another flow only when its own is gone and nothing was heard of it, to the
     /// same client, and once.
-    pub fn judge_move(&self, asked: &Asked, branch: &str, to: Peer) -> Result<(), Violation> {
+    pub fn judge_move(
+        &self,
+        asked: &Asked,
+        branch: &str,
+        to: Peer,
+        now: Time,
+    ) -> Result<(), Violation> {
         let is_ack = asked.sip.method() == "ACK";
         let (Some((_, end)), true) = (self.branches.get(branch), self.ways.are_kept() && !is_ack)
         else {
@@ -322,7 +329,9 @@ impl Books {
             return Ok(());
         }
         let copies = asked.written.iter().filter(|(_, it)| it == branch).count();
-        let is_heard = self.ways.heard.get(branch).is_some_and(|it| it.first.is_some());
+        // An answer that is still on its way between two shards was not heard by the one that asks.
+        let heard = self.ways.heard.get(branch).and_then(|it| it.first);
+        let is_heard = heard.is_some_and(|at| at + self.slack < now);
         let is_known = self.ways.follows(*end, self.ways.owner(*end), to);
         if is_known && copies == 1 && !is_heard {
             return Ok(());
@@ -359,8 +368,8 @@ fn who_has_a_secure_flow_among_several_is_back() {
     come(2, Transport::Ws, "sip:c@h.invalid");
     come(3, Transport::Wss, "sip:other@h.invalid");
     come(4, Transport::Wss, "sip:c@h.invalid");
-    assert_eq!(ways.came_back(2, flow(1), at(1)), Some((at(4), flow(4))));
-    assert_eq!(ways.came_back(2, flow(2), at(2)), Some((at(4), flow(4))));
+    assert_eq!(ways.backs(2, flow(1), at(1)).next(), Some((at(4), flow(4))));
+    assert_eq!(ways.backs(2, flow(2), at(2)).next(), Some((at(4), flow(4))));
     assert!(ways.wavered(2, flow(1), at(1)) && !ways.wavered(2, flow(1), at(3)));
     assert!(ways.is_known_as(2, flow(1), flow(4), at(4)));
     assert!(!ways.is_known_as(2, flow(1), flow(3), at(4)), "another Contact");
