@@ -210,8 +210,8 @@ fn a_service_manager_hears_of_every_step() {
 /// The allocator breathes by about a megabyte, whatever happens; a configuration that is not freed
 /// weighs three times what the bound allows each reload.
 #[test]
-fn two_hundred_reloads_take_no_memory_for_good() {
-    const COUNT: u64 = 200;
+fn eighty_reloads_take_no_memory_for_good() {
+    const COUNT: u64 = 80;
     const EACH_MAX: u64 = 32 * 1024;
     let mut server = Setup::new().shards(2).start();
     let mut alice = Phone::connect(Transport::Tls, &server, "alice");

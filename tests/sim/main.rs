@@ -110,6 +110,7 @@ fn the_same_seed_is_the_same_run() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "long: of the part sim, which is optimized")]
 fn every_checker_catches_its_fault() {
     for (fault, checker) in mutation::FAULTS {
         // Short seeds show most of them.
