@@ -5,7 +5,7 @@ use crate::base::event::CloseReason;
 use crate::base::id::{FlowId, FlowRef};
 use crate::base::limits::DATAGRAM_BYTES_MAX;
 use crate::base::slab::SlabKey;
-use crate::flow::table::Refused;
+use crate::flow::table::{Flow, Refused};
 
 use super::Engine;
 use super::client::Failure;
@@ -60,7 +60,8 @@ impl Engine {
         }
     }
 
-    /// Writes one SIP message to a flow of this shard, in the frame that its client understands.
+    /// Writes one SIP message to a flow of this shard, in the frame that its client understands. A
+    /// request to a client that has another flow, too, asks whether it is still on this one.
     pub(super) fn write_message(
         &mut self,
         flow: FlowId,
@@ -72,6 +73,9 @@ impl Engine {
             Ok(range) => {
                 self.watch_writes(flow);
                 self.outputs.push_back(Output::Write { flow, range });
+                if is_request && self.flows.get(flow).is_some_and(Flow::is_doubtful) {
+                    self.probe(flow);
+                }
                 Ok(())
             }
             Err(Refused::Gone) => Err(Failure::Gone),

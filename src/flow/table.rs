@@ -64,6 +64,8 @@ pub struct Flow {
     /// It was asked whether it lives, and has not answered that. What else came since may have been
     /// on its way when the peer vanished.
     is_probed: bool,
+    /// A client of it has registered on another flow since: what lives here may be its old network.
+    is_followed: bool,
     /// Its client has registered, or had a request accepted, or was sent one.
     pub proved: bool,
     /// When the last ping left of which no pong came, in microseconds modulo 2^32; 0: none.
@@ -113,6 +115,7 @@ impl Flow {
             heard_at: now,
             awaits_pong: false,
             is_probed: false,
+            is_followed: false,
             proved: false,
             pinged_us: 0,
             round_trip: None,
@@ -159,15 +162,21 @@ impl Flow {
         self.pinged_us.to_be_bytes()
     }
 
-    /// A ping leaves that asks whether it lives.
+    /// A ping leaves that asks whether it lives, since its client is on another flow.
     pub fn on_probe_sent(&mut self, now: Time) -> [u8; 4] {
         self.is_probed = true;
+        self.is_followed = true;
         self.on_ping_sent(now)
     }
 
     /// Whether it owes the answer to that.
     pub fn is_probed(&self) -> bool {
         self.is_probed
+    }
+
+    /// Whether a request that is written to it asks once more whether it lives.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_followed && !self.is_probed
     }
 
     /// The answer of a plain stream: half a ping (RFC 5626 §3.5.1).
@@ -317,6 +326,7 @@ impl FlowTable {
     /// A client registered on a flow and proved who it is.
     pub fn note_client(&mut self, name: FlowId, client: ClientKey) {
         let Some(flow) = self.get_mut(name) else { return };
+        flow.is_followed = false;
         if !flow.client.is_some() {
             flow.client = client;
         }

@@ -110,6 +110,35 @@ fn a_tab_that_does_not_answer_gives_its_dialogs_to_the_other() {
     });
 }
 
+/// A phone that leaves its Wi-Fi registers by the other network first, while the old connection still
+/// answers. When that falls silent, the next request for it finds that out, not the end of a
+/// keep-alive half a minute later.
+#[test]
+fn a_tab_that_falls_silent_later_is_found_out_by_the_next_request() {
+    each(|mut scene| {
+        let mut second = scene.tab(0);
+        let Scene { lab, talk, .. } = &mut scene;
+        second.log_in(lab);
+        second.take(lab);
+        lab.pass(PROBE);
+        talk.exchange(lab, "INFO", true);
+        second.heard_nothing(lab);
+        lab.pass(PROBE);
+        assert_eq!(lab.closed(talk.callee.flow()), None, "it answers");
+        talk.callee.lose(lab, End::Silent);
+        for method in ["INFO", "BYE"] {
+            let draft = talk.by_caller(lab, method);
+            talk.caller.send(lab, &draft.text());
+            lab.pass(PROBE);
+            let got = second.take_method(lab, method);
+            second.send(lab, &got.response(200, "", &[]));
+            talk.caller.take_status(lab, 200);
+        }
+        assert_eq!(lab.closed(talk.callee.flow()), Some(CloseReason::Pong));
+        lab.finish();
+    });
+}
+
 /// What a client said before it vanished may be read after the probe has left, when its shard was
 /// busy: a response once more, a keep-alive, the pong to a ping of before. None of that answers.
 #[test]
@@ -172,7 +201,7 @@ fn a_tab_that_answered_is_looked_after_as_before() {
         lab.pass(PROBE);
         talk.exchange(lab, "INFO", true);
         let pings = lab.wire(talk.callee.flow()).pings;
-        assert_eq!(pings, 1, "the probe");
+        assert_eq!(pings, 2, "the probe, and one with the request");
         lab.pass(Duration::from_secs(60));
         assert!(lab.wire(talk.callee.flow()).pings > pings, "it is pinged");
         assert_eq!(lab.closed(talk.callee.flow()), None);
@@ -206,7 +235,9 @@ fn tabs_that_take_turns_both_live() {
             }
         }
         let Scene { lab, talk, .. } = &mut scene;
-        assert_eq!(lab.count(|it| it.flows_probed), 6);
+        // Each time that it registers the other is asked, and the first with each request, too, while
+        // the second has the binding.
+        assert_eq!(lab.count(|it| it.flows_probed), 6 + 3);
         for tab in [&talk.callee, &second] {
             assert_eq!(lab.closed(tab.flow()), None);
         }

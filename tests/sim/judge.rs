@@ -65,6 +65,9 @@ impl Books {
             }
             Aim::Peer(end, _) if *end == to.end => {}
             Aim::Peer(end, phone) if self.ways.follows(*end, Some(*phone), to) => {}
+            // Of a client that calls itself and answers on the flow that it called on, which end it
+            // speaks for nobody knows.
+            Aim::Peer(_, phone) if *phone == asked.sender && to.phone == Some(*phone) => {}
             Aim::Peer(end, phone) | Aim::Path(end, phone)
                 if self.ways.is_lowered(*end, Some(*phone), to) =>
             {
@@ -88,12 +91,16 @@ impl Books {
     }
 
     /// To whom it may go. The ACK of a refusal whose transaction went with its shard is taken for
-    /// one of a 2xx (RFC 3261 §16.11): it may go where its INVITE could.
+    /// one of a 2xx (RFC 3261 §16.11): it may go where its INVITE could. So is, in a dialog, that of
+    /// one without room for a transaction, whose To tag is the dialog's and not the proxy's.
     fn aim_of<'a>(&'a self, asked: &'a Asked) -> &'a Aim {
         let is_ack = asked.sip.method() == "ACK" && matches!(asked.aim, Aim::Hop);
         let invite = serial_of(asked.sip.branch()).filter(|_| is_ack);
         match invite.and_then(|serial| self.asked(serial)) {
             Some(invite) if invite.forgotten => &invite.aim,
+            Some(invite) if invite.final_status == 500 && !invite.sip.tag("To").is_empty() => {
+                &invite.aim
+            }
             _ => &asked.aim,
         }
     }

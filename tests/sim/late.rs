@@ -60,11 +60,17 @@ impl World {
     /// there?
     pub fn check_forsaken(&mut self, conn: ConnId, flow: FlowId, message: &[u8]) {
         let it = &self.conns[conn];
-        if !it.dead || message.starts_with(b"SIP/2.0 ") || !self.buried.is_empty() {
+        // Nobody is asked with what has no transaction.
+        let is_asking = !message.starts_with(b"SIP/2.0 ") && !message.starts_with(b"ACK ");
+        if !it.dead || !is_asking || !self.buried.is_empty() {
             return;
         }
-        let left = self.books.ways.left_behind(it.phone, End::Flow(flow), it.dead_since);
-        let known = left.map(|at| at + PROBE_TIME + self.profile.slack() + SLACK);
+        // Who vanished before it came back is asked then, who did so later with the next request.
+        let asked = it.asked_since.unwrap_or(self.now);
+        let left = self.books.ways.left_behind(it.phone, End::Flow(flow));
+        let known = left.map(|at| if at < it.dead_since { asked } else { at });
+        let known = known.map(|at| at + PROBE_TIME + self.profile.slack() + SLACK);
+        self.conns[conn].asked_since = Some(asked);
         if known.is_some_and(|known| self.now > known) && !self.profile.is_short() {
             let start = String::from_utf8_lossy(
                 message.split(|it| *it == b'\r').next().unwrap_or_default(),

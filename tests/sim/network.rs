@@ -55,6 +55,8 @@ pub struct Conn {
     pub dead: bool,
     /// Since when.
     pub dead_since: Time,
+    /// When the proxy wrote the first request to it since.
+    pub asked_since: Option<Time>,
     /// Garbage went up before: what follows it may be taken for a part of it.
     pub tainted: bool,
     /// The client does not read; what it has not taken.
@@ -102,6 +104,7 @@ impl World {
             ready: false,
             dead: false,
             dead_since: Time::ZERO,
+            asked_since: None,
             tainted: false,
             stalled: false,
             was_stalled: false,

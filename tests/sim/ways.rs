@@ -122,6 +122,11 @@ impl Ways {
         }
         let key = wish.instance.clone().unwrap_or_else(|| wish.contact.clone());
         let (asked, end) = from;
+        // A late answer changes nothing that a later REGISTER has made.
+        let is_later = |it: &Granted| it.phone == phone && it.key == key && it.asked > asked;
+        if self.granted.iter().any(is_later) {
+            return;
+        }
         let until = asked + Duration::from_secs(u64::from(wish.expires) * 9 / 10);
         self.granted.push(Granted { phone, until, key, end, asked, at });
     }
@@ -191,20 +196,19 @@ impl Ways {
         mine().filter(move |it| it.end != end && it.at >= since && Some(&it.key) == key)
     }
 
-    /// When a client whose last flow `end` was registered on another that is as secure, at the
-    /// earliest from `since` on: from then on the proxy asks whether that one lives. `None` as well
-    /// when its binding may have been out by then.
-    pub fn left_behind(&self, phone: usize, end: End, since: Time) -> Option<Time> {
+    /// When a client that was on `end` registered on another flow that is as secure, to stay: then,
+    /// or when it falls silent later, the proxy asks whether that one lives. `None` as well when its
+    /// binding may have been out by then.
+    pub fn left_behind(&self, phone: usize, end: End) -> Option<Time> {
         let mine = || self.granted.iter().filter(|it| it.phone == phone);
         let key = mine().find(|it| it.end == end).map(|it| &it.key)?;
         let same: Vec<&Granted> = mine().filter(|it| it.key == *key).collect();
-        let moved = same.windows(2).find(|it| {
-            it[0].end == end && it[1].end != end && it[1].at >= since && it[0].until > it[1].at
-        })?;
-        let (last, next) = (moved[0], moved[1]);
+        let at = same.iter().rposition(|it| it.end == end)?;
+        let (last, next) = (same[at], same.get(at + 1)?);
         let is_out = |at: Time| at >= last.asked && at <= next.at;
         let went = self.removals.iter().any(|(whose, at)| *whose == phone && is_out(*at));
-        (!went && self.is_as_secure(end, next.end)).then_some(next.at)
+        let is_moved = last.until > next.at && !went;
+        (is_moved && self.is_as_secure(end, next.end)).then_some(next.at)
     }
 
     /// On which other flow than `end` its client surely was the whole time, which was from `time.0`
